@@ -1,0 +1,130 @@
+# `make` checks what a commit must pass; `make help` lists the rest.
+MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := check
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+ARGS ?=
+SEED ?=
+HOURS ?= 1
+
+BIN := .venv/bin
+# The environment has no pip of its own: Debian's python3 cannot seed one. The caller's
+# pip works on it instead. Taken from the lock file, everything has a hash.
+PIP := $(PYTHON) -m pip --python $(BIN)/python -qq --disable-pip-version-check \
+       install --no-warn-script-location
+LOCKED := $(PIP) --require-hashes --no-deps -r requirements-build.lock
+PROJECT := $(PIP) --no-index --no-deps --no-build-isolation --editable
+
+# $(call pytest,PATH...): runs the tests there. A folder that has no tests yet is said to
+# have none; once it has one, collecting nothing is a failure like any other.
+pytest = found=(); for path in $(1); do \
+    if [ -n "$$(find "$$path" -name 'test_*.py' -print -quit 2>/dev/null)" ]; \
+    then found+=("$$path"); else echo "$$path: no tests yet"; fi; done; \
+    [ $${\#found[@]} -eq 0 ] || $(BIN)/python -m pytest "$${found[@]}" $(ARGS)
+
+.PHONY: check setup locks lint format types imports fast sim postgres system accept \
+        browser test packages bench openapi demo clean help
+
+check: lint types imports fast ## what a commit must pass, under two minutes
+
+setup: .venv/.project ## make .venv: locked dependencies, this project, the tools
+
+.venv/.python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or later is needed; say which: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m pip --version >/dev/null \
+	  || { echo "pip is needed, on Debian: apt-get install python3-pip" >&2; exit 1; }
+	$(PYTHON) -m venv --without-pip .venv
+	touch $@
+
+.venv/.dev: requirements-dev.lock requirements-build.lock | .venv/.python
+	flock Makefile $(LOCKED) -r requirements-dev.lock
+	touch $@
+
+.venv/.lab: requirements-lab.lock requirements-build.lock | .venv/.python
+	flock Makefile $(LOCKED) -r requirements-lab.lock
+	touch $@
+
+.venv/.project: pyproject.toml .venv/.dev
+	flock Makefile $(PROJECT) .
+	touch $@
+
+# The demo needs no tools: where nothing is set up yet, only the lab's lock is installed.
+.venv/.demo: pyproject.toml $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.lab)
+	flock Makefile $(PROJECT) .
+	touch $@
+
+# The lock files name packages and hashes only: neither an index nor this machine.
+COMPILE := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_INDEX_URL \
+           $(BIN)/uv --no-config --quiet pip compile \
+           --universal --python-version 3.11 --generate-hashes --no-header \
+           --no-emit-index-url --no-emit-find-links
+
+locks: setup ## rewrite requirements*.lock from pyproject.toml (UPGRADE=1: newest versions)
+	$(COMPILE) $(UPGRADE_FLAG) --extra lab --group dev pyproject.toml -o requirements-dev.lock
+	$(COMPILE) -c requirements-dev.lock pyproject.toml -o requirements.lock
+	$(COMPILE) -c requirements-dev.lock --extra lab pyproject.toml -o requirements-lab.lock
+	$(COMPILE) -c requirements-dev.lock --group build -o requirements-build.lock
+
+UPGRADE ?=
+UPGRADE_FLAG := $(if $(UPGRADE),--upgrade,)
+
+lint: setup ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: setup ## mypy, strict
+	$(BIN)/mypy agent tests
+
+imports: setup ## import-linter: layers, a core without I/O, owners of libraries
+	$(BIN)/lint-imports --no-logo
+
+fast: setup ## core, shell and house-law tests
+	$(call pytest,tests/core tests/shell tests/test_tidy.py)
+
+sim: setup ## the simulator's tests; SEED=n HOURS=h replays one seed
+	$(if $(SEED),$(BIN)/python -m tests.sim --seed $(SEED) --hours $(HOURS) $(ARGS),$(call pytest,tests/sim))
+
+postgres: setup packages ## tests against real PostgreSQL servers
+	$(call pytest,tests/postgres)
+
+system: setup packages ## cut networks, frozen processes, full disks
+	$(call pytest,tests/system)
+
+accept: setup packages ## the installed command as a process
+	$(call pytest,tests/acceptance)
+
+browser: setup packages ## the page in a real Chromium
+	$(call pytest,tests/browser)
+
+test: setup packages ## every test but the bench
+	$(BIN)/python -m pytest tests --ignore=tests/bench $(ARGS)
+
+packages: ## what the tests need from the system; installs it when root
+	tests/setup/system_packages.sh
+
+bench: setup packages ## ratios against peers, measured in the same run
+	$(call pytest,tests/bench)
+
+openapi: setup ## rewrite openapi/splitguard.json from the routes
+	mkdir -p openapi
+	$(BIN)/python -m agent.api.schema > openapi/.new.json
+	mv openapi/.new.json openapi/splitguard.json
+
+demo: .venv/.demo ## a split brain on three real servers, and nothing lost
+	$(BIN)/splitguard lab story split-brain
+
+clean: ## remove what the tools made, .venv included
+	rm -rf .venv build dist .coverage htmlcov .hypothesis .import_linter_cache \
+	  .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile

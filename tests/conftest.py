@@ -1,0 +1,57 @@
+"""What all tests share: Hypothesis without deadlines, and no silent skips in CI."""
+
+import os
+from collections.abc import Generator
+
+import pytest
+from hypothesis import settings
+
+# A shared two-core machine stalls now and then; a slow example is no wrong example.
+settings.register_profile("splitguard", deadline=None, print_blob=True)
+settings.load_profile("splitguard")
+
+IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+SKIPPED = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start with nothing skipped."""
+    config.stash[SKIPPED] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note each skipped test, and leave out what was expected to fail."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        item.config.stash[SKIPPED].append(report.nodeid)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Note each file or class that was skipped as a whole."""
+    report = yield
+    if report.skipped:
+        collector.config.stash[SKIPPED].append(report.nodeid)
+    return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a test that did not run proves nothing: turn the session red."""
+    if IN_CI and session.config.stash[SKIPPED] and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say why a session without a failure is red."""
+    if IN_CI and config.stash[SKIPPED]:
+        terminalreporter.section("skipped tests fail in CI", red=True)
+        for nodeid in config.stash[SKIPPED]:
+            terminalreporter.line(nodeid)
