@@ -1,0 +1,92 @@
+"""Core values to JSON and back, for the journal, for reports and for replay.
+
+Theory of operation. cattrs walks the dataclasses of the core. Numbers, texts and
+truth values are taken only as what they are (a text is never made out of a null),
+LSNs travel as PostgreSQL prints them, and unknown keys are left aside, so that a
+peer one version newer is understood. Anything that does not fit is a CodecError
+with the path of the value, never another exception.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import cattrs
+from cattrs.preconf.json import make_converter
+
+from agent.core.lsn import Lsn
+from agent.errors import CodecError
+
+T = TypeVar("T")
+
+
+def _strict(kind: type) -> Callable[[object, type], object]:
+    def take(value: object, _: type) -> object:
+        if type(value) is not kind:
+            raise ValueError(f"expected {kind.__name__}, got {type(value).__name__}")
+        return value
+
+    return take
+
+
+def _number(value: object, _: type) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"expected number, got {type(value).__name__}")
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("expected a finite number")
+    return number
+
+
+def _lsn(value: object, _: type) -> Lsn:
+    if not isinstance(value, str):
+        raise ValueError("expected an LSN such as 0/30286D8")
+    return Lsn.parse(value)
+
+
+def _make() -> cattrs.Converter:
+    converter: cattrs.Converter = make_converter()
+    for kind in (str, int, bool):
+        converter.register_structure_hook(kind, _strict(kind))
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(Lsn, _lsn)
+    converter.register_unstructure_hook(Lsn, str)
+    return converter
+
+
+_converter = _make()
+
+
+def to_plain(value: object) -> object:
+    """Return the value as lists, dictionaries and scalars."""
+    return _converter.unstructure(value)
+
+
+def from_plain(plain: object, kind: type[T]) -> T:
+    """Return the value of type `kind` that `to_plain` had made this of.
+
+    Raises CodecError.
+    """
+    try:
+        return _converter.structure(plain, kind)
+    except (cattrs.BaseValidationError, ValueError, TypeError, KeyError) as error:
+        reasons = "; ".join(cattrs.transform_error(error)[:5])
+        raise CodecError(f"not a {kind.__name__}: {reasons[:400]}") from error
+
+
+def to_json(value: object) -> str:
+    """Return the value as one line of JSON."""
+    return json.dumps(to_plain(value), separators=(",", ":"), allow_nan=False)
+
+
+def from_json(text: str | bytes, kind: type[T]) -> T:
+    """Return the value of type `kind` that this JSON stands for.
+
+    Raises CodecError.
+    """
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CodecError(f"not JSON: {str(error)[:200]}") from error
+    return from_plain(plain, kind)

@@ -1,0 +1,106 @@
+"""Captures as the core sees them: what was ordered and how far it is.
+
+The core orders a capture and hears of its progress; the shell's engine does the
+work. There is at most one unfinished capture per node: a second trigger widens
+the first. Levels are worth more in this order: tail, pin, full.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.core.lsn import Lsn
+
+
+class Level(StrEnum):
+    """How much a capture keeps."""
+
+    TAIL = "tail"
+    PIN = "pin"
+    FULL = "full"
+
+
+class Grade(StrEnum):
+    """What has been proven of a full copy."""
+
+    NONE = "none"
+    CAPTURED = "captured"
+    """Read back: every file has the size and the hash of the manifest."""
+    COMPLETE = "complete"
+    """And the WAL chain was checked from its start LSN to its end LSN."""
+    OPENED = "opened"
+    """And a scratch clone recovered to the end LSN, every database readable."""
+
+    @property
+    def rank(self) -> int:
+        """Return the order of grades; the greater the better."""
+        return list(Grade).index(self)
+
+
+class Phase(StrEnum):
+    """What the capture engine is doing."""
+
+    ORDERED = "ordered"
+    FOLLOWING = "following"
+    """Tail (and pin) stand; no full copy was asked for, or it is finished."""
+    COPYING = "copying"
+    VERIFYING = "verifying"
+    CLOSED = "closed"
+    """Nothing more is added to it."""
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureOrder:
+    """What the core wants captured. Sent again, it widens the running capture."""
+
+    capture_id: str
+    node: str
+    levels: tuple[Level, ...]
+    incident_ids: tuple[str, ...]
+    reason: str
+    confirmed_lsn: Lsn | None
+    """The last position that another node had confirmed: what lies past it is
+    saved first."""
+    final_lsn: Lsn | None
+    """Set once the server is stopped: the position that must be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureStatus:
+    """How far a capture is. Each report replaces the one before."""
+
+    capture_id: str
+    phase: Phase
+    grade: Grade
+    method: str
+    """How the full copy is made: `copy`, `cold copy`, or empty."""
+    timeline: int | None
+    start_lsn: Lsn | None
+    """Where the kept WAL begins."""
+    tail_lsn: Lsn | None
+    """Everything up to here is kept and fsynced; None before the first manifest."""
+    reached_lsn: Lsn | None
+    """Up to here the full copy with its WAL is proven complete."""
+    pin: str
+    """`held`, `none`, or why there is none."""
+    bytes_done: int
+    bytes_total: int
+    seconds_left: float | None
+    reason: str
+    """Why it failed, or what it waits for; empty when all is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """An order and its latest status, as journalled."""
+
+    order: CaptureOrder
+    status: CaptureStatus
+    ordered_wall_s: float
+    progressed_s: float
+    """When (monotonic) the status last changed."""
+
+
+def capture_id(node: str, incident_id: str) -> str:
+    """Return the id, which is also the snapshot's id and its folder's name."""
+    return f"{node}-{incident_id.removeprefix('inc-')}"

@@ -1,0 +1,109 @@
+"""Events: everything that the shell tells the core.
+
+Each carries the instant at which it became known. Outcomes of actions come back
+as events too; the core never assumes that an action succeeded.
+"""
+
+from dataclasses import dataclass
+
+from agent.core.capture import CaptureStatus
+from agent.core.moment import Moment
+from agent.core.observation import Observation, ReadFailure, SelfHealth, ServerFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The agent has started, with the journal's ledger and knowledge restored."""
+
+    at: Moment
+    boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A probe has ended."""
+
+    at: Moment
+    observation: Observation
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRead:
+    """The disk of the server beside this agent was read, or could not be."""
+
+    at: Moment
+    facts: ServerFacts | ReadFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """A round has passed: time moves on even when nothing else happens."""
+
+    at: Moment
+    health: SelfHealth
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureReported:
+    """The capture engine tells how far a capture is."""
+
+    at: Moment
+    status: CaptureStatus
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureAsked:
+    """A person asked for a snapshot of the server beside this agent."""
+
+    at: Moment
+    capture_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PermitAsked:
+    """Somebody is about to resync the server beside this agent."""
+
+    at: Moment
+    permit_id: str
+    purpose: str
+
+
+@dataclass(frozen=True, slots=True)
+class PermitReleased:
+    """A person lets a blocked resync pass."""
+
+    at: Moment
+    who: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A person has taken an incident."""
+
+    at: Moment
+    incident_id: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeDelivered:
+    """Every receiver of a notice has it."""
+
+    at: Moment
+    notice_id: str
+
+
+Event = (
+    Started
+    | Observed
+    | ServerRead
+    | Ticked
+    | CaptureReported
+    | CaptureAsked
+    | PermitAsked
+    | PermitReleased
+    | Acknowledged
+    | NoticeDelivered
+)

@@ -1,0 +1,84 @@
+"""Where a server's WAL comes from, and where two servers parted.
+
+A lineage is the chain of timelines that leads to a server: for each ancestor the
+LSN at which it was left. It comes from the timeline history file; the numbers
+alone prove nothing, because two servers promoted apart may both take the same
+number, and even byte-identical history files may stand before different WAL. The
+fingerprint of the WAL at a switch tells those apart. So an identity is (system
+id, timeline, parent timeline, switch LSN, fingerprint), and a fork is the last
+point that two lineages share.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.core.lsn import Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One line of a history file: `timeline` was left at `lsn`."""
+
+    timeline: int
+    lsn: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """SHA-256 of the WAL from the switch LSN that began `timeline`.
+
+    It reaches through the first END_OF_RECOVERY or CHECKPOINT_SHUTDOWN record. A
+    server that was cloned later has no such segment, so absence proves nothing.
+    """
+
+    timeline: int
+    lsn: Lsn
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """The chain of timelines that leads to one server, oldest first."""
+
+    system_id: str
+    timeline: int
+    switches: tuple[Switch, ...]
+    """The ancestors of `timeline`, ascending; empty on timeline 1."""
+    fingerprints: tuple[Fingerprint, ...] = ()
+
+
+class Kinship(StrEnum):
+    """How two lineages relate."""
+
+    SAME = "same"
+    """One timeline, nothing known that tells them apart."""
+    DESCENDS = "descends"
+    """The second one left the first one's timeline: the first is its ancestor."""
+    ANCESTOR = "ancestor"
+    """The first one left the second one's timeline."""
+    FORKED = "forked"
+    """Both left a common timeline, at the fork, for different ones."""
+    TWIN = "twin"
+    """The same timeline number stands for different WAL on the two."""
+    FOREIGN = "foreign"
+    """Another system id: never one cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """The last point that two lineages share."""
+
+    timeline: int
+    """The common (parent) timeline."""
+    lsn: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """How two lineages relate, and where they parted.
+
+    `fork` is None for `same` and `foreign`.
+    """
+
+    kinship: Kinship
+    fork: Fork | None

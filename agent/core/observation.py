@@ -1,0 +1,257 @@
+"""What the agent sees: one probe's result at one instant.
+
+An observation is a success or a typed failure, never an exception. Three
+channels lead to a node: the agent beside it (HTTP), its PostgreSQL (SQL) and its
+manager (REST). Two more sources are not probes: what the agent reads from the
+disk of the server beside it, and what peers report of their own sights.
+Whatever is not known is None or a failure; it is never a default value.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.core.lineage import Lineage
+from agent.core.lsn import Lsn
+
+
+class Channel(StrEnum):
+    """A way on which a node can be asked."""
+
+    AGENT = "agent"
+    POSTGRES = "postgres"
+    MANAGER = "manager"
+
+
+class Outcome(StrEnum):
+    """How a probe ended. Every value but the first is a failure with a reason."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    """Alive and says no: 53300, 57P03, 28xxx, an HTTP 5xx, a wrong token."""
+    GARBLED = "garbled"
+    """Something answered that cannot be understood."""
+    FOREIGN = "foreign"
+    """A member of another cluster answered."""
+    INCOMPATIBLE = "incompatible"
+    """The peer speaks a version that this agent does not understand."""
+    UNREACHABLE = "unreachable"
+    """Connection refused, reset, no route, or no such name."""
+    TIMED_OUT = "timed-out"
+
+    @property
+    def alive(self) -> bool:
+        """Whether something answered: proof that the channel's far end runs."""
+        return self not in (Outcome.UNREACHABLE, Outcome.TIMED_OUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """One row of pg_stat_replication on a primary (or a cascading standby)."""
+
+    name: str
+    state: str
+    sync_state: str
+    flush_lsn: Lsn | None
+    reply_mark: str
+    """The reply time as text. Only that it changes has a meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresSight:
+    """What one SQL round trip told about a server."""
+
+    system_id: str
+    version_num: int
+    """PostgreSQL's server_version_num, such as 160014."""
+    in_recovery: bool
+    timeline: int | None
+    """The server's current timeline; None when it could not be known."""
+    write_lsn: Lsn | None
+    """Primary: current WAL insert position. Standby: last received position."""
+    flush_lsn: Lsn | None
+    """Primary: flushed position. Standby: last received and flushed position."""
+    replay_lsn: Lsn | None
+    """Standby only: last replayed position."""
+    postmaster_started: str
+    next_xid: int | None
+    """The next transaction id to be given out; grows only when something writes."""
+    upstream: str | None
+    """Standby only: `host:port` of the server that it streams from."""
+    receiver_mark: str | None
+    """Standby only: text that changes whenever something arrives from upstream."""
+    senders: tuple[Sender, ...]
+    waiting_for_sync: int
+    """Backends that wait for a synchronous standby."""
+    waiting_for_sync_s: float
+    """The longest of these waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerSight:
+    """What a node's manager says of itself."""
+
+    active: bool
+    version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What the agent read from the disk of the server beside it.
+
+    A stopped or crashed server still has a position and a lineage.
+    """
+
+    identity: str
+    """This machine's boot id and the data directory's inode: one per real server."""
+    data_dir: str
+    lineage: Lineage
+    """Of the timeline that the server is on (see `lineage.timeline`)."""
+    control_state: str
+    """pg_control's state, such as `in production` or `shut down`."""
+    checkpoint_lsn: Lsn
+    redo_lsn: Lsn
+    running: bool
+    """Whether a postmaster runs on this data directory."""
+    standby_signal: bool
+    end_lsn: Lsn | None
+    """The end of valid WAL; known exactly only while the server is stopped."""
+    wal_segment_bytes: int
+    version_num: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailure:
+    """The disk of the server beside this agent could not be read, and why."""
+
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One line of the who-sees-whom matrix: the latest probe of one channel."""
+
+    node: str
+    channel: Channel
+    outcome: Outcome
+    reason: str
+    age_s: float
+    """How old the latest reading was when the report was made."""
+    missed: int
+    """How many readings in a row found nobody alive."""
+    postgres: PostgresSight | None
+    manager: ManagerSight | None
+
+
+@dataclass(frozen=True, slots=True)
+class WritableSpan:
+    """For how long the local server was seen out of recovery, in ages.
+
+    `started_age_s` >= `ended_age_s`; the span reaches from the first to the last of
+    successive readings of one postmaster, measured on the reporter's own clock.
+    """
+
+    started_age_s: float
+    ended_age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The last report that the reporter received from a peer."""
+
+    node: str
+    boot_id: str
+    sequence: int
+    age_s: float
+    round_trip_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentBrief:
+    """What peers tell each other about an incident."""
+
+    id: str
+    key: str
+    occurrence: int
+    status: str
+    verdict: str
+    since_wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What peers tell each other about a notice."""
+
+    incident_id: str
+    reason: str
+    revision: int
+    delivered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureBrief:
+    """What peers tell each other about a capture."""
+
+    id: str
+    node: str
+    phase: str
+    grade: str
+    reached_lsn: Lsn | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one agent tells its peers: what it is, and what it sees, with ages."""
+
+    format: int
+    cluster: str
+    node: str
+    boot_id: str
+    sequence: int
+    doubt: str | None
+    sights: tuple[Sight, ...]
+    server: ServerFacts | None
+    server_age_s: float
+    writable: tuple[WritableSpan, ...]
+    heard: tuple[Heard, ...]
+    incidents: tuple[IncidentBrief, ...]
+    told: tuple[Told, ...]
+    captures: tuple[CaptureBrief, ...]
+    protection: str
+    """The node's protection line, in words."""
+
+
+REPORT_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The result of one probe of one channel of one node.
+
+    Exactly one of `postgres`, `manager` and `report` is set when `outcome` is
+    `answered`, the one that belongs to the channel; none otherwise.
+    """
+
+    node: str
+    channel: Channel
+    outcome: Outcome
+    reason: str
+    """Empty when answered; otherwise one line that a person can act on."""
+    sent_s: float
+    """When the question left, on this agent's monotonic clock."""
+    received_s: float
+    """When the answer (or the failure) was there, on the same clock."""
+    postgres: PostgresSight | None = None
+    manager: ManagerSight | None = None
+    report: Report | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SelfHealth:
+    """How this agent has fared since its last tick."""
+
+    loop_lag_s: float
+    wall_jump_s: float
+    """How far the wall clock moved apart from the monotonic one."""
+    suspended_s: float
+    """How long the machine was suspended."""

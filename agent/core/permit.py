@@ -1,0 +1,45 @@
+"""Permits: the guard's answer that a resync may go on.
+
+A permit is for one node, system id, timeline and final LSN. It is granted when
+the protection reaches the final LSN, and void when the position moves, when the
+server starts writable again, or ten minutes after the grant.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.core.lsn import Lsn
+
+
+class PermitState(StrEnum):
+    """The guard's answer."""
+
+    PENDING = "pending"
+    GRANTED = "granted"
+    VOID = "void"
+    RELEASED = "released"
+    """A person let it pass unprotected; who and why is recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """One request and its answer."""
+
+    id: str
+    node: str
+    purpose: str
+    """What asks: `pg_rewind`, `replica`, `resync`, or a foreign tool's word."""
+    state: PermitState
+    reason: str
+    """One sentence: why it is pending, granted or void."""
+    asked_wall_s: float
+    granted_s: float | None
+    """When (monotonic) it was granted."""
+    system_id: str | None
+    timeline: int | None
+    final_lsn: Lsn | None
+    capture_id: str | None
+    bytes_done: int
+    bytes_total: int
+    seconds_left: float | None
+    released_by: str | None

@@ -1,0 +1,94 @@
+"""Limits and durations that the rules use, and who is who in the cluster.
+
+Everything that bounds a decision stands here, with its unit in its name and with
+what happens when it is lowered.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSpec:
+    """One machine of the configured list."""
+
+    name: str
+    has_postgres: bool
+    has_manager: bool
+    has_agent: bool = True
+
+    @property
+    def is_voter(self) -> bool:
+        """Whether it counts in a majority: it has a PostgreSQL, or is a witness."""
+        return self.has_postgres or not self.has_manager
+
+
+class WinnerRule(StrEnum):
+    """How the HA software in front is expected to choose after a split."""
+
+    HIGHEST_TIMELINE = "highest-timeline"
+    NEWEST_COMMIT = "newest-commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All that `step` needs to know besides the state and the event."""
+
+    cluster: str
+    me: str
+    nodes: tuple[NodeSpec, ...]
+    """In the order of the configuration; the first reachable agent tells."""
+    round_s: float = 1.0
+    """One probe round. Shorter finds faults sooner and costs more."""
+    missed_to_suspect: int = 1
+    """Readings in a row without a sign of life before `node-suspect`."""
+    missed_to_accuse: int = 2
+    """The same before a node counts as unseen by this agent. Lower: false alarms."""
+    fresh_s: float = 3.0
+    """A sight older than this proves nothing (two rounds and a probe's deadline)."""
+    isolation_hold_s: float = 0.0
+    """How long isolation must last before the capture begins."""
+    open_hold_s: float = 0.0
+    """How long a critical verdict must stand before its incident opens."""
+    open_hold_warning_s: float = 3.0
+    """The same for warnings."""
+    resolve_hold_s: float = 5.0
+    """How long a trouble must be gone before its incident is resolved."""
+    standin_s: float = 10.0
+    """How long the next agent in order waits before it tells in another's stead."""
+    capture_stall_s: float = 30.0
+    """A capture of a loser without progress for so long is `unprotected`."""
+    permit_valid_s: float = 600.0
+    """A grant is void after this."""
+    sync_wait_s: float = 5.0
+    """Backends that wait longer for a synchronous standby are `writes-blocked`."""
+    reminder_s: float = 3600.0
+    """A standing critical incident that nobody acknowledged is told again."""
+    clock_drift: float = 0.01
+    """The largest difference in speed assumed between two monotonic clocks."""
+    winner_rule: WinnerRule = WinnerRule.HIGHEST_TIMELINE
+    capture_enabled: bool = True
+    history_limit: int = 50
+    """Entries kept of an incident's history."""
+    incidents_limit: int = 200
+    """Resolved incidents kept in the state; older ones remain in the journal."""
+    sent_limit: int = 3600
+    """Own reports remembered for the after-the-fact proof."""
+    order: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.order.update({node.name: rank for rank, node in enumerate(self.nodes)})
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """Return the names that count in a majority, this agent's node included."""
+        return tuple(node.name for node in self.nodes if node.is_voter)
+
+    @property
+    def majority(self) -> int:
+        """Return how many voters are more than half of all of them."""
+        return len(self.voters) // 2 + 1
+
+    def spec(self, name: str) -> NodeSpec:
+        """Return the node called `name`; raises KeyError when there is none."""
+        return self.nodes[self.order[name]]

@@ -1,0 +1,126 @@
+"""The state of one agent, in three parts by how long they must live.
+
+`Ledger` is on disk before any action of its step is carried out. `Knowledge` is
+written once a round; losing the last second of it costs nothing but time. `View`
+is what was seen since the agent started and is gone with the process.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from agent.core.capture import Capture
+from agent.core.incident import Incident
+from agent.core.lineage import Lineage
+from agent.core.lsn import Lsn
+from agent.core.observation import (
+    Observation,
+    ReadFailure,
+    SelfHealth,
+    ServerFacts,
+    Told,
+)
+from agent.core.permit import Permit
+from agent.core.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class ToldEntry:
+    """A notice that this agent has put into its outbox, or knows from a peer."""
+
+    notice_id: str
+    told: Told
+    mine: bool
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What must never be forgotten."""
+
+    incidents: tuple[Incident, ...] = ()
+    """Pending, standing, and the latest resolved ones, oldest first."""
+    occurrences: Mapping[str, int] = field(default_factory=dict)
+    """For each incident key the highest occurrence that was ever resolved, in this
+    journal or in any peer's report."""
+    captures: tuple[Capture, ...] = ()
+    permits: tuple[Permit, ...] = ()
+    told: tuple[ToldEntry, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PrimarySeen:
+    """The last node that was seen to be the only primary."""
+
+    node: str
+    timeline: int
+    lsn: Lsn
+    system_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What was learnt of the cluster and outlives its servers."""
+
+    lineages: Mapping[str, Lineage] = field(default_factory=dict)
+    """Per node the last lineage that was read from its disk."""
+    primary: PrimarySeen | None = None
+    confirmed_lsn: Lsn | None = None
+    """The last position of this node's primary that a standby had confirmed."""
+    confirmed_xid: int | None = None
+    """The next transaction id at that time: a greater one now means that something
+    was written which no other node has."""
+
+
+@dataclass(frozen=True, slots=True)
+class WritableSince:
+    """Readings of one postmaster out of recovery, first to last, monotonic."""
+
+    node: str
+    postmaster_started: str
+    first_s: float
+    last_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SplitProof:
+    """Proof that two nodes were writable at once."""
+
+    first: str
+    second: str
+    method: str
+    """`three readings` or `overlapping intervals`."""
+    proven_s: float
+    evidence: Mapping[str, str | int | float | bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What has been seen since the agent started."""
+
+    boot_id: str = ""
+    sequence: int = 0
+    """Number of the round, and of the report that it makes."""
+    latest: Mapping[str, Observation] = field(default_factory=dict)
+    """By `node/channel`: the latest observation."""
+    alive: Mapping[str, Observation] = field(default_factory=dict)
+    """By `node/channel`: the latest one that found somebody alive."""
+    missed: Mapping[str, int] = field(default_factory=dict)
+    """By `node/channel`: readings in a row that found nobody alive."""
+    server: ServerFacts | ReadFailure | None = None
+    server_read_s: float = 0.0
+    health: SelfHealth | None = None
+    writable: tuple[WritableSince, ...] = ()
+    sent: tuple[tuple[int, float], ...] = ()
+    """Sequence and instant of this agent's own reports, oldest first, bounded."""
+    proofs: tuple[SplitProof, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    """What is so now, gravest first; never empty after the first tick."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that `step` works on."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    knowledge: Knowledge = field(default_factory=Knowledge)
+    view: View = field(default_factory=View)

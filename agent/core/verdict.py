@@ -1,0 +1,86 @@
+"""Verdicts: the closed set of conclusions, and their families.
+
+A verdict says what is so. What to do about it is decided elsewhere. Verdicts of
+one family are stages of one trouble: a later stage makes an incident worse and
+never opens a second one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+Fact = str | int | float | bool | None
+"""One value of a verdict's evidence; LSNs as PostgreSQL prints them."""
+
+
+class Family(StrEnum):
+    """Verdicts that are stages of one trouble."""
+
+    SELF = "self"
+    REACH = "reach"
+    LINK = "link"
+    PRIMARY = "primary"
+    SPLIT = "split"
+    PROTECTION = "protection"
+    READY = "ready"
+    OTHER = "other"
+
+
+class Severity(StrEnum):
+    """How much it matters to the person on call."""
+
+    OK = "ok"
+    INFO = "info"
+    UNKNOWN = "unknown"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """Return the order of severities; the greater the graver."""
+        return list(Severity).index(self)
+
+
+class VerdictCode(StrEnum):
+    """Everything that Splitguard can conclude."""
+
+    HEALTHY = "healthy"
+    UNKNOWN = "unknown"
+    OBSERVER_ISOLATED = "observer-isolated"
+    NODE_SUSPECT = "node-suspect"
+    NODE_UNREACHABLE = "node-unreachable"
+    NODE_DOWN = "node-down"
+    AGENT_DOWN = "agent-down"
+    POSTGRES_DOWN = "postgres-down"
+    MANAGER_DOWN = "manager-down"
+    LINK_DOWN = "link-down"
+    FAILOVER = "failover"
+    NO_PRIMARY = "no-primary"
+    SPLIT_BRAIN_SUSPECTED = "split-brain-suspected"
+    SPLIT_BRAIN = "split-brain"
+    LINEAGE_DIVERGED = "lineage-diverged"
+    LINEAGE_TWIN = "lineage-twin"
+    UNPROTECTED = "unprotected"
+    CAPTURE_NOT_READY = "capture-not-ready"
+    FOREIGN_SYSTEM = "foreign-system"
+    STANDBY_DETACHED = "standby-detached"
+    CONFIG_ERROR = "config-error"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One conclusion on one subject, with the rule that gave it and its evidence."""
+
+    code: VerdictCode
+    family: Family
+    subject: str
+    """A node's name, `a|b` for a pair (names sorted), or `cluster`."""
+    severity: Severity
+    rule: int
+    """The number of the row of the rule table that fired."""
+    evidence: Mapping[str, Fact]
+    discriminator: str = ""
+    """What tells two troubles of one family and subject apart; for `split` the
+    fork's parent timeline, which both sides know."""
+    sticky: bool = False
+    """Whether its incident stays open until somebody acknowledges it."""
