@@ -36,10 +36,10 @@ echo "Installing from Debian, for the tests: ${missing[*]}"
 policy=/usr/sbin/policy-rc.d
 clusters=/etc/postgresql-common/createcluster.d
 wish=$clusters/splitguard-tests.conf
-ours=()
+ours=("$wish")
 clean_up() {
-    rm -f -- "$wish" ${ours[@]+"${ours[@]}"}
-    rmdir -p --ignore-fail-on-non-empty "$clusters" 2>/dev/null || true
+    rm -f -- "${ours[@]}"
+    rmdir --ignore-fail-on-non-empty "$clusters"
 }
 trap clean_up EXIT
 if [ ! -e "$policy" ]; then
@@ -54,3 +54,6 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}" \
     >/dev/null
+if [[ " ${missing[*]} " == *" prometheus "* ]]; then
+    systemctl --quiet disable prometheus # promtool was wanted, no service at the next boot
+fi
