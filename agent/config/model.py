@@ -1,0 +1,303 @@
+"""The keys of the configuration, each with default, unit and consequence.
+
+Theory of operation. pydantic models, frozen, which refuse any key that they do not
+know and never turn one type into another (`"2s"` is no number of seconds). Every
+description is written for the operator: the example file and the JSON schema are
+made of them. A value that only the machine knows (which node is mine, where is the
+server's socket) is None here and found by `loading` or at run time.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from agent.config import forms
+from agent.core.policy import NodeSpec, Policy, WinnerRule
+from agent.core.verdict import Severity, VerdictCode
+from agent.errors import ConfigError
+
+
+def _as_many(value: object) -> object:
+    """Let one word stand where a list of words is asked for."""
+    return [value] if isinstance(value, str) else value
+
+
+Name = Annotated[str, AfterValidator(forms.name)]
+NodeName = Annotated[str, AfterValidator(forms.node_name)]
+Url = Annotated[str, AfterValidator(forms.url)]
+Dsn = Annotated[str, AfterValidator(forms.dsn)]
+RemoteDsn = Annotated[str, AfterValidator(forms.remote_dsn)]
+WebhookUrl = Annotated[str, AfterValidator(forms.webhook_url)]
+AbsolutePath = Annotated[Path, AfterValidator(forms.absolute)]
+Flag = Annotated[bool, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+    )
+
+
+class NodeSettings(_Table):
+    """One machine of the cluster. The first agent in this order that answers tells."""
+
+    name: NodeName
+    """What verdicts, snapshots and commands call this machine."""
+    agent: Url | None = None
+    """Address of the agent there, for the other agents. Without it the node is seen
+    only through its PostgreSQL and manager, and nothing on it is captured."""
+    postgres: RemoteDsn | None = Field(default=None, repr=False)
+    """libpq connection string to its PostgreSQL, for role splitguard_probe. Put the
+    password into a passfile (passfile=…). Without it the node casts no vote."""
+    manager: Url | None = None
+    """Base address of the manager there, asked whether it is active."""
+    local: Flag = True
+    """Whether the agent stands on the machine of its PostgreSQL. With false no file is
+    read: no tail, no copy, no end of WAL of a stopped server."""
+
+
+class WitnessSettings(_Table):
+    """An agent without a database: it votes, and breaks the tie of two nodes."""
+
+    name: NodeName
+    """What verdicts call it; unlike every node's name."""
+    agent: Url
+    """Address of the agent there."""
+
+
+class TlsSettings(_Table):
+    """PEM files; without them the agents speak plain HTTP, on loopback only."""
+
+    ca: AbsolutePath | None = None
+    """Who signed the peers' and managers' certificates. Default: what this machine
+    trusts."""
+    cert: AbsolutePath | None = None
+    """This agent's certificate with its chain."""
+    key: AbsolutePath | None = None
+    """Its private key, readable by the agent only."""
+
+
+class AuthSettings(_Table):
+    """Who may ask over the network; the unix socket needs no token."""
+
+    peer_token_file: AbsolutePath | None = None
+    """File with the secret that all agents of the cluster share, one line."""
+    tokens_file: AbsolutePath | None = None
+    """File with one JSON object a line, {"name", "scope", "sha256"}, as `splitguard
+    token create` appends them. Scopes: read, operate, data, peer."""
+
+
+class LocalSettings(_Table):
+    """The PostgreSQL beside this agent. Default: found from the running server."""
+
+    data_dir: AbsolutePath | None = None
+    """PGDATA. Give it so that a server that is stopped at the start is found too."""
+    bin_dir: AbsolutePath | None = None
+    """Where pg_controldata, pg_waldump and postgres are."""
+    socket_dir: AbsolutePath | None = None
+    """Where the server's unix socket is."""
+    dsn: Dsn | None = Field(default=None, repr=False)
+    """Connection string for role splitguard_local, which starts and stops a backup.
+    Default: through socket_dir, as user splitguard_local, database postgres."""
+
+
+class ProbeSettings(_Table):
+    """How often and how patiently the nodes are asked."""
+
+    round_s: Annotated[Number, Field(ge=0.1, le=60)] = 1.0
+    """Seconds from one round of questions to the next. Shorter finds faults sooner and
+    costs more; a node counts as unseen after two rounds."""
+    deadline_s: Annotated[Number, Field(ge=0.05, le=60)] = 0.8
+    """Seconds until an unanswered question counts as missed; not above round_s.
+    Shorter makes a slow network look like a dead node."""
+
+
+class CaptureSettings(_Table):
+    """Protective copies of the server beside this agent."""
+
+    enabled: Flag = True
+    """With false nothing is ever copied, and no permit is granted without a person."""
+    dir: AbsolutePath | None = None
+    """Where snapshots go. Default: snapshots below state_dir. A file system other than
+    PGDATA's survives its disk; PGDATA's own makes a pin possible."""
+    isolation_hold_s: Annotated[Number, Field(ge=0, le=3600)] = 0.0
+    """Seconds that isolation must last before the tail is kept. Longer spares work when
+    links flap, and loses what a wipe destroys in the meantime."""
+    winner_rule: WinnerRule = WinnerRule.HIGHEST_TIMELINE
+    """How the HA software chooses after a split: highest-timeline (Patroni, repmgr) or
+    newest-commit (VNF Manager). It orders the work; all losers are copied anyway."""
+
+
+class GuardSettings(_Table):
+    """The gate in front of a resync."""
+
+    minimum: Literal["full"] = "full"
+    """What must be safe before a permit is granted: a complete copy."""
+    max_wait_s: Annotated[Number, Field(ge=0, le=86_400)] = 900.0
+    """Seconds after which a resync that still waits is reported as waiting for a
+    person, who may run `splitguard guard release`. It is never let go by time alone."""
+
+
+class ChannelSettings(_Table):
+    """One receiver of notices."""
+
+    name: Name
+    """What routes call it."""
+    type: Literal["webhook"] = "webhook"
+    """How it is told: webhook (Standard Webhooks 1.0)."""
+    url: WebhookUrl | None = Field(default=None, repr=False)
+    """Where the notice is posted (url = "https://…"). Use url_file where the address is
+    a secret; one of the two is needed."""
+    url_file: AbsolutePath | None = None
+    """File with the address, one line."""
+    secret_file: AbsolutePath | None = None
+    """File with the signing secret (whsec_…), one line. Without it nothing is
+    signed."""
+
+    def read_url(self) -> str:
+        """Return the receiver's address. Raises ConfigError."""
+        if self.url is not None:
+            return self.url
+        if self.url_file is None:
+            raise ConfigError(
+                (f"channel {self.name} has no url",), "give url or url_file"
+            )
+        return read_secret(self.url_file)
+
+    def read_secret(self) -> str | None:
+        """Return the signing secret; None when none is set. Raises ConfigError."""
+        return None if self.secret_file is None else read_secret(self.secret_file)
+
+
+class RouteSettings(_Table):
+    """Which notices go where.
+
+    Every route that fits is used; without routes all notices go to all channels.
+    """
+
+    severity: Severity | None = None
+    """This severity and graver ones: info, warning or critical. Default: any."""
+    verdict: Annotated[tuple[VerdictCode, ...], BeforeValidator(_as_many)] = ()
+    """These verdicts only, such as ["split-brain", "unprotected"]. Default: any."""
+    node: Annotated[tuple[str, ...], BeforeValidator(_as_many)] = ()
+    """These subjects only: names of nodes, or "cluster". Default: any."""
+    channels: Annotated[tuple[str, ...], BeforeValidator(_as_many), Field(min_length=1)]
+    """Names of the channels that are told."""
+
+
+class LbSettings(_Table):
+    """What load balancers hear."""
+
+    fail_closed: Flag = False
+    """With true a proven split brain makes /primary answer 503 on every node but the
+    predicted winner: writes stop there. With false doubt is only a header."""
+
+
+class Settings(_Table):
+    """All that an agent is told. The same file serves every node."""
+
+    cluster: Name
+    """What this cluster is called in notices; agents of another cluster are refused."""
+    node: NodeName | None = None
+    """Which node this machine is. Default: the one that is called like this host, else
+    the one that has one of this machine's addresses."""
+    listen: Annotated[str, AfterValidator(forms.listen)] = "127.0.0.1:8009"
+    """Where this agent answers HTTP. Beyond loopback only with [tls] cert and key and a
+    token file in [auth]."""
+    state_dir: AbsolutePath = Path("/var/lib/splitguard")
+    """Journal and working files, readable by the agent only (mode 0700)."""
+    socket: AbsolutePath = Path("/run/splitguard/agent.sock")
+    """Unix socket (mode 0660) for commands on this machine, which need no token."""
+    page_url: WebhookUrl | None = None
+    """Where people reach this agent's page; goes into notices. Default: no link."""
+    runbook_url: WebhookUrl | None = None
+    """Your runbook; goes into notices. Default: no link."""
+    nodes: Annotated[tuple[NodeSettings, ...], Field(min_length=1)]
+    """The machines of the cluster, each with its own [[nodes]]."""
+    witnesses: tuple[WitnessSettings, ...] = ()
+    """Agents without a database, each with its own [[witnesses]]."""
+    tls: TlsSettings = TlsSettings()
+    auth: AuthSettings = AuthSettings()
+    local: LocalSettings = LocalSettings()
+    probe: ProbeSettings = ProbeSettings()
+    capture: CaptureSettings = CaptureSettings()
+    guard: GuardSettings = GuardSettings()
+    lb: LbSettings = LbSettings()
+    channels: tuple[ChannelSettings, ...] = ()
+    """Receivers of notices, each with its own [[channels]]."""
+    routes: tuple[RouteSettings, ...] = ()
+    """Which notices go where, each with its own [[routes]]."""
+
+    @property
+    def me(self) -> str:
+        """Return the name of this machine's node. Raises ConfigError when unknown."""
+        if self.node is None:
+            raise ConfigError(("node: this machine is none of the nodes",), "set node")
+        return self.node
+
+    @property
+    def listen_address(self) -> tuple[str, int]:
+        """Return host and port to listen on."""
+        return forms.split_listen(self.listen)
+
+    @property
+    def capture_dir(self) -> Path:
+        """Return the folder that holds the snapshots."""
+        return self.capture.dir or self.state_dir / "snapshots"
+
+    @property
+    def members(self) -> tuple[NodeSettings, ...]:
+        """Return nodes, then witnesses as nodes that have only an agent."""
+        witnesses = (NodeSettings(name=w.name, agent=w.agent) for w in self.witnesses)
+        return (*self.nodes, *witnesses)
+
+    def node_settings(self, name: str) -> NodeSettings:
+        """Return the node or witness called `name`; KeyError when there is none."""
+        found = {member.name: member for member in self.members}
+        return found[name]
+
+    def policy(self) -> Policy:
+        """Return the limits that the rules use, as configured."""
+        return Policy(
+            cluster=self.cluster,
+            me=self.me,
+            nodes=tuple(
+                NodeSpec(
+                    name=member.name,
+                    has_postgres=member.postgres is not None,
+                    has_manager=member.manager is not None,
+                    has_agent=member.agent is not None,
+                )
+                for member in self.members
+            ),
+            round_s=self.probe.round_s,
+            # Two rounds and a probe's deadline, with a quarter of it for the loop.
+            fresh_s=2 * self.probe.round_s + 1.25 * self.probe.deadline_s,
+            isolation_hold_s=self.capture.isolation_hold_s,
+            winner_rule=self.capture.winner_rule,
+            capture_enabled=self.capture.enabled,
+        )
+
+
+SECRET_LIMIT_BYTES = 64 * 1024
+
+
+def read_secret(path: Path) -> str:
+    """Return the first line of a secret's file. Raises ConfigError."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(SECRET_LIMIT_BYTES).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise ConfigError(
+            (f"{path}: {reason}",), "the agent's user must be able to read it"
+        ) from error
+    lines = text.split()
+    if not lines:
+        raise ConfigError((f"{path}: empty",), "put the secret into its first line")
+    return lines[0]
