@@ -1,0 +1,116 @@
+"""Asks one peer agent for its report.
+
+Theory of operation. The report is JSON of a known format. Cluster and format are
+looked at before anything else, so that a neighbour of another cluster, or one of
+another version, is named as such and not as broken. Nothing in a report is
+believed that does not have the shape and the sender that were expected.
+"""
+
+import json
+from collections.abc import Mapping
+
+from agent import codec
+from agent.core.observation import REPORT_FORMAT, Outcome, Report
+from agent.errors import CodecError
+from agent.probe.result import Result, failure
+from agent.probe.target import ProbeSettings
+from agent.probe.web import of_transport
+from agent.transport import Answer, HttpClient, TransportError
+
+REPORT_PATH = "/v1/report"
+OK = 200
+UNAUTHORIZED = (401, 403)
+SERVER_ERROR = 500
+
+
+class PeerProbe:
+    """The agent channel of one node. One question at a time."""
+
+    def __init__(
+        self, node: str, base_url: str, settings: ProbeSettings, http: HttpClient
+    ) -> None:
+        self._node = node
+        self._url = base_url.rstrip("/") + REPORT_PATH
+        self._settings = settings
+        self._http = http
+        self._asked = 0
+
+    async def ask(self) -> Result:
+        """Ask once, within the deadline. Raises nothing but a cancellation."""
+        try:
+            answer = await self._http.get(
+                self._url, self._settings.deadline_s, self._headers()
+            )
+        except TransportError as error:
+            return of_transport(error)
+        return self._judge(answer)
+
+    async def close(self) -> None:
+        """Nothing of its own to close: connections are the client's."""
+
+    def _headers(self) -> Mapping[str, str]:
+        headers = {
+            "authorization": f"Bearer {self._settings.peer_token}",
+            "x-splitguard-node": self._settings.me,
+        }
+        self._asked += 1
+        if self._asked % self._settings.fresh_every == 0:
+            headers["connection"] = "close"
+        return headers
+
+    def _judge(self, answer: Answer) -> Result:
+        if answer.status in UNAUTHORIZED:
+            return failure(
+                Outcome.REFUSED,
+                f"HTTP {answer.status}: the peer token is not accepted there;"
+                " put the same auth.peer_token_file on every node",
+            )
+        if answer.status >= SERVER_ERROR:
+            return failure(Outcome.REFUSED, f"HTTP {answer.status}: {answer.excerpt()}")
+        if answer.status != OK:
+            return failure(
+                Outcome.GARBLED,
+                f"HTTP {answer.status} at {REPORT_PATH}: no Splitguard agent answers"
+                f" there; see this node's `agent` setting",
+            )
+        return self._read(answer.body)
+
+    def _read(self, body: bytes) -> Result:
+        try:
+            plain = json.loads(body)
+        except (ValueError, RecursionError):
+            plain = None
+        if not isinstance(plain, dict):
+            return failure(Outcome.GARBLED, "the report is not a JSON object")
+        wrong = self._stranger(plain)
+        if wrong is not None:
+            return wrong
+        try:
+            report = codec.from_plain(plain, Report)
+        except CodecError as error:
+            return failure(Outcome.GARBLED, error.message)
+        return Result(Outcome.ANSWERED, report=report)
+
+    def _stranger(self, plain: Mapping[str, object]) -> Result | None:
+        """Return why this report is not from the peer that was asked."""
+        cluster, speaks = plain.get("cluster"), plain.get("format")
+        if isinstance(cluster, str) and cluster != self._settings.cluster:
+            return failure(
+                Outcome.FOREIGN,
+                f"an agent of cluster {cluster[:60]!r} answers, this one is"
+                f" {self._settings.cluster!r}; see this node's `agent` setting",
+            )
+        if isinstance(speaks, int) and speaks != REPORT_FORMAT:
+            return failure(
+                Outcome.INCOMPATIBLE,
+                f"the agent there speaks report format {speaks}, this one"
+                f" {REPORT_FORMAT}; run one version of splitguard everywhere",
+            )
+        name = plain.get("node")
+        if isinstance(name, str) and name != self._node:
+            return failure(
+                Outcome.GARBLED,
+                f"an agent that calls itself {name[:60]!r} answers; see the `agent`"
+                f" setting of {self._node} and the `node` setting there",
+            )
+        return None

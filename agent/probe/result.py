@@ -1,0 +1,28 @@
+"""What a channel's probe comes to, before it becomes an Observation."""
+
+from dataclasses import dataclass
+
+from agent.core.observation import ManagerSight, Outcome, PostgresSight, Report
+
+REASON_LIMIT = 300
+"""Characters kept of a reason: it travels in every report."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An outcome with its reason, or the sight; `sent_s` where it left earlier."""
+
+    outcome: Outcome
+    reason: str = ""
+    postgres: PostgresSight | None = None
+    manager: ManagerSight | None = None
+    report: Report | None = None
+    sent_s: float | None = None
+
+
+def failure(outcome: Outcome, reason: str) -> Result:
+    """Return a failure whose reason is one bounded line."""
+    line = " ".join(reason.split())
+    if len(line) > REASON_LIMIT:
+        line = line[: REASON_LIMIT - 3] + "..."
+    return Result(outcome, line)

@@ -1,0 +1,84 @@
+-- What one round trip tells about a server, PostgreSQL 10 to 13. It differs from
+-- sight.sql where those have other names: columns that came later are read through
+-- to_jsonb, and are null before; a CTE is always materialized before 12; a snapshot is
+-- a txid_snapshot.
+-- Needs pg_monitor and nothing else; writes nothing, takes no transaction id.
+-- Functions that raise in recovery stand behind CASE on a volatile function, which is
+-- never folded early; a promotion in between can only turn "in recovery" off, and what
+-- is called in recovery works after it too.
+WITH server AS (
+    SELECT pg_catalog.pg_is_in_recovery() AS in_recovery
+), receiver AS (
+    SELECT * FROM pg_catalog.pg_stat_wal_receiver LIMIT 1
+), waiting AS (
+    SELECT pid, query_start
+      FROM pg_catalog.pg_stat_activity
+     WHERE wait_event = 'SyncRep'
+     ORDER BY query_start
+     LIMIT 1000
+)
+SELECT json_build_object(
+    'granted', pg_catalog.pg_has_role('pg_monitor', 'USAGE'),
+    'role', current_user,
+    'sight', json_build_object(
+        'system_id', (SELECT system_identifier::text
+                        FROM pg_catalog.pg_control_system()),
+        'version_num', pg_catalog.current_setting('server_version_num')::int,
+        'in_recovery', server.in_recovery,
+        'timeline', CASE
+            WHEN NOT server.in_recovery
+                -- pg_control_checkpoint() shows the old timeline until the first
+                -- checkpoint after a promotion; the WAL file's name does not.
+                THEN ('x' || left(pg_catalog.pg_walfile_name(
+                        pg_catalog.pg_current_wal_lsn()), 8))::bit(32)::int
+            ELSE coalesce(
+                (SELECT received_tli FROM receiver),
+                greatest(
+                    (SELECT nullif(min_recovery_end_timeline, 0)
+                       FROM pg_catalog.pg_control_recovery()),
+                    (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())))
+        END,
+        'write_lsn', CASE
+            WHEN NOT server.in_recovery THEN pg_catalog.pg_current_wal_insert_lsn()
+            ELSE greatest((SELECT (to_jsonb(receiver) ->> 'written_lsn')::pg_lsn
+                             FROM receiver),
+                          pg_catalog.pg_last_wal_receive_lsn(),
+                          pg_catalog.pg_last_wal_replay_lsn())
+        END,
+        'flush_lsn', CASE
+            WHEN NOT server.in_recovery THEN pg_catalog.pg_current_wal_flush_lsn()
+            -- What was replayed from pg_wal or an archive counts as well: after a
+            -- restart nothing was received yet.
+            ELSE greatest(pg_catalog.pg_last_wal_receive_lsn(),
+                          pg_catalog.pg_last_wal_replay_lsn())
+        END,
+        'replay_lsn', CASE
+            WHEN server.in_recovery THEN pg_catalog.pg_last_wal_replay_lsn()
+        END,
+        'postmaster_started', pg_catalog.to_char(
+            pg_catalog.pg_postmaster_start_time() AT TIME ZONE 'UTC',
+            'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        'next_xid', pg_catalog.txid_snapshot_xmax(
+            pg_catalog.txid_current_snapshot()),
+        'upstream', (SELECT (to_jsonb(receiver) ->> 'sender_host') || ':'
+                         || (to_jsonb(receiver) ->> 'sender_port')
+                       FROM receiver WHERE server.in_recovery),
+        'receiver_mark', (SELECT coalesce(latest_end_lsn::text, '-') || ' '
+                              || coalesce(last_msg_receipt_time::text, '-')
+                            FROM receiver WHERE server.in_recovery),
+        'senders', (
+            SELECT coalesce(json_agg(json_build_object(
+                       'name', coalesce(application_name, ''),
+                       'state', coalesce(state, ''),
+                       'sync_state', coalesce(sync_state, ''),
+                       'flush_lsn', flush_lsn,
+                       'reply_mark', coalesce(
+                           to_jsonb(sender) ->> 'reply_time', ''))), '[]'::json)
+              FROM (SELECT * FROM pg_catalog.pg_stat_replication
+                     ORDER BY application_name, pid LIMIT 64) AS sender),
+        'waiting_for_sync', (SELECT count(*) FROM waiting),
+        'waiting_for_sync_s', 0),
+    'waits', (SELECT coalesce(json_agg(pid || ' ' || coalesce(query_start::text, '')),
+                              '[]'::json)
+                FROM waiting))::text
+  FROM server
