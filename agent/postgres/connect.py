@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from agent.errors import PostgresError
 
@@ -32,15 +33,13 @@ def connect(
     `dsn` is libpq's connection string; the database in it gives way to `dbname`.
     A `statement_timeout_s` of 0 stands for no limit.
     """
-    parameters: dict[str, str] = {} if dbname is None else {"dbname": dbname}
     try:
         session: Session = psycopg.connect(
-            dsn,
+            dsn if dbname is None else make_conninfo(dsn, dbname=dbname),
             autocommit=True,
             connect_timeout=connect_timeout_s,
             application_name=APPLICATION_NAME,
             options=f"-c statement_timeout={int(statement_timeout_s * 1000)}",
-            **parameters,
         )
     except psycopg.Error as error:
         raise failed("cannot connect to the local server", error) from error
@@ -78,6 +77,11 @@ def fetch_one(
     if row is None:
         raise PostgresError(f"no row came back from: {statement[:80]}")
     return row
+
+
+def quoted(value: str) -> str:
+    """Return a value as it stands in a connection string."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def failed(doing: str, error: psycopg.Error) -> PostgresError:

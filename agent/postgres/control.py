@@ -1,12 +1,11 @@
 """pg_control: what a server knew about itself when it last wrote it down.
 
 Theory of operation. The file `global/pg_control` is a C structure with a CRC-32C at
-its end. Its layout is known for the versions in LAYOUTS (PostgreSQL 13 to 18) and was
-compared with pg_controldata for each. A running server rewrites it in place, so a
-reading with a wrong CRC is tried again a few times before it is called damaged. A
-version that is not known is read through pg_controldata instead, where programs are
-given. Positions are starts of records: the checkpoint's own record begins at
-`checkpoint_lsn` and ends later.
+its end. Its layout is known for the versions in CRC_OFFSETS (PostgreSQL 13 to 18). A
+running server rewrites it in place, so a reading with a wrong CRC is tried again a few
+times before it is called damaged. A version that is not known is read through
+pg_controldata instead, where programs are given. Positions are starts of records: the
+checkpoint's own record begins at `checkpoint_lsn` and ends later.
 Source: PostgreSQL's src/include/catalog/pg_control.h.
 """
 
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from agent.core.lsn import Lsn
 from agent.errors import PostgresError
+from agent.postgres.crc import crc32c
 from agent.postgres.programs import Programs
 
 READS_MAX = 5
@@ -36,18 +36,36 @@ STATES = (
 """The states in the order of PostgreSQL's DBState, as pg_controldata prints them."""
 WAL_LEVELS = ("minimal", "replica", "logical")
 
-_HEAD = struct.Struct("=QII")
-_BODY = struct.Struct(
-    "=QII i4x q Q"  # system id, versions, state, time, checkpoint
-    "QII?3xi QIIIIIIII4xqIII4x"  # the copy of the checkpoint record, 88 bytes
-    "QQI4xQQ?3x"  # unlogged LSN, minimum recovery point, backup's start and end
-    "i?3xiiiii?3x"  # the settings that recovery depends on
-    "Id IIIIIIII ?3xI"  # the format of the files
-)
+_OFFSETS: dict[str, tuple[str, int]] = {
+    "system_id": ("Q", 0),
+    "pg_control_version": ("I", 8),
+    "state": ("i", 16),
+    "checkpoint": ("Q", 32),
+    # The copy of the checkpoint record, 88 bytes long, from 40 on.
+    "redo": ("Q", 40),
+    "timeline": ("I", 48),
+    "prev_timeline": ("I", 52),
+    "next_xid": ("Q", 64),
+    "min_recovery": ("Q", 136),
+    "min_recovery_timeline": ("I", 144),
+    "backup_start": ("Q", 152),
+    "backup_end_required": ("?", 168),
+    "wal_level": ("i", 172),
+    "max_connections": ("i", 180),
+    "max_worker_processes": ("i", 184),
+    "max_wal_senders": ("i", 188),
+    "max_prepared_transactions": ("i", 192),
+    "max_locks_per_transaction": ("i", 196),
+    "track_commit_timestamp": ("?", 200),
+    "wal_block_bytes": ("I", 224),
+    "wal_segment_bytes": ("I", 228),
+    "checksum_version": ("I", 252),
+}
+"""Where each field stands, the same in all versions of CRC_OFFSETS."""
 CRC_OFFSETS = {1300: 288, 1700: 288, 1800: 292}
 """Where the CRC stands, by pg_control_version: 13 to 16, 17, 18."""
-_FLOAT_FORMAT = 1234567.0
 _SEGMENT_BYTES = range(1024 * 1024, 1024 * 1024 * 1024 + 1)
+_BLOCK_BYTES = range(1024, 65536 + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,28 +130,6 @@ def read_control(data_dir: Path, programs: Programs | None = None) -> ControlDat
     )
 
 
-def crc32c(data: bytes) -> int:
-    """Return the CRC-32C (Castagnoli) that PostgreSQL puts on pg_control and WAL."""
-    crc = 0xFFFFFFFF
-    table = _CRC_TABLE
-    for byte in data:
-        crc = table[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    return crc ^ 0xFFFFFFFF
-
-
-def _make_table() -> tuple[int, ...]:
-    table = []
-    for index in range(256):
-        crc = index
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-        table.append(crc)
-    return tuple(table)
-
-
-_CRC_TABLE = _make_table()
-
-
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
@@ -146,13 +142,13 @@ def _read(path: Path) -> bytes:
 
 
 def _version(raw: bytes, path: Path) -> int:
-    if len(raw) < _BODY.size + 64:
+    if len(raw) < max(CRC_OFFSETS.values()) + 4:
         raise PostgresError(
             f"{path} is too short for a control file: {len(raw)} bytes",
             "a copy that was cut off, or not a data directory",
         )
-    version = int(_HEAD.unpack_from(raw)[1])
-    if version % 65536 == 0 and version:
+    version = int(_field(raw, "pg_control_version"))
+    if version and version % 65536 == 0:
         raise PostgresError(
             f"{path} was written on a machine of the other byte order",
             "it can only be read on a machine like the one that wrote it",
@@ -160,38 +156,44 @@ def _version(raw: bytes, path: Path) -> int:
     return version
 
 
+def _field(raw: bytes, name: str) -> int:
+    code, offset = _OFFSETS[name]
+    (value,) = struct.unpack_from("=" + code, raw, offset)
+    return int(value)
+
+
 def _intact(raw: bytes, version: int) -> bool:
     offset = CRC_OFFSETS[version]
     (stored,) = struct.unpack_from("=I", raw, offset)
-    return crc32c(raw[:offset]) == stored
+    return crc32c(raw[:offset]) == int(stored)
 
 
 def _decode(raw: bytes) -> ControlData:
-    f = _BODY.unpack_from(raw)
-    state, level = f[3], f[31]
+    f = {name: _field(raw, name) for name in _OFFSETS}
+    state, level = f["state"], f["wal_level"]
     return ControlData(
-        system_id=str(f[0]),
-        pg_control_version=f[1],
+        system_id=str(f["system_id"]),
+        pg_control_version=f["pg_control_version"],
         state=STATES[state] if 0 <= state < len(STATES) else f"unknown ({state})",
-        checkpoint_lsn=Lsn(f[5]),
-        redo_lsn=Lsn(f[6]),
-        timeline=f[7],
-        prev_timeline=f[8],
-        next_xid=f[11],
-        min_recovery_lsn=Lsn(f[24]),
-        min_recovery_timeline=f[25],
-        backup_start_lsn=Lsn(f[26]),
-        backup_end_required=f[28],
+        checkpoint_lsn=Lsn(f["checkpoint"]),
+        redo_lsn=Lsn(f["redo"]),
+        timeline=f["timeline"],
+        prev_timeline=f["prev_timeline"],
+        next_xid=f["next_xid"],
+        min_recovery_lsn=Lsn(f["min_recovery"]),
+        min_recovery_timeline=f["min_recovery_timeline"],
+        backup_start_lsn=Lsn(f["backup_start"]),
+        backup_end_required=bool(f["backup_end_required"]),
         wal_level=WAL_LEVELS[level] if 0 <= level < len(WAL_LEVELS) else "unknown",
-        max_connections=f[31],
-        max_worker_processes=f[32],
-        max_wal_senders=f[33],
-        max_prepared_transactions=f[34],
-        max_locks_per_transaction=f[35],
-        track_commit_timestamp=f[36],
-        wal_block_bytes=f[41],
-        wal_segment_bytes=f[42],
-        data_checksums=f[48] != 0,
+        max_connections=f["max_connections"],
+        max_worker_processes=f["max_worker_processes"],
+        max_wal_senders=f["max_wal_senders"],
+        max_prepared_transactions=f["max_prepared_transactions"],
+        max_locks_per_transaction=f["max_locks_per_transaction"],
+        track_commit_timestamp=bool(f["track_commit_timestamp"]),
+        wal_block_bytes=f["wal_block_bytes"],
+        wal_segment_bytes=f["wal_segment_bytes"],
+        data_checksums=f["checksum_version"] != 0,
     )
 
 
@@ -208,7 +210,7 @@ def _plausible(control: ControlData, path: Path) -> ControlData:
                 f"WAL segments of {segment} bytes",
             ),
             (
-                not 1024 <= block <= 65536 or block & (block - 1) != 0,
+                block not in _BLOCK_BYTES or block & (block - 1) != 0,
                 f"WAL blocks of {block} bytes",
             ),
             (control.redo_lsn > control.checkpoint_lsn, "redo past the checkpoint"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from agent.core.lineage import Lineage, Switch
 from agent.core.lsn import Lsn
 from agent.errors import PostgresError
-from agent.postgres import wal
+from agent.postgres.records import fingerprint, segment_bytes_of
 
 FILE_BYTES_MAX = 1024 * 1024
 SWITCHES_MAX = 10_000
@@ -113,9 +113,14 @@ def read_lineage(data_dir: Path, timeline: int, system_id: str) -> Lineage:
     """
     wal_dir = data_dir / "pg_wal"
     switches = read_switches(wal_dir, timeline)
-    found = (
-        wal.fingerprint(wal_dir, born, switch.lsn)
+    births = tuple(
+        (born, switch.lsn)
         for switch, born in zip(switches, children(switches, timeline), strict=True)
+    )
+    size = segment_bytes_of(wal_dir) if births else None
+    found = (
+        fingerprint(wal_dir, born, lsn, segment_bytes=size, heirs=births[index + 1 :])
+        for index, (born, lsn) in enumerate(births)
     )
     return Lineage(
         system_id=system_id,

@@ -28,6 +28,8 @@ TIMEOUT_S = 60.0
 VERSION_TIMEOUT_S = 10.0
 _STDERR_LINES = 5
 _LINE_CHARS = 300
+_TWO_PART_VERSIONS = 10
+"""From here on a version has two numbers, the first of them the major one."""
 _PLACES = (
     "/usr/lib/postgresql/{major}/bin",
     "/usr/pgsql-{major}/bin",
@@ -90,6 +92,7 @@ class Programs:
         as_owner_of: Path | None = None,
         timeout_s: float = TIMEOUT_S,
         check: bool = True,
+        input_text: str = "",
     ) -> Finished:
         """Run `command` to its end; its first word is a program of this installation.
 
@@ -99,7 +102,7 @@ class Programs:
         name = str(command[0])
         full = [str(self.path(name)), *map(str, command[1:])]
         owner = owner_of(as_owner_of) if as_owner_of is not None else None
-        finished = _run(full, owner, timeout_s)
+        finished = _run(full, owner, timeout_s, input_text)
         if check and finished.exit_code != 0:
             raise PostgresError(
                 f"{name} failed with exit code {finished.exit_code}: "
@@ -218,7 +221,7 @@ def read_version(bin_dir: Path) -> int:
             f"{bin_dir}/postgres --version did not answer: {finished.last_lines}"
         )
     first, second, third = (int(part or 0) for part in match.groups())
-    if first >= 10:
+    if first >= _TWO_PART_VERSIONS:
         return first * 10000 + second
     return first * 10000 + second * 100 + third
 
@@ -254,13 +257,21 @@ def _running_bin_dir(data_dir: Path) -> Path | None:
     return executable.parent if executable.name in {"postgres", "postmaster"} else None
 
 
-def _run(full: Sequence[str], owner: Owner | None, timeout_s: float) -> Finished:
-    """Run to the end. Output goes to unnamed files, so that no pipe can fill up."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as complaints:
+def _run(
+    full: Sequence[str], owner: Owner | None, timeout_s: float, input_text: str = ""
+) -> Finished:
+    """Run to the end. All goes through unnamed files, so that no pipe can fill up."""
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as complaints,
+    ):
+        given.write(input_text.encode())
+        given.seek(0)
         try:
             done = subprocess.run(
                 full,
-                stdin=subprocess.DEVNULL,
+                stdin=given,
                 stdout=out,
                 stderr=complaints,
                 env=clean_environment(),

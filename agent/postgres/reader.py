@@ -1,20 +1,247 @@
 """The facts about the server beside this agent, read from its disk.
 
-Theory of operation. To be completed with the module.
+Theory of operation. Each reading takes pg_control, the pid file and the names in
+pg_wal anew, which costs about a millisecond; what cannot change is kept: the parsed
+history files, the programs' version, and fingerprints. A fingerprint is kept for as
+long as the data directory is the same one and was not rewound (both rewrite
+PG_VERSION): a loser that follows its twin's WAL without a rewind has its own
+beginning overwritten, and the fingerprint taken before is the only witness.
+
+Which timeline the server is on. pg_control tells only the timeline of the last
+checkpoint (or of the minimum recovery point), which is late after a promotion, by
+seconds or minutes. Whoever writes or receives WAL on a newer timeline has a segment
+file of it, and its history file. So the tip is the highest timeline that has both,
+and whose history left pg_control's timelines at or past pg_control's positions: a
+history file alone may have been copied there by hand or fetched ahead, and one that
+left our timeline before our checkpoint belongs to somebody else's branch.
+
+Where WAL ends is found out only while nothing writes: no postmaster, and none of its
+children either. It is found again when pg_control or a newest segment has changed.
 """
 
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.core.lineage import Fingerprint, Lineage, Switch
+from agent.core.lsn import Lsn
 from agent.core.observation import ReadFailure, ServerFacts
+from agent.errors import PostgresError
+from agent.postgres import history, wal
+from agent.postgres.control import ControlData, read_control
+from agent.postgres.postmaster import orphans, running
+from agent.postgres.programs import Programs, find_programs, read_major
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The names in pg_wal that tell something, read once per reading."""
+
+    histories: frozenset[int]
+    segment_timelines: frozenset[int]
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What stays true for one incarnation of a data directory."""
+
+    incarnation: tuple[int, ...]
+    switches: dict[tuple[int, ...], tuple[Switch, ...]] = field(default_factory=dict)
+    fingerprints: dict[tuple[int, Lsn], Fingerprint] = field(default_factory=dict)
+    end_key: tuple[object, ...] = ()
+    end_lsn: Lsn | None = None
 
 
 class DiskReader:
-    """Implements ports.ServerReader for one data directory. Blocking."""
+    """Implements ports.ServerReader for one data directory. Blocking.
+
+    Not for several threads at once. `bin_dir` is where the programs are; without it
+    they are looked for (see `programs.find_programs`).
+    """
 
     def __init__(self, data_dir: Path, bin_dir: Path | None = None) -> None:
         self._data_dir = data_dir
+        self._wal_dir = data_dir / "pg_wal"
         self._bin_dir = bin_dir
+        self._programs: Programs | None = None
+        self._kept = _Kept(())
+
+    @property
+    def data_dir(self) -> Path:
+        """The data directory that is read."""
+        return self._data_dir
+
+    def programs(self) -> Programs:
+        """Return the programs of the server's version. Raises PostgresError."""
+        major = read_major(self._data_dir)
+        if self._programs is None or self._programs.major != major:
+            self._programs = find_programs(self._bin_dir, self._data_dir)
+        return self._programs
 
     def read(self) -> ServerFacts | ReadFailure:
-        """Read everything anew that can have changed. Never raises."""
-        raise NotImplementedError
+        """Read everything anew that can have changed. Never raises.
+
+        About 1 ms while the server runs; the first reading after it stopped takes
+        as long as pg_waldump needs for the WAL since the last checkpoint.
+        """
+        try:
+            return self._read()
+        except PostgresError as error:
+            return ReadFailure(error.message, error.hint)
+        except OSError as error:
+            name = error.filename or self._data_dir
+            return ReadFailure(
+                f"{name} cannot be read: {error.strerror}",
+                "check local.data_dir, and run the agent as the data directory's owner",
+            )
+
+    def _read(self) -> ServerFacts:
+        data_dir = self._data_dir
+        found = data_dir.stat()
+        self._renew()
+        # In this order: a server that stops between the two readings counts as
+        # running once more, never as stopped with an older control file.
+        is_running = running(data_dir) is not None or self._has_orphans()
+        version_num = self._version_num()
+        control = read_control(data_dir, self._programs)
+        listing = _list(self._wal_dir)
+        timeline = self._tip(control, listing)
+        lineage = self._lineage(control, timeline)
+        return ServerFacts(
+            identity=f"{_boot_id()}:{found.st_dev}:{found.st_ino}",
+            data_dir=str(data_dir),
+            lineage=lineage,
+            control_state=control.state,
+            checkpoint_lsn=control.checkpoint_lsn,
+            redo_lsn=control.redo_lsn,
+            running=is_running,
+            standby_signal=(data_dir / "standby.signal").exists(),
+            end_lsn=None if is_running else self._end(control, listing, timeline),
+            wal_segment_bytes=control.wal_segment_bytes,
+            version_num=version_num,
+        )
+
+    def _renew(self) -> None:
+        """Forget what was kept when this is not the same directory any more."""
+        folder = self._data_dir.stat()
+        version = (self._data_dir / "PG_VERSION").stat()
+        incarnation = (
+            folder.st_dev, folder.st_ino, version.st_ino, version.st_mtime_ns,
+        )  # fmt: skip
+        if incarnation != self._kept.incarnation:
+            self._kept = _Kept(incarnation)
+
+    def _has_orphans(self) -> bool:
+        # A clean stop removes the pid file: only a crash leaves something to find.
+        left = (self._data_dir / "postmaster.pid").exists()
+        return left and bool(orphans(self._data_dir))
+
+    def _version_num(self) -> int:
+        try:
+            return self.programs().version_num
+        except PostgresError:
+            return read_major(self._data_dir) * 10000
+
+    def _tip(self, control: ControlData, listing: _Listing) -> int:
+        """Return the timeline that the server is on (see the module's theory)."""
+        anchors = {control.timeline: control.checkpoint_lsn}
+        if control.min_recovery_timeline:
+            passed = anchors.get(control.min_recovery_timeline, Lsn(0))
+            anchors[control.min_recovery_timeline] = max(
+                passed, control.min_recovery_lsn
+            )
+        known = max(anchors)
+        for candidate in sorted(listing.segment_timelines, reverse=True):
+            if candidate <= known:
+                break
+            if candidate in listing.histories and self._descends(candidate, anchors):
+                return candidate
+        return known
+
+    def _descends(self, candidate: int, anchors: dict[int, Lsn]) -> bool:
+        try:
+            switches = self._switches(candidate)
+        except PostgresError:
+            return False  # half written, or not a history: nobody is on it yet
+        left = {switch.timeline: switch.lsn for switch in switches}
+        return all(
+            timeline in left and left[timeline] >= lsn
+            for timeline, lsn in anchors.items()
+        )
+
+    def _switches(self, timeline: int) -> tuple[Switch, ...]:
+        if timeline == 1:
+            return ()
+        found = (self._wal_dir / history.file_name(timeline)).stat()
+        key = (timeline, found.st_ino, found.st_size, found.st_mtime_ns)
+        kept = self._kept.switches
+        if key not in kept:
+            kept[key] = history.read_switches(self._wal_dir, timeline)
+        return kept[key]
+
+    def _lineage(self, control: ControlData, timeline: int) -> Lineage:
+        switches = self._switches(timeline)
+        births = tuple(
+            (born, switch.lsn)
+            for switch, born in zip(
+                switches, history.children(switches, timeline), strict=True
+            )
+        )
+        kept = self._kept.fingerprints
+        for index, birth in enumerate(births):
+            if birth not in kept:
+                taken = wal.fingerprint(
+                    self._wal_dir,
+                    *birth,
+                    segment_bytes=control.wal_segment_bytes,
+                    heirs=births[index + 1 :],
+                )
+                if taken is not None:
+                    kept[birth] = taken
+        return Lineage(
+            system_id=control.system_id,
+            timeline=timeline,
+            switches=switches,
+            fingerprints=tuple(kept[birth] for birth in births if birth in kept),
+        )
+
+    def _end(
+        self, control: ControlData, listing: _Listing, timeline: int
+    ) -> Lsn | None:
+        """Return the end of valid WAL of the stopped server; None if not to be had."""
+        key = (control, timeline, listing, _last_written(self._wal_dir))
+        if key == self._kept.end_key:
+            return self._kept.end_lsn
+        try:
+            end = wal.end_of_wal(
+                self.programs(),
+                self._wal_dir,
+                timeline,
+                control.checkpoint_lsn,
+                control.wal_segment_bytes,
+            )
+        except PostgresError:
+            end = None
+        self._kept.end_key, self._kept.end_lsn = key, end
+        return end
+
+
+def _list(wal_dir: Path) -> _Listing:
+    names = [entry.name for entry in wal_dir.iterdir()]
+    segments = [name for name in names if wal.is_segment(name)]
+    return _Listing(
+        histories=frozenset(history.timelines(names)),
+        segment_timelines=frozenset(int(name[:8], 16) for name in segments),
+    )
+
+
+def _last_written(wal_dir: Path) -> int:
+    with os.scandir(wal_dir) as entries:
+        found = [e.stat().st_mtime_ns for e in entries if wal.is_segment(e.name)]
+    return max(found, default=0)
+
+
+def _boot_id() -> str:
+    return _BOOT_ID.read_text(encoding="ascii").strip()

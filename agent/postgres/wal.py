@@ -1,20 +1,57 @@
-"""The write-ahead log on disk: where it ends, whether it is whole, what it began with.
+"""The write-ahead log on disk: where it ends, and whether it is whole.
 
 Theory of operation. pg_waldump of the server's own version reads and checks every
 record (its CRC, its link to the one before, its pages), so it decides where valid
-WAL ends; nothing of that is rebuilt here. Only the end of its last good record is
-computed from the files. A run over a timeline switch needs segments of several
-timelines: the first segment of a new timeline holds a copy of the old one's WAL up
-to the switch, so for each segment the newest timeline of the lineage that has it is
-taken, and all are shown to pg_waldump under one timeline's names in a folder of links.
+WAL ends; nothing of that is rebuilt here. It prints nothing but the complaint at
+which it stopped, which names the start of the last good record; where that record
+ends is computed from the files. A run over a timeline switch needs segments of
+several timelines: the first segment of a new timeline holds a copy of the old one's
+WAL up to the switch, so for each segment the newest timeline of the lineage that was
+born by then is taken, and all are shown to pg_waldump under one timeline's names, in
+a folder of links. The folder ends before the first missing segment and pg_waldump is
+told so: it would otherwise wait five seconds for that file to appear.
 """
 
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.lineage import Fingerprint, Lineage
-from agent.core.lsn import Lsn
-from agent.postgres.programs import Programs
+from agent.core.lineage import Lineage, Switch
+from agent.core.lsn import Lsn, wal_file_name
+from agent.errors import PostgresError
+from agent.postgres.history import children, read_switches
+from agent.postgres.owner import owner_of
+from agent.postgres.programs import Finished, Programs
+from agent.postgres.records import (
+    BLOCK_BYTES,
+    Segments,
+    fingerprint,
+    segment_bytes_of,
+)
+
+__all__ = [
+    "SegmentFile",
+    "check_chain",
+    "end_of_wal",
+    "fingerprint",
+    "is_segment",
+    "list_segments",
+    "record_end",
+    "segment_bytes_of",
+]
+
+TIMEOUT_S = 600.0
+"""For one run of pg_waldump; it reads about 1 GB in a second."""
+SEGMENTS_MAX = 65_536
+"""More than this many segments in one run are refused: 1 TiB of the usual size."""
+_NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})(\.partial)?")
+_LAST_GOOD = re.compile(r"error in WAL record at ([0-9A-F]+/[0-9A-F]+)")
+_NOTHING = re.compile(r"could not find a valid record after")
+_LATER = re.compile(r"first record is after [0-9A-F]+/[0-9A-F]+, at [0-9A-F]+/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +67,46 @@ class SegmentFile:
     """Whether its name ends in `.partial`: the last one of a timeline that was left."""
 
 
+def is_segment(name: str) -> bool:
+    """Whether this is the name of a whole segment file."""
+    match = _NAME.fullmatch(name)
+    return match is not None and match[4] is None
+
+
 def list_segments(wal_dir: Path, segment_bytes: int) -> tuple[SegmentFile, ...]:
-    """Return the segment files, ordered by timeline and number. PostgresError."""
-    raise NotImplementedError
+    """Return the segment files, ordered by timeline and number.
 
-
-def segment_bytes_of(wal_dir: Path) -> int:
-    """Return the segment size that the first readable segment names. PostgresError."""
-    raise NotImplementedError
+    Raises PostgresError when the folder cannot be read. A file that vanishes
+    meanwhile is left out.
+    """
+    found: list[SegmentFile] = []
+    per_id = 0x1_0000_0000 // segment_bytes
+    try:
+        with os.scandir(wal_dir) as entries:
+            for entry in entries:
+                match = _NAME.fullmatch(entry.name)
+                if match is None:
+                    continue
+                try:
+                    size = entry.stat().st_size
+                except FileNotFoundError:
+                    continue
+                timeline, high, low = (int(part, 16) for part in match.groups()[:3])
+                found.append(
+                    SegmentFile(
+                        Path(entry.path),
+                        timeline,
+                        high * per_id + low,
+                        size,
+                        match[4] is not None,
+                    )
+                )
+    except OSError as error:
+        raise PostgresError(
+            f"{wal_dir} cannot be read: {error.strerror}",
+            "run the agent as the data directory's owner",
+        ) from error
+    return tuple(sorted(found, key=lambda f: (f.timeline, f.number, f.partial)))
 
 
 def end_of_wal(
@@ -45,11 +114,21 @@ def end_of_wal(
 ) -> Lsn:
     """Return the end of the last valid record from `start` on, on `timeline`.
 
-    `start` is a record's start, or a timeline switch. Follows the switches of
-    `timeline`'s history. The result is aligned as PostgreSQL prints a flush position.
-    Raises PostgresError when nothing is there at `start`.
+    `start` is a record's start, or a switch LSN of the timeline's history, whose
+    ancestors are followed. The result is aligned as PostgreSQL prints a flush
+    position. About 0.03 s for 16 MB. Raises PostgresError when no valid record begins
+    at `start`, unless `timeline` itself begins there (nothing was written to it).
     """
-    raise NotImplementedError
+    chain = _Chain(wal_dir, read_switches(wal_dir, timeline), timeline, segment_bytes)
+    found = chain.follow(programs, start, None)
+    if found is not None:
+        return found
+    if chain.switches and start == chain.switches[-1].lsn:
+        return start
+    raise PostgresError(
+        f"no valid WAL record begins at {start} on timeline {timeline} in {wal_dir}",
+        "the WAL there was recycled, removed or damaged",
+    )
 
 
 def check_chain(
@@ -57,12 +136,148 @@ def check_chain(
 ) -> Lsn:
     """Return how far the records from `start` are valid and without a gap, up to `end`.
 
-    The chain is whole when the result equals `end`. Raises PostgresError only when
-    it cannot be found out (a program is missing, a folder unreadable).
+    The chain is whole when the result equals `end`. `wal_dir` is any folder of
+    segment files; the switches are the lineage's, no history file is needed. Raises
+    PostgresError only when it cannot be found out (a program is missing, a folder
+    unreadable, no segment in it).
     """
-    raise NotImplementedError
+    size = segment_bytes_of(wal_dir)
+    chain = _Chain(wal_dir, lineage.switches, lineage.timeline, size)
+    return chain.follow(programs, start, end) or start
 
 
-def fingerprint(wal_dir: Path, timeline: int, switch_lsn: Lsn) -> Fingerprint | None:
-    """Return the fingerprint of the WAL with which `timeline` began; None if gone."""
-    raise NotImplementedError
+def record_end(
+    wal_dir: Path, timeline: int, start: Lsn, segment_bytes: int
+) -> Lsn | None:
+    """Return where the record ends that begins at `start`, without checking it.
+
+    `start` lies on `timeline` or one of its ancestors. None when its WAL is not
+    there. Raises PostgresError when a history file or a segment cannot be read.
+    """
+    chain = _Chain(wal_dir, read_switches(wal_dir, timeline), timeline, segment_bytes)
+    record = Segments(chain.locate, segment_bytes).record(start)
+    return record.end if record is not None else None
+
+
+class _Chain:
+    """The segments of one folder that belong to one lineage."""
+
+    def __init__(
+        self,
+        wal_dir: Path,
+        switches: tuple[Switch, ...],
+        timeline: int,
+        segment_bytes: int,
+    ) -> None:
+        self.switches = switches
+        self._wal_dir = wal_dir
+        self._timeline = timeline
+        self._size = segment_bytes
+        self._files = {
+            (file.timeline, file.number): file
+            for file in reversed(list_segments(wal_dir, segment_bytes))
+        }  # reversed: a whole segment hides its `.partial` namesake
+        self._births = tuple(
+            reversed(
+                [
+                    (born, switch.lsn)
+                    for switch, born in zip(
+                        switches, children(switches, timeline), strict=True
+                    )
+                ]
+            )
+        )
+
+    def holder(self, number: int) -> SegmentFile | None:
+        """Return the file that holds this segment of the lineage's WAL.
+
+        That is the newest timeline's that was born at or before the segment's end. An
+        older one's differs from the lineage past the switch, so it is no substitute.
+        """
+        for born, lsn in self._births:
+            if lsn.segment(self._size) <= number:
+                return self._files.get((born, number))
+        first = self.switches[0].timeline if self.switches else self._timeline
+        return self._files.get((first, number))
+
+    def follow(self, programs: Programs, start: Lsn, end: Lsn | None) -> Lsn | None:
+        """Return the end of valid WAL from `start`; None when nothing is there."""
+        present = self._present(start, end)
+        if not present:
+            return None
+        # A file that was cut off ends the run at its last whole page.
+        whole = present[-1].size // BLOCK_BYTES * BLOCK_BYTES
+        limit = Lsn(present[-1].number * self._size + min(whole, self._size))
+        if end is not None and end < limit:
+            limit = end
+        if limit <= start:
+            return end if end == start else None
+        with _links(self._wal_dir, present, self._timeline, self._size) as folder:
+            finished = programs.run(
+                [
+                    "pg_waldump", "--quiet", "-p", folder, "-t", str(self._timeline),
+                    "-s", str(start), "-e", str(limit),
+                ],
+                as_owner_of=self._wal_dir, timeout_s=TIMEOUT_S, check=False,
+            )  # fmt: skip
+        return self._judge(finished, start, limit, end)
+
+    def _present(self, start: Lsn, end: Lsn | None) -> tuple[SegmentFile, ...]:
+        """Return the files from `start` on, up to the first gap or the end."""
+        present: list[SegmentFile] = []
+        number = start.segment(self._size)
+        last = number + SEGMENTS_MAX
+        if end is not None:
+            last = min(last, (max(end, start + 1) - 1) // self._size + 1)
+        while number < last:
+            file = self.holder(number)
+            if file is None:
+                break
+            present.append(file)
+            if file.size < self._size:
+                break
+            number += 1
+        return tuple(present)
+
+    def _judge(
+        self, finished: Finished, start: Lsn, limit: Lsn, end: Lsn | None
+    ) -> Lsn | None:
+        said = finished.stdout + finished.stderr
+        if _LATER.search(said) and start % BLOCK_BYTES:
+            return None  # `start` lies within a record
+        segments = Segments(self.locate, self._size)
+        if finished.exit_code == 0:
+            if end is not None and limit == end:
+                return end
+            return segments.last_end_before(limit, start)
+        last = _LAST_GOOD.search(said)
+        if last is not None:
+            record = segments.record(Lsn.parse(last[1]))
+            return record.end if record is not None else None
+        if _NOTHING.search(said):
+            return None
+        raise PostgresError(
+            f"pg_waldump cannot read {self._wal_dir}: {finished.last_lines}",
+            "check that the WAL is of the programs' version",
+        )
+
+    def locate(self, number: int) -> Path | None:
+        file = self.holder(number)
+        return file.path if file is not None else None
+
+
+@contextmanager
+def _links(
+    wal_dir: Path, files: Sequence[SegmentFile], timeline: int, segment_bytes: int
+) -> Iterator[Path]:
+    """Show these files under one timeline's names, readable for the folder's owner."""
+    with tempfile.TemporaryDirectory(prefix="splitguard-wal-") as name:
+        folder = Path(name)
+        for file in files:
+            first = Lsn(file.number * segment_bytes)
+            link = folder / wal_file_name(timeline, first, segment_bytes)
+            link.symlink_to(file.path.absolute())
+        owner = owner_of(wal_dir)
+        if os.geteuid() == 0 and owner.uid != 0:
+            os.chown(folder, owner.uid, owner.gid)
+        yield folder
