@@ -74,8 +74,9 @@ class Record:
     @property
     def intact(self) -> bool:
         """Whether the CRC is right; only for a record read with its data."""
-        stored = int(_RECORD.unpack_from(self.data)[6])
-        return crc32c(self.data[_RECORD.size :] + self.data[:_CRC_OFFSET]) == stored
+        *_, stored = _RECORD.unpack_from(self.data)
+        body = self.data[_RECORD.size :]
+        return crc32c(body + self.data[:_CRC_OFFSET]) == int(stored)
 
 
 class Segments:
@@ -180,18 +181,18 @@ class Segments:
     def last_end_before(self, limit: int, floor: int) -> Lsn | None:
         """Return the end of the last record that ends at or before `limit`.
 
-        The records are taken to be valid up to `limit`. Looks back from `limit`, page
-        by page, for a record's start; None when there is none down to `floor`.
+        Meant for WAL that pg_waldump found no fault with up to `limit`. Looks back
+        from there, page by page, for a record's start (the rest of a segment after a
+        switch record has none). None when there is none down to `floor`.
         """
         page = (limit - 1) // BLOCK_BYTES * BLOCK_BYTES
         while page + BLOCK_BYTES > floor:
             rest = self.page_rest(page)
-            if rest is None:
-                return None
-            # With no rest, the record before ended with the page before.
-            begin = -(-self.after(page, rest) // _ALIGN) * _ALIGN if rest else page
-            if begin < page + BLOCK_BYTES and begin <= limit:
-                return self._walk(begin, limit)
+            if rest is not None:
+                # With no rest, the record before ended with the page before.
+                begin = -(-self.after(page, rest) // _ALIGN) * _ALIGN if rest else page
+                if begin < page + BLOCK_BYTES and begin <= limit:
+                    return self._walk(begin, limit)
             page -= BLOCK_BYTES
         return None
 

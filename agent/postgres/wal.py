@@ -136,7 +136,8 @@ def check_chain(
 ) -> Lsn:
     """Return how far the records from `start` are valid and without a gap, up to `end`.
 
-    The chain is whole when the result equals `end`. `wal_dir` is any folder of
+    The chain is whole when the result equals `end`, which has to be a record's end: one
+    that lies within a record is never reached. `wal_dir` is any folder of
     segment files; the switches are the lineage's, no history file is needed. Raises
     PostgresError only when it cannot be found out (a program is missing, a folder
     unreadable, no segment in it).
@@ -220,7 +221,7 @@ class _Chain:
                 ],
                 as_owner_of=self._wal_dir, timeout_s=TIMEOUT_S, check=False,
             )  # fmt: skip
-        return self._judge(finished, start, limit, end)
+        return self._judge(finished, start, limit)
 
     def _present(self, start: Lsn, end: Lsn | None) -> tuple[SegmentFile, ...]:
         """Return the files from `start` on, up to the first gap or the end."""
@@ -239,16 +240,14 @@ class _Chain:
             number += 1
         return tuple(present)
 
-    def _judge(
-        self, finished: Finished, start: Lsn, limit: Lsn, end: Lsn | None
-    ) -> Lsn | None:
+    def _judge(self, finished: Finished, start: Lsn, limit: Lsn) -> Lsn | None:
         said = finished.stdout + finished.stderr
         if _LATER.search(said) and start % BLOCK_BYTES:
             return None  # `start` lies within a record
         segments = Segments(self.locate, self._size)
         if finished.exit_code == 0:
-            if end is not None and limit == end:
-                return end
+            # It also stops without a complaint at a record that does not end by the
+            # limit, be it that its length is damaged: only the last page can hide that.
             return segments.last_end_before(limit, start)
         last = _LAST_GOOD.search(said)
         if last is not None:
