@@ -2,9 +2,15 @@
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Fixtures that several folders share; each fix_*.py says what it offers.
+pytest_plugins = sorted(
+    f"tests.{path.stem}" for path in Path(__file__).parent.glob("fix_*.py")
+)
 
 # A shared two-core machine stalls now and then; a slow example is no wrong example.
 settings.register_profile("splitguard", deadline=None, print_blob=True)
