@@ -22,10 +22,11 @@ T = TypeVar("T")
 
 
 def _strict(kind: type) -> Callable[[object, type], object]:
-    def take(value: object, _: type) -> object:
+    def take(value: object, wanted: type) -> object:
         if type(value) is not kind:
             raise ValueError(f"expected {kind.__name__}, got {type(value).__name__}")
-        return value
+        # An enumeration of texts is a str too, and comes here as one.
+        return value if wanted is kind else wanted(value)
 
     return take
 
