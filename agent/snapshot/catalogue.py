@@ -1,0 +1,115 @@
+"""The catalogue: the manifests on disk, and nothing else.
+
+Theory of operation. There is no index that could disagree with the folders. A
+folder without a usable manifest is not listed; `unusable` names it and says why.
+An id is a folder's name and never a path: anything that could lead elsewhere is
+refused before the disk is touched. Nothing in here needs the agent.
+"""
+
+import re
+from pathlib import Path
+
+from agent.errors import SnapshotError
+from agent.snapshot import manifest as manifests
+from agent.snapshot.manifest import Manifest
+
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+LISTED_MAX = 10_000
+"""More folders than this are not looked at."""
+
+
+def check_id(snapshot_id: str) -> str:
+    """Return the id if it can be a snapshot's; raise SnapshotError otherwise."""
+    if ID.fullmatch(snapshot_id) is None:
+        raise SnapshotError(
+            f"not a snapshot id: {snapshot_id[:80]!r}",
+            "ids are listed by `splitguard snapshots list`",
+        )
+    return snapshot_id
+
+
+class Catalogue:
+    """The snapshots below one capture folder."""
+
+    def __init__(self, capture_dir: Path) -> None:
+        self._dir = capture_dir
+        self._kept: dict[str, tuple[tuple[int, int, int], Manifest]] = {}
+
+    def list(self) -> tuple[Manifest, ...]:
+        """Return all snapshots, newest first. Raises SnapshotError.
+
+        A capture folder that does not exist holds none.
+        """
+        found = []
+        for name in self._names():
+            try:
+                found.append(self._read(name))
+            except SnapshotError:
+                continue
+        found.sort(key=lambda each: (each.created_wall_s, each.id), reverse=True)
+        return tuple(found)
+
+    def unusable(self) -> tuple[tuple[str, str], ...]:
+        """Return folders that are no snapshots, each with the reason.
+
+        Raises SnapshotError.
+        """
+        reasons = []
+        for name in self._names():
+            try:
+                self._read(name)
+            except SnapshotError as error:
+                reasons.append((name, error.message))
+        return tuple(reasons)
+
+    def show(self, snapshot_id: str) -> Manifest:
+        """Return one snapshot's manifest. Raises SnapshotError."""
+        self.folder(snapshot_id)
+        return self._read(snapshot_id)
+
+    def folder(self, snapshot_id: str) -> Path:
+        """Return one snapshot's folder. Raises SnapshotError."""
+        folder = self._dir / check_id(snapshot_id)
+        if folder.is_symlink() or not (folder / manifests.NAME).is_file():
+            raise SnapshotError(
+                f"there is no snapshot {snapshot_id} in {self._dir}",
+                "ids are listed by `splitguard snapshots list`",
+            )
+        return folder
+
+    def _names(self) -> tuple[str, ...]:
+        try:
+            entries = [entry for entry in self._dir.iterdir() if _is_folder(entry)]
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise SnapshotError(
+                f"the capture folder {self._dir} cannot be read: {error.strerror}",
+                "run this as the user that the agent runs as",
+            ) from error
+        return tuple(sorted(entry.name for entry in entries)[:LISTED_MAX])
+
+    def _read(self, name: str) -> Manifest:
+        """Return a manifest, read again only when its file is another one."""
+        path = self._dir / name / manifests.NAME
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise SnapshotError(
+                f"{name} has no manifest: it was never finished"
+            ) from error
+        mark = (found.st_ino, found.st_mtime_ns, found.st_size)
+        kept = self._kept.get(name)
+        if kept is not None and kept[0] == mark:
+            return kept[1]
+        manifest = manifests.read(self._dir / name)
+        if manifest.id != name:
+            raise SnapshotError(f"{name} holds the manifest of {manifest.id!r:.100}")
+        self._kept[name] = (mark, manifest)
+        return manifest
+
+
+def _is_folder(path: Path) -> bool:
+    return (
+        ID.fullmatch(path.name) is not None and path.is_dir() and not path.is_symlink()
+    )

@@ -1,0 +1,216 @@
+"""Files, handled so that what is said to be on disk is on disk.
+
+Theory of operation. A copy is hashed while it is made, from the bytes that were
+read, and read back later. Whatever a name promises exists only once the file was
+fsynced, renamed into place, and its folder fsynced. Names are kept as Python's
+file system strings, so names that are no valid text survive.
+"""
+
+import ctypes
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from stat import S_ISLNK
+
+BLOCK_BYTES = 1 << 20
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+
+Spent = Callable[[int], None]
+"""Called with the bytes of each block. It raises to end the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What came out of copying one file."""
+
+    size: int
+    sha256: str
+    mode: int
+
+
+def nothing(_: int) -> None:
+    """Take note of nothing."""
+
+
+def fsync_path(path: Path) -> None:
+    """Force a file's or folder's content to disk. Raises OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that only its owner may enter, and its parents likewise."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        fsync_path(folder.parent)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file's content: all of it after a crash, or the old one."""
+    aside = path.with_name(path.name + ".new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    handle = os.open(aside, flags, PRIVATE_FILE)
+    with os.fdopen(handle, "wb", buffering=0) as file:
+        write_all(handle, memoryview(content))
+        os.fsync(file.fileno())
+    aside.replace(path)
+    fsync_path(path.parent)
+
+
+def write_all(handle: int, block: memoryview) -> None:
+    """Write the whole block at the file's position."""
+    while block:
+        block = block[os.write(handle, block) :]
+
+
+def read_blocks(handle: int, limit: int, spent: Spent = nothing) -> Iterator[bytes]:
+    """Yield what the file holds from its position on, `limit` bytes at most."""
+    left = limit
+    while left > 0 and (block := os.read(handle, min(BLOCK_BYTES, left))):
+        left -= len(block)
+        yield block
+        spent(len(block))
+
+
+def copy_hashed(source: Path, target: Path, spent: Spent = nothing) -> Copied:
+    """Copy one file, no further than it reached when it was opened.
+
+    The target must not exist yet. Mode and, for root, owner go along. The copy is
+    not fsynced. Raises OSError.
+    """
+    digest = hashlib.sha256()
+    size = 0
+    reading = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        found = os.fstat(reading)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        writing = os.open(target, flags, PRIVATE_FILE)
+        try:
+            for block in read_blocks(reading, found.st_size, spent):
+                write_all(writing, memoryview(block))
+                digest.update(block)
+                size += len(block)
+            mode = found.st_mode & 0o777
+            os.fchmod(writing, mode)
+            if os.geteuid() == 0:
+                os.fchown(writing, found.st_uid, found.st_gid)
+        finally:
+            os.close(writing)
+    finally:
+        os.close(reading)
+    return Copied(size, digest.hexdigest(), mode)
+
+
+def hash_file(path: Path, spent: Spent = nothing, *, from_disk: bool = False) -> str:
+    """Return the SHA-256 of a regular file; no link is followed.
+
+    With `from_disk` the kernel is asked to forget its cached pages first, so that
+    the bytes come from the medium. Raises OSError.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if from_disk:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        digest = hashlib.sha256()
+        for block in read_blocks(handle, os.fstat(handle).st_size, spent):
+            digest.update(block)
+        return digest.hexdigest()
+    finally:
+        os.close(handle)
+
+
+def tree(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield all entries below `root` with their paths relative to it.
+
+    Folders come before what is in them; links are not followed. What vanishes
+    meanwhile is left out.
+    """
+    waiting = [(root, "")]
+    while waiting:
+        folder, prefix = waiting.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except FileNotFoundError:
+            continue
+        for entry in entries:
+            relative = prefix + entry.name
+            yield relative, entry
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append((Path(entry.path), relative + "/"))
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder, a file or a link with all below it, if it is there."""
+    try:
+        kind = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if S_ISLNK(kind) or not path.is_dir():
+        path.unlink()
+        return
+    shutil.rmtree(path, ignore_errors=True)
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def clone_tree(source: Path, target: Path, spent: Spent = nothing) -> None:
+    """Copy a folder with everything in it; `target` must not exist.
+
+    Links stay links. Where the file system can, blocks are shared, and nothing is
+    copied until one side is written. Raises OSError.
+    """
+    target.mkdir(mode=PRIVATE_FOLDER)
+    _keep_owner(source, target)
+    for relative, entry in tree(source):
+        copy = target / relative
+        if entry.is_symlink():
+            copy.symlink_to(Path(entry.path).readlink())
+        elif entry.is_dir(follow_symlinks=False):
+            copy.mkdir(mode=PRIVATE_FOLDER)
+            _keep_owner(Path(entry.path), copy)
+        elif entry.is_file(follow_symlinks=False):
+            clone_file(Path(entry.path), copy, spent)
+
+
+def _keep_owner(source: Path, target: Path) -> None:
+    found = source.stat()
+    target.chmod(found.st_mode & 0o777)
+    if os.geteuid() == 0:
+        os.chown(target, found.st_uid, found.st_gid)
+
+
+_FICLONE = 0x40049409
+"""Linux' ioctl that makes one file share the blocks of another."""
+
+
+def clone_file(source: Path, target: Path, spent: Spent = nothing) -> None:
+    """Copy one file, sharing its blocks where the file system can."""
+    with source.open("rb") as reader, target.open("xb", buffering=0) as writer:
+        found = os.fstat(reader.fileno())
+        if not _reflink(reader.fileno(), writer.fileno()):
+            for block in read_blocks(reader.fileno(), found.st_size):
+                write_all(writer.fileno(), memoryview(block))
+        os.fchmod(writer.fileno(), found.st_mode & 0o777)
+        if os.geteuid() == 0:
+            os.fchown(writer.fileno(), found.st_uid, found.st_gid)
+        spent(found.st_size)
+
+
+def _reflink(reading: int, writing: int) -> bool:
+    """Whether the second file now shares the first one's blocks."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with suppress(AttributeError):
+        return bool(libc.ioctl(writing, _FICLONE, reading) == 0)
+    return False

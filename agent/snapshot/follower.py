@@ -1,0 +1,241 @@
+"""Where the server's WAL is, whether it is still the same line, and the tail of it.
+
+Theory of operation. A running server is asked by SQL how far it has flushed; when it
+cannot answer, and when it is stopped, the disk is read. The line of WAL that is
+kept must not be mixed with another one: a data directory that was rewound or
+re-cloned, a timeline that left ours before our end, or bytes that were overwritten
+end the following for good. A crash may undo WAL that was flushed in the middle of a
+record; then the kept tail steps back to its last whole record and goes on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.lineage import Lineage
+from agent.core.lsn import Lsn
+from agent.core.moment import Moment
+from agent.core.observation import ReadFailure, ServerFacts
+from agent.errors import CaptureError, PostgresError
+from agent.postgres import history, wal
+from agent.postgres.programs import Programs
+from agent.postgres.reader import DiskReader
+from agent.snapshot.manifest import WAL
+from agent.snapshot.pin import incarnation
+from agent.snapshot.record import Identity, Record
+from agent.snapshot.server import LocalServer, Position
+from agent.snapshot.tail import LeftError, RecycledError, WalTail
+
+SQL_PAUSE_S = 3.0
+"""A server that could not be asked is asked again after so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The end of the server's WAL at one moment."""
+
+    lineage: Lineage
+    upto: Lsn
+    stopped: bool
+    position: Position | None
+    """What the server said itself, if it could be asked."""
+
+
+class Follower:
+    """Keeps the tail of one server, for one capture. For one thread."""
+
+    def __init__(
+        self,
+        record: Record,
+        data_dir: Path,
+        reader: DiskReader,
+        server: LocalServer,
+        crash: Callable[[str], None],
+    ) -> None:
+        self._record = record
+        self._data_dir = data_dir
+        self._reader = reader
+        self._server = server
+        self._crash = crash
+        self._tail: WalTail | None = None
+        self._lineage: Lineage | None = None
+        self._asked_in_vain_s = -SQL_PAUSE_S
+        self._stepped_back: Lsn | None = None
+
+    @property
+    def tail(self) -> WalTail:
+        """The tail. Raises CaptureError before `open`."""
+        if self._tail is None:
+            raise CaptureError("nothing is followed yet")
+        return self._tail
+
+    def programs(self) -> Programs | None:
+        """Return the server's programs; None when they are not to be found."""
+        try:
+            return self._reader.programs()
+        except PostgresError:
+            return None
+
+    def open(self) -> None:
+        """Learn which server this is and prepare the tail. Raises PostgresError."""
+        facts = self._facts()
+        programs = self.programs()
+        identity = Identity(
+            facts.lineage.system_id,
+            programs.version_num if programs else facts.version_num,
+            facts.wal_segment_bytes,
+            incarnation(self._data_dir),
+        )
+        known = self._record.identity
+        if known is not None and known.incarnation != identity.incarnation:
+            raise LeftError("the data directory was rewound or cloned anew")
+        self._record.identity = known or identity
+        self._tail = WalTail(
+            self._data_dir / "pg_wal",
+            self._record.folder,
+            facts.wal_segment_bytes,
+            facts.lineage.system_id,
+            self._crash,
+        )
+        self._tail.begin(min(facts.redo_lsn, self._confirmed() or facts.redo_lsn))
+
+    def look(self, now: Moment) -> Where:
+        """Find out where the server is. Raises PostgresError, LeftError."""
+        known = self._record.identity
+        if known is not None and incarnation(self._data_dir) != known.incarnation:
+            raise LeftError("the data directory was rewound or cloned anew")
+        position = self._ask(now) if self._server.runs() else None
+        if position is not None and position.flush_lsn is not None:
+            lineage = self._lineage_of(position.timeline)
+            return Where(lineage, position.flush_lsn, stopped=False, position=position)
+        return self._from_disk(position)
+
+    def advance(self, where: Where, *, urgent_only: bool) -> bool:
+        """Bring the tail up to where the server is; return whether anything moved.
+
+        Raises LeftError, CaptureError, PostgresError, OSError.
+        """
+        self._check_lineage(where.lineage)
+        urgent = self._confirmed() if urgent_only else None
+        try:
+            moved = self.tail.advance(where.lineage.timeline, where.upto, urgent)
+        except RecycledError as error:
+            moved = self._begin_anew(where, error)
+        except LeftError:
+            self._step_back()
+            moved = self.tail.advance(where.lineage.timeline, where.upto, None)
+        if where.stopped:
+            self.tail.take_rest()
+        self._note(where)
+        return moved
+
+    def _note(self, where: Where) -> None:
+        tail, record = self.tail, self._record
+        with record.lock:
+            record.lineage, record.timeline = where.lineage, tail.timeline
+            record.start_lsn, record.tail_lsn = tail.start_lsn, tail.tail_lsn
+            record.wal = tail.entries
+            record.lock.notify_all()
+
+    def _ask(self, now: Moment) -> Position | None:
+        if now.monotonic_s - self._asked_in_vain_s < SQL_PAUSE_S:
+            return None
+        try:
+            return self._server.position()
+        except PostgresError:
+            self._asked_in_vain_s = now.monotonic_s
+            return None
+
+    def _from_disk(self, position: Position | None) -> Where:
+        facts = self._facts()
+        if facts.end_lsn is not None:
+            return Where(facts.lineage, facts.end_lsn, stopped=True, position=None)
+        return Where(facts.lineage, self._end(facts), stopped=False, position=position)
+
+    def _end(self, facts: ServerFacts) -> Lsn:
+        """Return the end of WAL of a server that runs and cannot be asked."""
+        return wal.end_of_wal(
+            self._reader.programs(),
+            self._data_dir / "pg_wal",
+            facts.lineage.timeline,
+            facts.redo_lsn,
+            facts.wal_segment_bytes,
+        )
+
+    def _facts(self) -> ServerFacts:
+        facts = self._reader.read()
+        if isinstance(facts, ReadFailure):
+            raise PostgresError(facts.reason, facts.hint)
+        known = self._record.identity
+        if known is not None and facts.lineage.system_id != known.system_id:
+            raise LeftError(
+                f"the data directory is of system {facts.lineage.system_id}"
+            )
+        return facts
+
+    def _lineage_of(self, timeline: int | None) -> Lineage:
+        """Return the lineage that leads to `timeline`, read again when that changes."""
+        if timeline is None:
+            return self._facts().lineage
+        if self._lineage is None or self._lineage.timeline != timeline:
+            known = self._record.identity
+            system_id = known.system_id if known else self._facts().lineage.system_id
+            self._lineage = history.read_lineage(self._data_dir, timeline, system_id)
+        return self._lineage
+
+    def _check_lineage(self, lineage: Lineage) -> None:
+        """See that the server's timeline continues what is kept."""
+        kept, tail = self.tail.timeline, self.tail.tail_lsn
+        if kept is None or tail is None or kept == lineage.timeline:
+            return
+        for switch in lineage.switches:
+            if switch.timeline != kept:
+                continue
+            if switch.lsn >= tail:
+                return
+            if switch.lsn >= self._kept_end():
+                self.tail.step_back(switch.lsn)
+                return
+        raise LeftError(
+            f"the server is on timeline {lineage.timeline}, which left timeline {kept} "
+            f"before {tail}"
+        )
+
+    def _kept_end(self) -> Lsn:
+        """Return the end of the last whole record that is kept."""
+        identity, start = self._record.identity, self.tail.start_lsn
+        if identity is None or start is None or self.tail.timeline is None:
+            raise CaptureError("nothing is kept yet")
+        return wal.end_of_wal(
+            self._reader.programs(),
+            self._record.folder / WAL,
+            self.tail.timeline,
+            start,
+            identity.wal_segment_bytes,
+        )
+
+    def _step_back(self) -> None:
+        """Undo what a crash undid; raise LeftError when that was not it."""
+        end = self._kept_end()
+        if self.tail.tail_lsn is None or end >= self.tail.tail_lsn:
+            raise LeftError("the server's WAL was overwritten")
+        self.tail.step_back(end)
+
+    def _begin_anew(self, where: Where, error: RecycledError) -> bool:
+        """Go on behind WAL that was recycled before it could be copied."""
+        redo = self._facts().redo_lsn
+        lost_from = self.tail.tail_lsn
+        self.tail.begin(redo)
+        try:
+            moved = self.tail.advance(where.lineage.timeline, where.upto, None)
+        except RecycledError:
+            raise CaptureError(
+                f"the server recycles WAL faster than it can be copied: {error}",
+                "free I/O on the volume of capture.dir, or raise wal_keep_size",
+            ) from error
+        if lost_from is not None:
+            self._record.adopt(None)
+        return moved
+
+    def _confirmed(self) -> Lsn | None:
+        return self._record.order.confirmed_lsn

@@ -1,0 +1,93 @@
+"""What goes into an archive so that a stranger can open it with tar and pg_ctl.
+
+Theory of operation. An archive carries, beside the snapshot, a README of five
+commands and the folder `open` with configuration that reaches nobody: no listening
+address, no archiving, no upstream, no foreign libraries. They are made from the
+manifest and from the copy's pg_control when the archive is written, because the
+server needs some settings at least as large as they were.
+"""
+
+from agent.postgres.control import ControlData
+from agent.snapshot.manifest import Manifest
+
+README = "README.txt"
+OPEN = "open"
+EXTRA = (README, OPEN)
+"""Names beside the snapshot's own that an unpacked archive has."""
+
+_README = """\
+Snapshot {id} of node {node}, cluster {cluster}, PostgreSQL {major}.
+{grade}
+
+To read it, as the user that is to run the server (not root), with the programs of
+PostgreSQL {major} in PATH:
+
+  mkdir -m 700 copy && tar -xf {id}.tar -C copy && cd copy
+  rm -rf data/*.signal data/pg_replslot/*
+  cp wal/* data/pg_wal/
+  cp open/* data/
+  pg_ctl -D data -w -l server.log -o "-k /tmp -p 54399" start
+
+Then: psql -h /tmp -p 54399 postgres. It listens on that socket only, is read-only by
+default, and reaches nobody: what could was replaced by the files of `open`. Stop it
+with: pg_ctl -D data stop. The server's own configuration is in state/config.
+"""
+
+_CONF = """\
+listen_addresses = ''
+unix_socket_permissions = 0700
+archive_mode = off
+restore_command = '/bin/false'
+recovery_target_timeline = '{timeline}'
+primary_conninfo = ''
+hot_standby = off
+synchronous_standby_names = ''
+shared_preload_libraries = ''
+session_preload_libraries = ''
+local_preload_libraries = ''
+max_logical_replication_workers = 0
+autovacuum = off
+ssl = off
+jit = off
+logging_collector = off
+huge_pages = off
+shared_buffers = 64MB
+max_connections = {connections}
+max_worker_processes = {workers}
+max_wal_senders = {senders}
+max_prepared_transactions = {prepared}
+max_locks_per_transaction = {locks}
+wal_level = {wal_level}
+default_transaction_read_only = on
+"""
+
+
+def texts(manifest: Manifest, control: ControlData) -> dict[str, bytes]:
+    """Return the files that belong into the archive, by path."""
+    conf = _CONF.format(
+        timeline=manifest.timeline,
+        connections=control.max_connections,
+        workers=control.max_worker_processes,
+        senders=control.max_wal_senders,
+        prepared=control.max_prepared_transactions,
+        locks=control.max_locks_per_transaction,
+        wal_level=control.wal_level,
+    )
+    readme = _README.format(
+        id=manifest.id,
+        node=manifest.node,
+        cluster=manifest.cluster,
+        major=manifest.version_num // 10000,
+        grade=f"Grade {manifest.grade.value}, up to WAL position {manifest.end_lsn}.",
+    )
+    made = {
+        README: readme,
+        f"{OPEN}/postgresql.conf": conf,
+        f"{OPEN}/postgresql.auto.conf": "",
+        f"{OPEN}/pg_hba.conf": "local all all trust\n",
+        f"{OPEN}/pg_ident.conf": "",
+    }
+    if manifest.copy_timeline != manifest.timeline:
+        # Its WAL goes over a promotion: only an archive recovery follows there.
+        made[f"{OPEN}/recovery.signal"] = ""
+    return {path: text.encode("utf-8") for path, text in made.items()}

@@ -1,0 +1,144 @@
+"""The pin: a second name for every file of the server, on the server's own disks.
+
+Theory of operation. A farm of hard links beside PGDATA costs milliseconds and no
+space. It keeps the files when somebody deletes them (a re-clone, a wipe), not when
+somebody overwrites them (pg_rewind, recycled WAL): it is no snapshot, and goes as
+soon as a complete copy is there. While the server runs the farm is made anew aside
+and swapped in, so it never lacks a file that it had; once the server stands still
+it is only ever added to, and a folder that is no longer the one that was pinned is
+left alone. Links cannot leave a file system: where PGDATA is a mount point there
+is no pin.
+"""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.snapshot.files import PRIVATE_FOLDER, remove_tree, tree
+
+HELD = "held"
+PREFIX = ".splitguard-pin-"
+
+
+class PinError(Exception):
+    """There can be no pin, for the reason given."""
+
+
+@dataclass(slots=True)
+class Pin:
+    """The farms of one capture: PGDATA's, and one for each folder linked from it."""
+
+    data_dir: Path
+    capture_id: str
+    identity: str = field(default="")
+    """The incarnation that was pinned (see `incarnation`)."""
+
+    def hold(self) -> str:
+        """Make or renew the farm of a running server. Returns `held` or a reason."""
+        try:
+            if not self._same_server():
+                return HELD
+            for source, farm in self._farms():
+                aside = farm.with_name(farm.name + ".new")
+                remove_tree(aside)
+                _link_all(source, aside)
+                self._swap(aside, farm)
+        except PinError as reason:
+            return f"none: {reason}"
+        except OSError as error:
+            return f"none: {error.strerror or error}"
+        return HELD
+
+    def add(self) -> str:
+        """Add what is new to the farm of a stopped server; nothing is taken away."""
+        try:
+            if self._same_server():
+                for source, farm in self._farms():
+                    _link_all(source, farm)
+        except PinError as reason:
+            return f"none: {reason}"
+        except OSError as error:
+            return f"none: {error.strerror or error}"
+        return HELD
+
+    def release(self) -> str:
+        """Remove the farms. Returns `none`, or why they are still there."""
+        try:
+            for parent in {farm.parent for _, farm in self._sources()}:
+                for left in parent.glob(f"{PREFIX}{self.capture_id}@*"):
+                    remove_tree(left)
+        except OSError as error:
+            return f"held: it could not be removed: {error.strerror or error}"
+        return "none"
+
+    def _same_server(self) -> bool:
+        found = incarnation(self.data_dir)
+        self.identity = self.identity or found
+        return self.identity == found
+
+    def _swap(self, aside: Path, farm: Path) -> None:
+        """Put the new farm in place, unless the server was wiped meanwhile."""
+        if not self._same_server() or not (self.data_dir / "postmaster.pid").exists():
+            if farm.exists():
+                remove_tree(aside)
+                return
+        elif farm.exists():
+            old = farm.with_name(farm.name + ".old")
+            remove_tree(old)
+            farm.rename(old)
+            aside.rename(farm)
+            remove_tree(old)
+            return
+        aside.rename(farm)
+
+    def _sources(self) -> list[tuple[Path, Path]]:
+        """Return each folder of the server with the place of its farm."""
+        home = self.data_dir.resolve()
+        found = [(home, "data")]
+        wal = home / "pg_wal"
+        if wal.is_symlink():
+            found.append((wal.resolve(), "wal"))
+        with suppress(FileNotFoundError):
+            found += [
+                (link.resolve(), link.name)
+                for link in sorted((home / "pg_tblspc").iterdir())
+                if link.is_symlink()
+            ]
+        return [
+            (source, source.parent / f"{PREFIX}{self.capture_id}@{name}")
+            for source, name in found
+        ]
+
+    def _farms(self) -> list[tuple[Path, Path]]:
+        """Return the same, once it is known that all farms can be had."""
+        sources = self._sources()
+        for source, _ in sources:
+            if source.stat().st_dev != source.parent.stat().st_dev:
+                raise PinError(f"{source} is a mount point")
+            if not os.access(source.parent, os.W_OK | os.X_OK):
+                raise PinError(f"{source.parent} is not writable for the agent")
+        return sources
+
+
+def incarnation(data_dir: Path) -> str:
+    """Return what changes when somebody re-clones or rewinds the data directory.
+
+    Both write PG_VERSION anew; the server itself never does. Raises OSError.
+    """
+    found = (data_dir / "PG_VERSION").stat()
+    return f"{found.st_dev}:{found.st_ino}:{found.st_mtime_ns}"
+
+
+def _link_all(source: Path, farm: Path) -> None:
+    """Link every regular file below `source` that `farm` does not have yet."""
+    farm.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    for relative, entry in tree(source):
+        target = farm / relative
+        with suppress(FileExistsError, FileNotFoundError):
+            if entry.is_symlink():
+                target.symlink_to(Path(entry.path).readlink())
+            elif entry.is_dir(follow_symlinks=False):
+                target.mkdir(mode=PRIVATE_FOLDER)
+            elif entry.is_file(follow_symlinks=False):
+                os.link(entry.path, target, follow_symlinks=False)

@@ -1,0 +1,65 @@
+"""Taking up a capture that an earlier run of the agent had begun.
+
+Theory of operation. The manifest is all that counts: what it names is on disk, and
+what it does not name is thrown away. The order that comes now widens the one that
+was recorded.
+"""
+
+from agent.core.capture import CaptureOrder
+from agent.snapshot.files import remove_tree
+from agent.snapshot.manifest import DATA, STATE, TABLESPACES, WAL, Contents, Manifest
+from agent.snapshot.record import FullCopy, Identity, Record
+
+
+def restore(record: Record, found: Manifest, *, closing: bool) -> None:
+    """Put an earlier run's manifest into the record. Raises OSError.
+
+    With `closing` the order at hand asks for nothing, and the recorded one stays.
+    """
+    now, record.order = record.order, _order_of(found)
+    if not closing:
+        record.widen(now)
+    record.created_wall_s = found.created_wall_s
+    record.identity = Identity(
+        found.system_id, found.version_num, found.wal_segment_bytes, found.incarnation
+    )
+    record.lineage, record.timeline = found.lineage, found.timeline
+    record.start_lsn, record.tail_lsn = found.start_lsn, found.tail_lsn
+    record.wal = tuple(e for e in found.files if e.path.startswith(f"{WAL}/"))
+    record.state = tuple(e for e in found.files if e.path.startswith(f"{STATE}/"))
+    record.closed = found.closed
+    record.copy = _copy_of(found)
+    if record.copy is not None:
+        record.grade, record.end_lsn = found.grade, found.end_lsn
+    else:
+        remove_tree(record.folder / DATA)
+        remove_tree(record.folder / TABLESPACES)
+
+
+def _order_of(found: Manifest) -> CaptureOrder:
+    return CaptureOrder(
+        capture_id=found.id,
+        node=found.node,
+        levels=found.levels,
+        incident_ids=found.incident_ids,
+        reason=found.reason,
+        confirmed_lsn=None,
+        final_lsn=None,
+    )
+
+
+def _copy_of(found: Manifest) -> FullCopy | None:
+    """Return the full copy that a manifest speaks of."""
+    if not found.has_copy or found.copy_lsn is None or found.copy_timeline is None:
+        return None
+    inside = (f"{DATA}/", f"{TABLESPACES}/")
+    files = tuple(e for e in found.files if e.path.startswith(inside))
+    return FullCopy(
+        Contents(files, found.folders, found.links),
+        found.method,
+        found.copy_lsn,
+        found.needed_lsn or found.copy_lsn,
+        found.copy_timeline,
+        has_backup_label=found.has_backup_label,
+        wal_link=found.wal_link,
+    )

@@ -1,0 +1,369 @@
+"""One capture from its order to its end: following, pinning, copying, proving.
+
+Theory of operation. A loop of PERIOD_S looks at the server and does what is missing:
+the pin first, because it costs nothing; then the WAL that nobody else has, and the
+first manifest; then the rest. The full copy is made by a thread of its own, so the
+tail never waits for it. Everything that was promised can be found again on disk: a
+run that begins on the folder of an earlier one goes on from its manifest, and throws
+away what no manifest speaks of. An error is told in the status, and the next round
+tries again; the core decides how long.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agent.core.capture import CaptureOrder, CaptureStatus, Grade, Level, Phase
+from agent.core.moment import Moment
+from agent.errors import CaptureError, PostgresError, SnapshotError, SplitguardError
+from agent.postgres.reader import DiskReader
+from agent.snapshot import manifest as manifests
+from agent.snapshot.chain import check_copy
+from agent.snapshot.files import hash_file, make_folder, remove_tree
+from agent.snapshot.follower import Follower, Where
+from agent.snapshot.fullcopy import (
+    COLD,
+    OLD,
+    PARTIAL,
+    FullCopyThread,
+    Source,
+)
+from agent.snapshot.manifest import (
+    DATA,
+    STATE,
+    TABLESPACES,
+    WAL,
+    FileEntry,
+    Manifest,
+)
+from agent.snapshot.pin import Pin
+from agent.snapshot.record import Record
+from agent.snapshot.room import MAX_WAL_BYTES, Room, measure
+from agent.snapshot.server import LocalServer
+from agent.snapshot.state import StateFiles
+from agent.snapshot.tail import LeftError
+
+PERIOD_S = 0.2
+"""One round of following; the tail is at most this and one copy behind."""
+PIN_S = 5.0
+"""The pin is renewed no more often than this."""
+CHAIN_S = 5.0
+"""The chain of a running server's copy is checked on no more often than this."""
+TROUBLE_S = 1.0
+"""The pause after a round that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Where everything is, and who we are."""
+
+    capture_dir: Path
+    data_dir: Path
+    bin_dir: Path | None
+    """Where PostgreSQL's programs are; None: they are looked for."""
+    local_dsn: str | None
+    """libpq's connection string for role splitguard_local through the unix socket;
+    None: only a stopped server can be copied in full."""
+    node: str
+    cluster: str
+
+
+class CaptureRun(threading.Thread):
+    """The thread of one capture."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        order: CaptureOrder,
+        moment: Callable[[], Moment],
+        on_status: Callable[[CaptureStatus], None],
+        crash: Callable[[str], None],
+    ) -> None:
+        super().__init__(name=f"capture-{order.capture_id}", daemon=True)
+        folder = settings.capture_dir / order.capture_id
+        self._settings = settings
+        self._moment = moment
+        self._crash = crash
+        self._record = Record(order, settings.cluster, folder, moment, on_status)
+        self._server = LocalServer(settings.data_dir, settings.local_dsn)
+        reader = DiskReader(settings.data_dir, settings.bin_dir)
+        self._follower = Follower(
+            self._record, settings.data_dir, reader, self._server, crash
+        )
+        self._state = StateFiles(settings.data_dir, folder)
+        self._pin = Pin(settings.data_dir, order.capture_id)
+        self._copying: FullCopyThread | None = None
+        self._room: Room | None = None
+        self._opened = False
+        self._left = ""
+        self._pinned_s = -PIN_S
+        self._checked_s = -CHAIN_S
+        self._pin_added = False
+        self._copy_failed = ""
+        self._lock = threading.Lock()
+        self._orders: list[CaptureOrder] = []
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._stopping = threading.Event()
+
+    def widen(self, order: CaptureOrder) -> None:
+        """Take over a further order; a failed copy is tried again."""
+        with self._lock:
+            self._orders.append(order)
+        self._wake.set()
+
+    def close(self) -> None:
+        """Write the final manifest and end."""
+        self._closing.set()
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End soon; what is on disk stays."""
+        self._stopping.set()
+        self._wake.set()
+
+    def run(self) -> None:
+        """Follow until closed or stopped. Never raises."""
+        try:
+            self._follow()
+        finally:
+            self._end_copy()
+            self._server.close()
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            self._take_orders()
+            pause_s = PERIOD_S
+            try:
+                if self._resume() and self._closing.is_set():
+                    self._finish()
+                if self._record.closed:
+                    self._record.tell()
+                    return
+                self._round()
+            except LeftError as reason:
+                self._leave(str(reason))
+            except SplitguardError as error:
+                self._trouble(str(error))
+                pause_s = TROUBLE_S
+            except OSError as error:
+                self._trouble(f"{error.filename or 'disk'}: {error.strerror or error}")
+                pause_s = TROUBLE_S
+            self._wake.wait(pause_s)
+            self._wake.clear()
+
+    def _take_orders(self) -> None:
+        with self._lock:
+            orders, self._orders = self._orders, []
+        for order in orders:
+            self._record.widen(order)
+            self._copy_failed = ""
+
+    # --- beginning and ending ---------------------------------------------------
+
+    def _resume(self) -> bool:
+        """Take up what is on disk, once. Returns True."""
+        if self._opened:
+            return True
+        folder = self._record.folder
+        make_folder(folder)
+        for name in (PARTIAL, OLD):
+            remove_tree(folder / name)
+        try:
+            found: Manifest | None = manifests.read(folder)
+        except SnapshotError:
+            found = None
+        if found is not None and found.system_id:
+            restore(self._record, found, closing=self._closing.is_set())
+        else:
+            for name in (DATA, TABLESPACES, WAL, STATE, manifests.NAME):
+                remove_tree(folder / name)
+            self._record.created_wall_s = self._moment().wall_s
+        if not self._record.closed and not self._closing.is_set():
+            self._follower.open()
+            if found is not None:
+                self._resume_tail(found)
+        self._opened = True
+        return True
+
+    def _resume_tail(self, found: Manifest) -> None:
+        self._follower.tail.resume(
+            self._record.wal, found.start_lsn, found.timeline, found.tail_lsn
+        )
+
+    def _finish(self) -> None:
+        """Write the final manifest; nothing is added after it."""
+        self._end_copy()
+        record = self._record
+        record.pin = self._pin.release()
+        with record.lock:
+            record.closed, record.phase = True, Phase.CLOSED
+            record.wal = tuple(self._sealed(entry) for entry in record.wal)
+            record.save()
+            if record.manifest() is None:
+                remove_tree(record.folder)  # nothing was ever kept in it
+
+    def _sealed(self, entry: FileEntry) -> FileEntry:
+        """Give a WAL segment that was still written to its hash."""
+        if entry.sha256 is not None:
+            return entry
+        return replace(entry, sha256=hash_file(self._record.folder / entry.path))
+
+    def _end_copy(self) -> None:
+        copying = self._copying
+        if copying is not None:
+            copying.stop()
+            copying.join(2.0)
+
+    # --- one round --------------------------------------------------------------
+
+    def _round(self) -> None:
+        record = self._record
+        if self._left:
+            record.tell()
+            return
+        first = record.tail_lsn is None
+        where = self._follower.look(self._moment())
+        self._hold_pin(where)
+        self._watch_room()
+        if first:
+            self._follower.advance(where, urgent_only=True)
+            self._state.refresh()
+            self._note_state(saved=True)
+            record.tell()
+        moved = self._follower.advance(where, urgent_only=False)
+        self._settle(where, moved=moved or first)
+        self._watch_copy(where)
+        self._check_chain(where)
+        self._show_phase()
+
+    def _settle(self, where: Where, *, moved: bool) -> None:
+        """Note in record and manifest what the tail has now."""
+        record = self._record
+        end = where.upto if where.stopped else None
+        with record.lock:
+            came_to_rest = end is not None and record.settled_lsn != end
+            record.settled_lsn = end
+            record.lock.notify_all()
+        changed = self._state.refresh() if moved or came_to_rest else False
+        if moved or changed or came_to_rest:
+            self._note_state(saved=came_to_rest)
+
+    def _note_state(self, *, saved: bool) -> None:
+        self._record.state = self._state.entries or self._record.state
+        self._record.save(lazily=not saved)
+
+    def _hold_pin(self, where: Where) -> None:
+        record = self._record
+        if not record.wants(Level.PIN):
+            return
+        if record.grade.rank >= Grade.COMPLETE.rank:
+            if record.pin != "none":
+                record.pin = self._pin.release()
+            return
+        now_s = self._moment().monotonic_s
+        if where.stopped:
+            if not self._pin_added:
+                record.pin, self._pin_added = self._pin.add(), True
+        elif now_s - self._pinned_s >= PIN_S:
+            record.pin, self._pin_added = self._pin.hold(), False
+            self._pinned_s = self._moment().monotonic_s
+
+    def _watch_room(self) -> None:
+        if self._room is None:
+            self._room = self._measure()
+        identity = self._record.identity
+        self._room.check_tail(4 * identity.wal_segment_bytes if identity else 0)
+
+    def _measure(self) -> Room:
+        home = self._settings.data_dir
+        max_wal_bytes = MAX_WAL_BYTES
+        try:
+            asked = self._server.settings() if self._server.runs() else None
+        except PostgresError:
+            asked = None
+        if asked is not None:
+            max_wal_bytes = asked.max_wal_bytes
+            self._state.outside = asked.files
+        paths = [home, home / "pg_wal", *(home / "pg_tblspc").glob("*")]
+        return measure(self._record.folder, paths, max_wal_bytes)
+
+    def _watch_copy(self, where: Where) -> None:
+        """Start, restart or give up the full copy, as the server calls for it."""
+        copying = self._copying
+        if copying is not None and copying.is_alive():
+            copying.see(where.position, stopped=where.stopped)
+            return
+        if copying is not None:
+            self._copy_failed, self._copying = copying.failed, None
+        missing = self._record.copy is None or self._outdated(where)
+        if missing and self._record.wants(Level.FULL) and not self._copy_failed:
+            self._start_copy()
+
+    def _outdated(self, where: Where) -> bool:
+        """Whether the server has gone on since it was copied while it stood still.
+
+        WAL does not extend such a copy: it opens without any recovery.
+        """
+        record = self._record
+        cold = record.copy is not None and record.copy.method == COLD
+        return cold and record.copy is not None and where.upto > record.copy.needed_lsn
+
+    def _start_copy(self) -> None:
+        if self._room is None:
+            return
+        source = Source(
+            self._settings.data_dir,
+            self._settings.local_dsn,
+            self._follower.programs(),
+        )
+        self._copying = FullCopyThread(self._record, source, self._room, self._crash)
+        self._copying.start()
+
+    def _check_chain(self, where: Where) -> None:
+        """Extend the proof of a running server's copy along the tail."""
+        record = self._record
+        if record.copy is None or record.grade is Grade.NONE or self._copying:
+            return
+        behind = record.end_lsn is None or record.end_lsn < (record.tail_lsn or 0)
+        now_s = self._moment().monotonic_s
+        due = where.stopped or now_s - self._checked_s >= CHAIN_S
+        if behind and due and not self._outdated(where):
+            self._checked_s = now_s
+            self._extend_proof(stopped=where.stopped)
+
+    def _extend_proof(self, *, stopped: bool) -> None:
+        """Check the chain on; a copy whose WAL is broken is of no use."""
+        programs = self._follower.programs()
+        try:
+            check_copy(self._record, programs)
+        except CaptureError:
+            if not stopped or programs is None:
+                raise
+            self._record.adopt(None)
+
+    def _show_phase(self) -> None:
+        record = self._record
+        with record.lock:
+            if self._copying is not None and self._copying.is_alive():
+                pass  # it tells its own phase
+            elif self._copy_failed:
+                record.phase, record.reason = Phase.FAILED, self._copy_failed
+            else:
+                record.phase, record.reason = Phase.FOLLOWING, ""
+        record.tell()
+
+    def _leave(self, reason: str) -> None:
+        self._left, self._opened = reason, True
+        self._end_copy()
+        with self._record.lock:
+            self._record.phase = Phase.FOLLOWING
+            self._record.reason = f"nothing more is added: {reason}"
+        self._record.save()
+        self._record.tell()
+
+    def _trouble(self, reason: str) -> None:
+        with self._record.lock:
+            self._record.phase, self._record.reason = Phase.FAILED, reason
+        self._record.tell()

@@ -1,0 +1,298 @@
+"""The tail: the server's WAL, copied while it is written.
+
+Theory of operation. A segment file in pg_wal is believed only when its first page
+says that it belongs where its name says: a recycled segment still carries the page
+address of its former life. Of the open segment only what the server has flushed is
+taken; the copy has the full segment size from its first byte on, zeros behind,
+because PostgreSQL opens a shorter file without its last rows. The page on which a
+copy goes on must begin as it did before: if it does not, somebody has overwritten
+the server's WAL, and the kept one must not be touched by it. A position counts as
+kept after fsync, never before.
+"""
+
+import os
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.lsn import Lsn, wal_file_name
+from agent.errors import CaptureError
+from agent.snapshot.files import (
+    BLOCK_BYTES,
+    PRIVATE_FILE,
+    copy_hashed,
+    fsync_path,
+    hash_file,
+)
+from agent.snapshot.manifest import WAL, FileEntry
+
+PAGE_BYTES = 8192
+_SEGMENT = re.compile(r"[0-9A-F]{24}")
+_HISTORY = re.compile(r"[0-9A-F]{8}\.history")
+_HEADER = struct.Struct("=HHIQI4xQII")
+"""XLogLongPageHeaderData: magic, info, timeline, page address, rest of a record,
+system id, segment size, block size. Source: access/xlog_internal.h."""
+
+
+class LeftError(Exception):
+    """The server is no longer on the line of WAL that is kept."""
+
+
+class RecycledError(Exception):
+    """A segment was gone, or another one, before it could be copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment file's place in the log."""
+
+    name: str
+    timeline: int
+    number: int
+
+
+def parse_name(name: str, segment_bytes: int) -> Segment | None:
+    """Return what a segment's file name stands for; None for other names."""
+    if _SEGMENT.fullmatch(name) is None:
+        return None
+    timeline, log, low = (int(name[at : at + 8], 16) for at in (0, 8, 16))
+    return Segment(name, timeline, log * (0x1_0000_0000 // segment_bytes) + low)
+
+
+class WalTail:
+    """Follows one server's pg_wal into the snapshot's `wal` folder."""
+
+    def __init__(
+        self,
+        source: Path,
+        folder: Path,
+        segment_bytes: int,
+        system_id: str,
+        crash: Callable[[str], None],
+    ) -> None:
+        self._source = source
+        self._keep = folder / WAL
+        self._size = segment_bytes
+        self._system_id = int(system_id)
+        self._crash = crash
+        self._closed: dict[str, FileEntry] = {}
+        self._copied: dict[str, int] = {}
+        """Bytes known to be kept of segments that are not closed."""
+        self._wanted: Lsn = Lsn(0)
+        self.start_lsn: Lsn | None = None
+        self.tail_lsn: Lsn | None = None
+        self.timeline: int | None = None
+
+    @property
+    def entries(self) -> tuple[FileEntry, ...]:
+        """What is kept, for the manifest."""
+        still_open = (
+            FileEntry(f"{WAL}/{name}", self._size, None, PRIVATE_FILE)
+            for name in self._copied
+            if name not in self._closed
+        )
+        return (*self._closed.values(), *still_open)
+
+    def begin(self, start: Lsn) -> None:
+        """Keep WAL from here on."""
+        self._wanted = start
+
+    def resume(
+        self, entries: tuple[FileEntry, ...], start: Lsn, timeline: int, tail: Lsn
+    ) -> None:
+        """Take up what an earlier run of the agent had kept, per its manifest."""
+        self.begin(start)
+        self.start_lsn, self.tail_lsn, self.timeline = start, tail, timeline
+        open_name = wal_file_name(timeline, tail, self._size)
+        for entry in entries:
+            name = Path(entry.path).name
+            if entry.sha256 is not None:
+                self._closed[name] = entry
+            else:
+                known = int(tail) % self._size if name == open_name else 0
+                self._copied[name] = known
+
+    def advance(self, timeline: int, upto: Lsn, urgent: Lsn | None = None) -> bool:
+        """Copy what is new up to `upto` on `timeline`; return whether anything was.
+
+        With `urgent` only what lies past it. Raises LeftError, RecycledError,
+        CaptureError, OSError.
+        """
+        self._keep.mkdir(mode=0o700, exist_ok=True)
+        before = (self.tail_lsn, self.start_lsn, self.timeline, len(self._closed))
+        self._copy_histories()
+        last = upto.segment(self._size)
+        first = max(self._wanted, urgent or self._wanted).segment(self._size)
+        for segment in self._segments(timeline, first, last):
+            self._close_segment(segment)
+        offset = int(upto) % self._size
+        if offset:
+            name = wal_file_name(timeline, upto, self._size)
+            self._extend(Segment(name, timeline, last), offset)
+        fsync_path(self._keep)
+        self._settle(timeline, upto, first, last if offset else last - 1)
+        after = (self.tail_lsn, self.start_lsn, self.timeline, len(self._closed))
+        return before != after
+
+    def take_rest(self) -> None:
+        """Copy every other segment that is what its name says: the server stands."""
+        for segment in self._segments(None, self._wanted.segment(self._size), None):
+            if segment.name not in self._copied:
+                self._close_segment(segment)
+
+    def step_back(self, upto: Lsn) -> None:
+        """Forget what was kept past `upto` on the current timeline.
+
+        A crash may undo WAL that was flushed in the middle of a record; the server
+        then writes other records over it. Raises OSError.
+        """
+        number, offset = upto.segment(self._size), int(upto) % self._size
+        for name in (*self._closed, *self._copied):
+            segment = parse_name(name, self._size)
+            if segment is None or segment.timeline != self.timeline:
+                continue
+            if segment.number >= number:
+                self._cut(name, offset if segment.number == number else 0)
+        self.tail_lsn = upto
+
+    def _cut(self, name: str, offset: int) -> None:
+        """Keep so many bytes of a segment, zeros behind, or nothing of it."""
+        self._closed.pop(name, None)
+        self._copied.pop(name, None)
+        target = self._keep / name
+        if offset == 0:
+            target.unlink(missing_ok=True)
+            return
+        os.truncate(target, offset)
+        os.truncate(target, self._size)
+        fsync_path(target)
+        self._copied[name] = offset
+
+    def _segments(
+        self, timeline: int | None, first: int, last: int | None
+    ) -> list[Segment]:
+        """Return the segments that nobody writes to, in the order of the log."""
+        found = []
+        for name in os.listdir(self._source):  # noqa: PTH208 - many names, often
+            segment = parse_name(name, self._size)
+            if segment is None or segment.number < first:
+                continue
+            if timeline is not None and segment.timeline > timeline:
+                continue
+            current = segment.timeline == timeline
+            if current and last is not None and segment.number >= last:
+                continue
+            found.append(segment)
+        return sorted(found, key=lambda each: (each.number, each.timeline))
+
+    def _close_segment(self, segment: Segment) -> None:
+        """Keep a whole segment, unless it is another one than its name says."""
+        if segment.name in self._closed or not self._belongs(segment):
+            return
+        self._extend(segment, self._size)
+        self._closed[segment.name] = self._entry(segment.name)
+        self._copied.pop(segment.name, None)
+
+    def _entry(self, name: str) -> FileEntry:
+        sha256 = hash_file(self._keep / name)
+        return FileEntry(f"{WAL}/{name}", self._size, sha256, PRIVATE_FILE)
+
+    def _belongs(self, segment: Segment) -> bool:
+        try:
+            with (self._source / segment.name).open("rb", buffering=0) as file:
+                return self._is(segment, file.read(_HEADER.size))
+        except FileNotFoundError:
+            return False
+
+    def _is(self, segment: Segment, header: bytes) -> bool:
+        """Whether a first page's header belongs to this very segment."""
+        if len(header) < _HEADER.size:
+            return False
+        _, _, timeline, address, _, system_id, size, _ = _HEADER.unpack_from(header)
+        return bool(
+            address == segment.number * self._size
+            and timeline <= segment.timeline
+            and system_id == self._system_id
+            and size == self._size
+        )
+
+    def _extend(self, segment: Segment, upto: int) -> None:
+        """Bring the copy of a segment to `upto` bytes and fsync it."""
+        known = self._copied.get(segment.name, 0)
+        if known >= upto:
+            return
+        try:
+            reading = os.open(self._source / segment.name, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise RecycledError(segment.name) from error
+        try:
+            self._still(segment, reading)
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+            writing = os.open(self._keep / segment.name, flags, PRIVATE_FILE)
+            try:
+                os.ftruncate(writing, self._size)
+                self._copy_range(segment, reading, writing, (known, upto))
+                self._still(segment, reading)
+                os.fsync(writing)
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
+        self._copied[segment.name] = upto
+
+    def _copy_range(
+        self, segment: Segment, reading: int, writing: int, span: tuple[int, int]
+    ) -> None:
+        known, upto = span
+        at = max(known - 1, 0) // PAGE_BYTES * PAGE_BYTES
+        kept = os.pread(writing, known - at, at)
+        while at < upto:
+            block = os.pread(reading, min(BLOCK_BYTES, upto - at), at)
+            if not block:
+                raise CaptureError(f"{segment.name} is shorter than a WAL segment")
+            if kept and not block.startswith(kept):
+                raise LeftError(f"{segment.name} was overwritten")
+            fresh = block[len(kept) :]
+            os.pwrite(writing, fresh, at + len(kept))
+            at, kept = at + len(block), b""
+            self._crash("during-tail")
+
+    def _still(self, segment: Segment, reading: int) -> None:
+        """See that what was read was not recycled under the reading."""
+        try:
+            found = (self._source / segment.name).stat()
+        except FileNotFoundError as error:
+            raise RecycledError(segment.name) from error
+        if found.st_ino != os.fstat(reading).st_ino or not self._is(
+            segment, os.pread(reading, _HEADER.size, 0)
+        ):
+            raise RecycledError(segment.name)
+
+    def _settle(self, timeline: int, upto: Lsn, first: int, last: int) -> None:
+        """Note what is kept without a gap, now that it is on disk."""
+        have = {
+            segment.number
+            for name in (*self._closed, *self._copied)
+            if (segment := parse_name(name, self._size)) is not None
+        }
+        number = last
+        while number - 1 in have and number > self._wanted.segment(self._size):
+            number -= 1
+        if number > first and last >= first:
+            raise RecycledError(f"the segment before number {number}")
+        self.start_lsn = Lsn(max(int(self._wanted), number * self._size))
+        self.timeline, self.tail_lsn = timeline, upto
+
+    def _copy_histories(self) -> None:
+        for name in os.listdir(self._source):  # noqa: PTH208 - many names, often
+            if _HISTORY.fullmatch(name) is None or name in self._closed:
+                continue
+            target = self._keep / name
+            target.unlink(missing_ok=True)
+            copied = copy_hashed(self._source / name, target)
+            fsync_path(target)
+            self._closed[name] = FileEntry(
+                f"{WAL}/{name}", copied.size, copied.sha256, copied.mode
+            )
