@@ -1,0 +1,432 @@
+"""The shapes of all answers, which are also the published contract.
+
+Theory of operation. Every response is one of these models, so the OpenAPI document,
+the page and the command line can not drift apart. LSNs are texts as PostgreSQL prints
+them, instants are RFC 3339 in UTC, durations are seconds and end in `_s`. What is not
+known is null; it is never a default value.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fact = str | int | float | bool | None
+Word = Annotated[str, Field(min_length=1, max_length=200)]
+"""A short text that a person or a program gives us: a name, a purpose."""
+Sentence = Annotated[str, Field(min_length=1, max_length=2000)]
+"""A longer text, such as a reason."""
+
+
+class Answer(BaseModel):
+    """A response body."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Question(BaseModel):
+    """A request body; keys that we do not know are refused, not ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Problem(Answer):
+    """What went wrong, as RFC 9457 shapes it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    hint: str | None = None
+    """What to do about it."""
+    scope: str | None = None
+    """With 403: the scope that the token lacks."""
+    errors: list[dict[str, str]] | None = None
+    """With 422: each field that does not fit, and why."""
+
+
+class Headline(Answer):
+    """The gravest thing that is so now."""
+
+    verdict: str
+    severity: str
+    subject: str
+    since: str | None
+    sentence: str
+    next_step: str
+
+
+class VerdictOut(Answer):
+    """One conclusion, with the rule that gave it and its evidence."""
+
+    verdict: str
+    family: str
+    subject: str
+    severity: str
+    since: str | None
+    rule: int
+    sentence: str
+    next_step: str
+    incident: str | None
+    evidence: dict[str, Fact]
+
+
+class ChannelOut(Answer):
+    """One way to a node, as this agent sees it, and who else does."""
+
+    configured: bool
+    outcome: str | None
+    """How the latest probe ended; null when there was none yet."""
+    reason: str
+    age_s: float | None
+    missed: int
+    seen_by: list[str]
+    unseen_by: list[str]
+
+
+class NodeOut(Answer):
+    """One node of the list."""
+
+    name: str
+    me: bool
+    voter: bool
+    role: Literal["primary", "standby", "stopped", "witness", "manager", "unknown"]
+    system_id: str | None
+    timeline: int | None
+    lsn: str | None
+    """Flushed on a primary, received on a standby, the end of WAL when stopped."""
+    replay_lsn: str | None
+    lsn_age_s: float | None
+    lag_bytes: int | None
+    """Behind the primary of the same timeline; null on it, or without one."""
+    upstream: str | None
+    postgres_version: int | None
+    """PostgreSQL's server_version_num."""
+    manager_active: bool | None
+    manager_version: str | None
+    doubt: str | None
+    """Why the agent there doubts itself."""
+    agent: ChannelOut
+    postgres: ChannelOut
+    manager: ChannelOut
+    protection: str
+    verdicts: list[str]
+
+
+class MatrixRow(Answer):
+    """Who sees whom: one observer's latest probe of one channel of one node."""
+
+    observer: str
+    node: str
+    channel: str
+    seen: bool | None
+    """Null when there was no probe yet, or its result is too old to mean anything."""
+    outcome: str
+    reason: str
+    age_s: float
+    missed: int
+
+
+class CaptureOut(Answer):
+    """A protective copy being taken, or the latest one."""
+
+    id: str
+    node: str
+    phase: str
+    grade: str
+    levels: list[str]
+    method: str
+    pin: str
+    timeline: int | None
+    start_lsn: str | None
+    tail_lsn: str | None
+    reached_lsn: str | None
+    final_lsn: str | None
+    bytes_done: int
+    bytes_total: int
+    seconds_left: float | None
+    reason: str
+    why: str
+    incidents: list[str]
+    ordered: str
+
+
+class ProtectionOut(Answer):
+    """What stands between one node's writes and a resync."""
+
+    line: str
+    capture: CaptureOut | None
+
+
+class NoticesOut(Answer):
+    """News on its way to people."""
+
+    undelivered: int
+
+
+class StatusOut(Answer):
+    """Everything that is so now, as this agent sees it."""
+
+    cluster: str
+    observer: str
+    as_of: str
+    data_age_s: float | None
+    """How old the newest probe result is; null before the first one."""
+    headline: Headline
+    verdicts: list[VerdictOut]
+    nodes: list[NodeOut]
+    matrix: list[MatrixRow]
+    protection: dict[str, ProtectionOut]
+    incidents_open: int
+    notices: NoticesOut
+
+
+class NodesOut(Answer):
+    """All nodes, in the order of the configuration."""
+
+    nodes: list[NodeOut]
+
+
+class BranchOut(Answer):
+    """One timeline of one line of descent.
+
+    Two branches may bear one number: twins, which PostgreSQL cannot tell apart.
+    """
+
+    id: str
+    system_id: str
+    timeline: int
+    parent: str | None
+    """The id of the branch that it left."""
+    switch_lsn: str | None
+    """Where it left its parent."""
+    end_lsn: str | None
+    """The furthest position known on it."""
+    nodes: list[str]
+
+
+class ForkOut(Answer):
+    """A point that two or more branches have in common for the last time."""
+
+    branch: str
+    timeline: int
+    lsn: str
+    children: list[str]
+
+
+class PlaceOut(Answer):
+    """Where one node stands on the tree."""
+
+    node: str
+    branch: str
+    system_id: str
+    timeline: int
+    lsn: str | None
+    role: str
+    past_fork_bytes: int | None
+    """How far it is past the fork from the primary's line; null when on that line."""
+
+
+class LineageOut(Answer):
+    """The tree of timelines, and every node's place on it."""
+
+    branches: list[BranchOut]
+    forks: list[ForkOut]
+    places: list[PlaceOut]
+    unplaced: list[str]
+    """Nodes with a PostgreSQL whose timeline is not known."""
+
+
+class FlipOut(Answer):
+    """One entry of an incident's history."""
+
+    at: str
+    status: str
+    verdict: str
+    rule: int
+    sentence: str
+
+
+class NoticeOut(Answer):
+    """One piece of news that was told."""
+
+    id: str
+    reason: str
+    revision: int
+    delivered: bool
+    by: str
+    """`this agent` or `a peer`."""
+    at: str
+
+
+class IncidentOut(Answer):
+    """One trouble, from its first sign to its end."""
+
+    id: str
+    key: str
+    occurrence: int
+    status: str
+    verdict: str
+    family: str
+    subject: str
+    severity: str
+    worst: str
+    since: str
+    opened: str | None
+    resolved: str | None
+    acknowledged_by: str | None
+    sticky: bool
+    revision: int
+    sentence: str
+    next_step: str
+
+
+class IncidentsOut(Answer):
+    """Incidents, the latest first."""
+
+    incidents: list[IncidentOut]
+
+
+class IncidentDetail(IncidentOut):
+    """One incident with all that belongs to it."""
+
+    rule: int
+    evidence: dict[str, Fact]
+    sentences: list[str]
+    history: list[FlipOut]
+    notices: list[NoticeOut]
+    captures: list[CaptureOut]
+
+
+class AckIn(Question):
+    """Take an incident."""
+
+    who: Word | None = None
+    """Defaults to the name of the token."""
+
+
+class SnapshotOut(Answer):
+    """One snapshot of the catalogue beside this agent, or one that is being taken."""
+
+    id: str
+    node: str
+    cluster: str
+    created: str
+    grade: str
+    levels: list[str]
+    method: str
+    reason: str
+    incidents: list[str]
+    system_id: str | None
+    timeline: int | None
+    start_lsn: str | None
+    end_lsn: str | None
+    bytes: int
+    files: int
+    closed: bool
+    capture: CaptureOut | None
+    """Its progress, while the agent still works on it."""
+
+
+class ElsewhereOut(Answer):
+    """A snapshot that another agent told of; it lies beside that agent."""
+
+    id: str
+    node: str
+    reporter: str
+    phase: str
+    grade: str
+    reached_lsn: str | None
+    agent_url: str | None
+
+
+class SnapshotsOut(Answer):
+    """The catalogue, the latest first."""
+
+    snapshots: list[SnapshotOut]
+    elsewhere: list[ElsewhereOut]
+
+
+class CaptureIn(Question):
+    """Take a full snapshot of the server beside this agent."""
+
+    reason: Sentence = "asked for"
+
+
+class VerifyOut(Answer):
+    """The result of reading a snapshot back."""
+
+    id: str
+    ok: bool
+    grade: str
+    files: int
+    bytes: int
+    problems: list[str]
+
+
+class PermitIn(Question):
+    """Ask whether a resync of the server beside this agent may go on."""
+
+    purpose: Word = "resync"
+    node: Word | None = None
+    """Refused unless it names the node beside this agent."""
+
+
+class PermitOut(Answer):
+    """The guard's answer."""
+
+    id: str
+    node: str
+    purpose: str
+    state: Literal["pending", "granted", "void", "released"]
+    reason: str
+    asked: str
+    valid_s: float | None
+    """How long a grant still holds; null when there is none."""
+    system_id: str | None
+    timeline: int | None
+    final_lsn: str | None
+    capture: str | None
+    bytes_done: int
+    bytes_total: int
+    seconds_left: float | None
+    released_by: str | None
+
+
+class ReleaseIn(Question):
+    """Let a blocked resync pass without protection. It is recorded who and why."""
+
+    reason: Sentence
+    who: Word | None = None
+    """Defaults to the name of the token."""
+    node: Word | None = None
+    """Refused unless it names the node beside this agent."""
+
+
+class PermitsOut(Answer):
+    """Permits, the latest first."""
+
+    permits: list[PermitOut]
+
+
+class LiveOut(Answer):
+    """This process answers."""
+
+    status: Literal["live"] = "live"
+
+
+class ReadyOut(Answer):
+    """Whether this agent can do its work, and why not."""
+
+    ready: bool
+    reasons: list[str]
+
+
+class BalancerOut(Answer):
+    """What a load balancer was told, and why."""
+
+    node: str
+    role: str
+    open: bool
+    """Whether traffic may come."""
+    reason: str
+    lag_bytes: int | None = None

@@ -1,0 +1,104 @@
+"""What the routes need besides the desk: a shelf of snapshots, and their options.
+
+Theory of operation. The routes see the catalogue through a small protocol, so that they
+neither read manifests nor know where copies lie. All methods of a shelf may block; the
+routes call them in threads.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+def _random_id() -> str:
+    return secrets.token_hex(6)
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotCard:
+    """What the manifest of one snapshot says, in the words of the API."""
+
+    id: str
+    node: str
+    cluster: str
+    created_wall_s: float
+    """When the manifest was last written."""
+    grade: str
+    """`none`, `captured`, `complete` or `opened`."""
+    levels: tuple[str, ...]
+    """Of `tail`, `pin` and `full`, what is there now."""
+    method: str
+    """How the full copy was made; empty when there is none."""
+    reason: str
+    incident_ids: tuple[str, ...]
+    system_id: str | None
+    timeline: int | None
+    start_lsn: str | None
+    end_lsn: str | None
+    """How far the copy is good, as PostgreSQL prints it."""
+    bytes: int
+    files: int
+    version_num: int | None
+    closed: bool
+    """Whether nothing more is added to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """The result of reading a snapshot back."""
+
+    id: str
+    ok: bool
+    grade: str
+    """The grade that the snapshot has after this check."""
+    files: int
+    bytes: int
+    problems: tuple[str, ...]
+    """Each file that is missing, changed or too much; bounded to 100."""
+
+
+class SnapshotShelf(Protocol):
+    """The snapshots beside this agent. Blocking; unknown ids raise SnapshotError."""
+
+    def list(self) -> tuple[SnapshotCard, ...]:
+        """Return all snapshots whose manifest can be read, newest first."""
+        ...
+
+    def show(self, snapshot_id: str) -> SnapshotCard | None:
+        """Return one snapshot; None when there is none of this id."""
+        ...
+
+    def stream(self, snapshot_id: str) -> Iterator[bytes]:
+        """Yield the snapshot as an uncompressed tar archive, in pieces.
+
+        Raises SnapshotError before the first piece when it cannot be read.
+        """
+        ...
+
+    def verify(self, snapshot_id: str) -> VerifyReport:
+        """Read every file back and compare it with the manifest."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    """How the surface behaves on this machine."""
+
+    loopback: bool = True
+    """Whether the TCP listener can be reached from this machine only."""
+    fail_closed: bool = False
+    """`lb.fail_closed`: a proven split closes /primary on all but the winner."""
+    agent_urls: dict[str, str] = field(default_factory=dict)
+    """Each peer's agent address, for links to snapshots that lie there."""
+    new_id: Callable[[], str] = _random_id
+    """Makes the ids of permits and of captures on demand."""
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by the daemon when it begins to stop: ends long polls and event streams."""
+    waiters_max: int = 64
+    """Requests that may wait at once; a further one is answered without waiting."""
+    wait_s_max: float = 60.0
+    """The longest wait that a request may ask for."""
+    keepalive_s: float = 15.0
+    """How often an idle event stream says that it is alive."""

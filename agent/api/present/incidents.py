@@ -1,0 +1,104 @@
+"""Incidents, their history, and the captures that belong to them."""
+
+from agent.api.models import (
+    CaptureOut,
+    FlipOut,
+    IncidentDetail,
+    IncidentOut,
+    NoticeOut,
+)
+from agent.api.present.frame import Frame, lsn_text, rfc3339, rfc3339_or_none
+from agent.core import explain
+from agent.core.capture import Capture
+from agent.core.incident import Incident
+
+
+def incident_out(frame: Frame, incident: Incident) -> IncidentOut:
+    """Return one trouble in short."""
+    verdict = incident.verdict
+    return IncidentOut(
+        id=incident.id,
+        key=incident.key,
+        occurrence=incident.occurrence,
+        status=incident.status.value,
+        verdict=verdict.code.value,
+        family=verdict.family.value,
+        subject=verdict.subject,
+        severity=verdict.severity.value,
+        worst=incident.worst.value,
+        since=rfc3339(incident.since_wall_s),
+        opened=rfc3339_or_none(incident.opened_wall_s),
+        resolved=rfc3339_or_none(incident.resolved_wall_s),
+        acknowledged_by=incident.acknowledged_by,
+        sticky=verdict.sticky,
+        revision=incident.revision,
+        sentence=explain.sentence(verdict, frame.policy),
+        next_step=explain.next_step(verdict),
+    )
+
+
+def incident_detail(frame: Frame, incident: Incident) -> IncidentDetail:
+    """Return one trouble with all that belongs to it."""
+    return IncidentDetail(
+        **incident_out(frame, incident).model_dump(),
+        rule=incident.verdict.rule,
+        evidence=dict(incident.verdict.evidence),
+        sentences=list(explain.incident_story(incident, frame.policy)),
+        history=[
+            FlipOut(
+                at=rfc3339(flip.wall_s),
+                status=flip.status.value,
+                verdict=flip.verdict,
+                rule=flip.rule,
+                sentence=flip.sentence,
+            )
+            for flip in incident.history
+        ],
+        notices=_notices(frame, incident.id),
+        captures=[
+            capture_out(capture)
+            for capture in frame.state.ledger.captures
+            if incident.id in capture.order.incident_ids
+        ],
+    )
+
+
+def _notices(frame: Frame, incident_id: str) -> list[NoticeOut]:
+    return [
+        NoticeOut(
+            id=entry.notice_id,
+            reason=entry.told.reason,
+            revision=entry.told.revision,
+            delivered=entry.told.delivered,
+            by="this agent" if entry.mine else "a peer",
+            at=rfc3339(entry.wall_s),
+        )
+        for entry in frame.state.ledger.told
+        if entry.told.incident_id == incident_id
+    ]
+
+
+def capture_out(capture: Capture) -> CaptureOut:
+    """Return how far a capture is."""
+    order, status = capture.order, capture.status
+    return CaptureOut(
+        id=order.capture_id,
+        node=order.node,
+        phase=status.phase.value,
+        grade=status.grade.value,
+        levels=[level.value for level in order.levels],
+        method=status.method,
+        pin=status.pin,
+        timeline=status.timeline,
+        start_lsn=lsn_text(status.start_lsn),
+        tail_lsn=lsn_text(status.tail_lsn),
+        reached_lsn=lsn_text(status.reached_lsn),
+        final_lsn=lsn_text(order.final_lsn),
+        bytes_done=status.bytes_done,
+        bytes_total=status.bytes_total,
+        seconds_left=status.seconds_left,
+        reason=status.reason,
+        why=order.reason,
+        incidents=list(order.incident_ids),
+        ordered=rfc3339(capture.ordered_wall_s),
+    )

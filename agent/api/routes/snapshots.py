@@ -1,0 +1,225 @@
+"""Snapshots: the catalogue beside this agent, one on demand, the archive, the check."""
+
+import asyncio
+from collections.abc import Iterator
+from itertools import chain
+
+from fastapi import APIRouter, Response
+from fastapi.responses import StreamingResponse
+
+from agent.api.access import needs
+from agent.api.context import Context, Ctx
+from agent.api.models import (
+    CaptureIn,
+    ElsewhereOut,
+    SnapshotOut,
+    SnapshotsOut,
+    VerifyOut,
+)
+from agent.api.ports import SnapshotCard
+from agent.api.present import Frame, capture_out
+from agent.api.present.frame import lsn_text, rfc3339
+from agent.api.problems import ApiError
+from agent.api.routes.status import Wait
+from agent.api.tokens import Scope
+from agent.core.capture import Capture, Phase
+from agent.core.event import CaptureAsked
+from agent.core.protection import unfinished
+
+router = APIRouter(prefix="/v1/snapshots", tags=["snapshots"])
+NO_SNAPSHOT = "There is no snapshot of this id beside this agent."
+LIST_HINT = "ids are listed by `splitguard snapshots list`"
+
+
+@router.get("", summary="Snapshots, latest first", dependencies=[needs(Scope.READ)])
+async def list_snapshots(ctx: Ctx) -> SnapshotsOut:
+    """Return the catalogue beside this agent, and what its peers told of theirs."""
+    return await catalogue(ctx)
+
+
+@router.post(
+    "",
+    summary="Take a full snapshot of the server beside this agent",
+    status_code=202,
+    dependencies=[needs(Scope.OPERATE)],
+)
+async def create_snapshot(
+    ctx: Ctx, response: Response, question: CaptureIn | None = None
+) -> SnapshotOut:
+    """Order a snapshot; where one is being taken already, that one is the answer."""
+    desk = ctx.desk
+    if not desk.policy.capture_enabled:
+        raise ApiError(409, "Captures are switched off.", "set capture.enabled = true")
+    if not desk.policy.spec(desk.policy.me).has_postgres:
+        raise ApiError(409, "There is no PostgreSQL beside this agent.")
+    wanted = f"{desk.policy.me}-{ctx.options.new_id()}"
+    reason = (question or CaptureIn()).reason
+    state = await desk.submit(CaptureAsked(desk.now(), wanted, reason))
+    capture = _capture(ctx.frame(), wanted) or unfinished(state, desk.policy)
+    if capture is None:
+        raise ApiError(503, "The snapshot was not begun.", "see `splitguard status`")
+    response.headers["Location"] = f"/v1/snapshots/{capture.order.capture_id}"
+    return _merged(ctx.frame(), None, capture)
+
+
+@router.get("/{snapshot_id}", summary="One snapshot", dependencies=[needs(Scope.READ)])
+async def get_snapshot(ctx: Ctx, snapshot_id: str, wait: Wait = 0.0) -> SnapshotOut:
+    """Return one snapshot; with `wait`, once it is finished or the time is up."""
+    await ctx.until(lambda: _settled(ctx.frame(), snapshot_id), wait)
+    return await _one(ctx, snapshot_id)
+
+
+@router.get(
+    "/{snapshot_id}/archive",
+    summary="The snapshot as a tar stream",
+    dependencies=[needs(Scope.DATA)],
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/x-tar": {}}}},
+)
+async def get_archive(ctx: Ctx, snapshot_id: str) -> StreamingResponse:
+    """Stream the snapshot, as it lies on disk, as an uncompressed tar archive."""
+    if await asyncio.to_thread(ctx.shelf.show, snapshot_id) is None:
+        raise ApiError(404, NO_SNAPSHOT, LIST_HINT)
+    pieces = ctx.shelf.stream(snapshot_id)
+    # The first piece is made before the answer begins, so that a snapshot which can
+    # not be read is a problem with a status and not a broken stream.
+    first = await asyncio.to_thread(next, pieces, b"")
+    return StreamingResponse(
+        _pieces(first, pieces),
+        media_type="application/x-tar",
+        headers={
+            "Content-Disposition": f'attachment; filename="{snapshot_id}.tar"',
+            "Cache-Control": "no-store",
+        },
+    )
+
+
+@router.post(
+    "/{snapshot_id}/verify",
+    summary="Read a snapshot back and compare it with its manifest",
+    dependencies=[needs(Scope.OPERATE)],
+)
+async def verify_snapshot(ctx: Ctx, snapshot_id: str) -> VerifyOut:
+    """Check every file; a snapshot that is not whole is an answer, not an error."""
+    if await asyncio.to_thread(ctx.shelf.show, snapshot_id) is None:
+        raise ApiError(404, NO_SNAPSHOT, LIST_HINT)
+    result = await asyncio.to_thread(ctx.shelf.verify, snapshot_id)
+    return VerifyOut(
+        id=result.id,
+        ok=result.ok,
+        grade=result.grade,
+        files=result.files,
+        bytes=result.bytes,
+        problems=list(result.problems),
+    )
+
+
+async def catalogue(ctx: Context) -> SnapshotsOut:
+    """Return all snapshots that this agent knows of."""
+    cards = await asyncio.to_thread(ctx.shelf.list)
+    frame = ctx.frame()
+    on_disk = {card.id for card in cards}
+    begun = [
+        _merged(frame, None, capture)
+        for capture in reversed(frame.state.ledger.captures)
+        if capture.order.capture_id not in on_disk
+        and capture.status.phase is not Phase.CLOSED
+    ]
+    kept = [_merged(frame, card, _capture(frame, card.id)) for card in cards]
+    return SnapshotsOut(snapshots=begun + kept, elsewhere=_elsewhere(ctx, frame))
+
+
+async def _one(ctx: Context, snapshot_id: str) -> SnapshotOut:
+    card = await asyncio.to_thread(ctx.shelf.show, snapshot_id)
+    frame = ctx.frame()
+    capture = _capture(frame, snapshot_id)
+    if card is None and capture is None:
+        raise ApiError(404, NO_SNAPSHOT, LIST_HINT)
+    return _merged(frame, card, capture)
+
+
+def _settled(frame: Frame, snapshot_id: str) -> bool:
+    """Whether nothing more is to be awaited of it."""
+    capture = _capture(frame, snapshot_id)
+    return capture is None or capture.status.phase in (Phase.CLOSED, Phase.FAILED)
+
+
+def _capture(frame: Frame, snapshot_id: str) -> Capture | None:
+    for capture in frame.state.ledger.captures:
+        if capture.order.capture_id == snapshot_id:
+            return capture
+    return None
+
+
+def _merged(
+    frame: Frame, card: SnapshotCard | None, capture: Capture | None
+) -> SnapshotOut:
+    """Return what the manifest says, or before there is one, what the order says."""
+    progress = capture_out(capture) if capture is not None else None
+    if card is not None:
+        return SnapshotOut(
+            id=card.id,
+            node=card.node,
+            cluster=card.cluster,
+            created=rfc3339(card.created_wall_s),
+            grade=card.grade,
+            levels=list(card.levels),
+            method=card.method,
+            reason=card.reason,
+            incidents=list(card.incident_ids),
+            system_id=card.system_id,
+            timeline=card.timeline,
+            start_lsn=card.start_lsn,
+            end_lsn=card.end_lsn,
+            bytes=card.bytes,
+            files=card.files,
+            closed=card.closed,
+            capture=progress,
+        )
+    if capture is None:
+        raise ApiError(404, NO_SNAPSHOT, LIST_HINT)
+    order, status = capture.order, capture.status
+    return SnapshotOut(
+        id=order.capture_id,
+        node=order.node,
+        cluster=frame.policy.cluster,
+        created=rfc3339(capture.ordered_wall_s),
+        grade=status.grade.value,
+        levels=[level.value for level in order.levels],
+        method=status.method,
+        reason=order.reason,
+        incidents=list(order.incident_ids),
+        system_id=None,
+        timeline=status.timeline,
+        start_lsn=lsn_text(status.start_lsn),
+        end_lsn=lsn_text(status.reached_lsn),
+        bytes=status.bytes_done,
+        files=0,
+        closed=status.phase is Phase.CLOSED,
+        capture=progress,
+    )
+
+
+def _elsewhere(ctx: Context, frame: Frame) -> list[ElsewhereOut]:
+    found = []
+    for spec in frame.policy.nodes:
+        heard = frame.report(spec.name)
+        if heard is None or spec.name == frame.policy.me:
+            continue
+        found += [
+            ElsewhereOut(
+                id=brief.id,
+                node=brief.node,
+                reporter=spec.name,
+                phase=brief.phase,
+                grade=brief.grade,
+                reached_lsn=lsn_text(brief.reached_lsn),
+                agent_url=ctx.options.agent_urls.get(spec.name),
+            )
+            for brief in heard[0].captures
+        ]
+    return found
+
+
+def _pieces(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    return chain((first,), rest)
