@@ -1,0 +1,232 @@
+"""What the manager reads from and writes to the PostgreSQL beside it. Blocking.
+
+Each call uses a connection of its own through the unix socket: a write counts as
+acknowledged only when its commit came back on that very connection.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from agent.core.lsn import Lsn
+from agent.lab.plan import DATABASE, MANAGER_ROLE, TENANT
+from agent.lab.schema import KINDS
+from agent.lab.server import Server
+from agent.lab.standing import ServerStanding
+
+_PORT = re.compile(r"\bport=(\d+)")
+
+POSITION = """
+SELECT pg_is_in_recovery() AS in_recovery,
+       CASE WHEN pg_is_in_recovery() THEN NULL
+            ELSE pg_walfile_name(pg_current_wal_lsn()) END AS wal_file,
+       CASE WHEN pg_is_in_recovery()
+            THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())
+            ELSE pg_current_wal_flush_lsn() END::text AS lsn,
+       CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+            ELSE pg_current_wal_flush_lsn() END::text AS replay_lsn,
+       (SELECT received_tli FROM pg_stat_wal_receiver) AS received_tli,
+       (SELECT greatest(timeline_id, min_recovery_end_timeline)
+        FROM pg_control_checkpoint(), pg_control_recovery()) AS control_tli,
+       current_setting('primary_conninfo') AS upstream
+"""
+
+NEWEST = """
+SELECT coalesce(extract(epoch FROM greatest(
+    (SELECT max(created_at) FROM blueprints),
+    (SELECT max(created_at) FROM deployments),
+    (SELECT max(created_at) FROM plugins))), 0)::float8
+"""
+
+
+class TakenError(Exception):
+    """An object of that name is there already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One blueprint, deployment or plugin."""
+
+    kind: str
+    id: str
+    content: str
+    tenant: str = TENANT
+
+
+class Database:
+    """The manager's tables, and the server's position."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def standing(self) -> ServerStanding:
+        """Read where the server is. Raises psycopg.Error."""
+        with self._server.connect() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            row = cursor.execute(POSITION).fetchone() or {}
+        with self._connect() as connection:
+            newest = connection.execute(NEWEST).fetchone()
+        timeline = _timeline(row)
+        port = _PORT.search(row["upstream"] or "")
+        return ServerStanding(
+            in_recovery=row["in_recovery"],
+            timeline=timeline,
+            lsn=Lsn.parse(row["lsn"] or "0/0"),
+            replay_lsn=Lsn.parse(row["replay_lsn"] or "0/0"),
+            last_row_at=newest[0] if newest else 0.0,
+            upstream_port=int(port[1]) if port and row["in_recovery"] else None,
+            switches=self._switches(timeline),
+            histories=self.histories(),
+        )
+
+    def promote(self) -> None:
+        """Promote the server and bring pg_control up to date at once.
+
+        Until the checkpoint is there, pg_control shows the old timeline, and
+        pg_rewind of older versions would be misled. Raises psycopg.Error.
+        """
+        with self._server.connect() as connection:
+            connection.execute("SET statement_timeout TO '30s'")
+            if self._in_recovery(connection):
+                connection.execute("SELECT pg_promote(true, 30)")
+            connection.execute("CHECKPOINT")
+
+    def checkpoint(self) -> None:
+        """Bring pg_control up to date; on a standby this is a restartpoint."""
+        with self._server.connect() as connection:
+            connection.execute("SET statement_timeout TO '30s'")
+            connection.execute("CHECKPOINT")
+
+    def control_timeline(self) -> int:
+        """Return the timeline that pg_control shows."""
+        with self._server.connect() as connection:
+            row = connection.execute(
+                "SELECT timeline_id FROM pg_control_checkpoint()"
+            ).fetchone()
+            return int(row[0]) if row else 0
+
+    def follow(self, conninfo: str) -> None:
+        """Make a running standby stream from elsewhere, without a restart."""
+        with self._server.connect() as connection:
+            connection.execute(
+                sql.SQL("ALTER SYSTEM SET primary_conninfo TO {}").format(
+                    sql.Literal(conninfo)
+                )
+            )
+            connection.execute("SELECT pg_reload_conf()")
+
+    def add(self, item: Item) -> None:
+        """Commit one object. Raises TakenError or psycopg.Error."""
+        statement = sql.SQL(
+            "INSERT INTO {} (id, tenant_name, content) VALUES (%s, %s, %s)"
+        ).format(sql.Identifier(_known(item.kind)))
+        try:
+            with self._connect() as connection:
+                connection.execute(statement, (item.id, item.tenant, item.content))
+        except psycopg.errors.UniqueViolation as error:
+            raise TakenError(item.id) from error
+
+    def merge(self, item: Item) -> None:
+        """Commit one object unless one of that name is there."""
+        statement = sql.SQL(
+            "INSERT INTO {} (id, tenant_name, content) VALUES (%s, %s, %s) "
+            "ON CONFLICT (tenant_name, id) DO NOTHING"
+        ).format(sql.Identifier(_known(item.kind)))
+        with self._connect() as connection:
+            connection.execute(statement, (item.id, item.tenant, item.content))
+
+    def objects(self, kind: str, tenant: str) -> list[dict[str, Any]]:
+        """Return all objects of a kind, in order of their serial keys."""
+        statement = sql.SQL(
+            "SELECT * FROM {} WHERE tenant_name = %s ORDER BY _storage_id"
+        ).format(sql.Identifier(_known(kind)))
+        return self._rows(statement, (tenant,))
+
+    def snapshots(self, tenant: str, name: str | None = None) -> list[dict[str, Any]]:
+        """Return the manager's own snapshots, or the one called `name`."""
+        return self._rows(
+            sql.SQL(
+                "SELECT * FROM snapshots WHERE tenant_name = %(tenant)s "
+                "AND (%(name)s::text IS NULL OR id = %(name)s) ORDER BY _storage_id"
+            ),
+            {"tenant": tenant, "name": name},
+        )
+
+    def put_snapshot(self, tenant: str, name: str, status: str) -> None:
+        """Add a snapshot's row. Raises TakenError when it is there."""
+        try:
+            with self._connect() as connection:
+                connection.execute(
+                    "INSERT INTO snapshots (id, tenant_name, status) "
+                    "VALUES (%s, %s, %s)",
+                    (name, tenant, status),
+                )
+        except psycopg.errors.UniqueViolation as error:
+            raise TakenError(name) from error
+
+    def set_snapshot(self, tenant: str, name: str, status: str, error: str) -> None:
+        """Change a snapshot's status."""
+        with self._connect() as connection:
+            connection.execute(
+                "UPDATE snapshots SET status = %s, error = %s "
+                "WHERE tenant_name = %s AND id = %s",
+                (status, error, tenant, name),
+            )
+
+    def drop_snapshot(self, tenant: str, name: str) -> None:
+        """Remove a snapshot's row."""
+        with self._connect() as connection:
+            connection.execute(
+                "DELETE FROM snapshots WHERE tenant_name = %s AND id = %s",
+                (tenant, name),
+            )
+
+    def _connect(self) -> psycopg.Connection:
+        return self._server.connect(MANAGER_ROLE, DATABASE)
+
+    def _rows(
+        self,
+        statement: sql.Composed | sql.SQL,
+        values: Sequence[str] | Mapping[str, object],
+    ) -> list[dict[str, Any]]:
+        with self._connect() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            return cursor.execute(statement, values).fetchall()
+
+    def _in_recovery(self, connection: psycopg.Connection) -> bool:
+        row = connection.execute("SELECT pg_is_in_recovery()").fetchone()
+        return bool(row and row[0])
+
+    def _switches(self, timeline: int) -> tuple[tuple[int, Lsn], ...]:
+        path = self._server.data_dir / "pg_wal" / f"{timeline:08X}.history"
+        try:
+            text = path.read_text("utf-8")
+        except OSError:
+            return ()
+        lines = (line.split() for line in text.splitlines() if line.strip())
+        return tuple((int(words[0]), Lsn.parse(words[1])) for words in lines)
+
+    def histories(self) -> dict[str, str]:
+        """Return the timeline history files on disk, by name."""
+        folder = self._server.data_dir / "pg_wal"
+        return {
+            path.name: path.read_text("utf-8")
+            for path in sorted(folder.glob("????????.history"))
+        }
+
+
+def _timeline(row: dict[str, Any]) -> int:
+    if row["wal_file"]:
+        return int(row["wal_file"][:8], 16)
+    return max(int(row["received_tli"] or 0), int(row["control_tli"] or 1))
+
+
+def _known(kind: str) -> str:
+    if kind not in KINDS:
+        raise KeyError(kind)
+    return kind

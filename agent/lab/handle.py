@@ -1,0 +1,157 @@
+"""How a command holds a lab: starts one, asks it, ends it. Blocking.
+
+Theory of operation. `started` starts the supervisor as a child that dies with the
+command, passes on what it says, and ends it when the block ends, whatever happened
+in it. `detached` starts one that stays. Both read the child's JSON lines until it
+is ready; the lab's own answer decides, not the clock.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from agent.codec import to_plain
+from agent.errors import LabError
+from agent.lab.control import ask
+from agent.lab.plan import Layout, Options, Plan, load_plan
+from agent.lab.processes import die_with, kill_leftovers
+from agent.lab.supervisor import answers
+
+STOP_S = 20.0
+LOOK_S = 0.05
+Say = Callable[[str], None]
+
+
+class Lab:
+    """A running lab, as a command sees it."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.layout = Layout(state_dir)
+        self.plan: Plan = load_plan(state_dir)
+
+    def status(self) -> dict[str, Any]:
+        """Return what `lab status --output json` prints. Raises LabError."""
+        found: dict[str, Any] = self.ask("status")
+        return found
+
+    def ask(self, do: str, **arguments: object) -> Any:  # noqa: ANN401 - JSON
+        """Ask the supervisor to do something. Raises LabError."""
+        return ask(self.layout.control, do, **arguments)
+
+
+def find(state_dir: Path) -> Lab:
+    """Return the lab that runs in this folder. Raises LabError."""
+    if not answers(Layout(state_dir)):
+        raise LabError(
+            f"no lab runs in {state_dir}", "start one with: splitguard lab up --detach"
+        )
+    return Lab(state_dir)
+
+
+@contextlib.contextmanager
+def started(state_dir: Path, options: Options, say: Say) -> Iterator[Lab]:
+    """Run a lab while the block runs. Raises LabError when it cannot come up."""
+    child = _spawn(state_dir, options, die_with(os.getpid()))
+    try:
+        _until_ready(child, say)
+        yield Lab(state_dir)
+    finally:
+        if not _kept(state_dir, child):
+            _stop(child)
+
+
+def detached(state_dir: Path, options: Options, say: Say) -> Lab:
+    """Start a lab that outlives this command. Raises LabError."""
+    child = _spawn(state_dir, options, None)
+    try:
+        _until_ready(child, say)
+    except BaseException:
+        _stop(child)
+        raise
+    return Lab(state_dir)
+
+
+def keep(lab: Lab) -> None:
+    """Let a lab that was `started` outlive this command."""
+    lab.ask("keep")
+    (lab.layout.state_dir / KEPT).touch()
+
+
+KEPT = ".kept"
+
+
+def down(state_dir: Path) -> bool:
+    """End the lab in this folder and remove the folder; whether there was one.
+
+    Raises LabError when something of it does not end.
+    """
+    layout = Layout(state_dir)
+    if not layout.mark.exists():
+        return False
+    if answers(layout):
+        ask(layout.control, "down")
+        until = time.monotonic() + STOP_S
+        while layout.mark.exists() and time.monotonic() < until:
+            time.sleep(LOOK_S)
+    clear(layout)
+    return True
+
+
+def clear(layout: Layout) -> None:
+    """Remove what is left of a lab whose supervisor does not answer."""
+    kill_leftovers(layout)
+    if layout.mark.exists():
+        shutil.rmtree(layout.state_dir)
+
+
+def _spawn(
+    state_dir: Path, options: Options, arm: Callable[[], None] | None
+) -> "subprocess.Popen[bytes]":
+    wanted = {"state_dir": str(state_dir), "options": to_plain(options)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "agent.lab.supervisor", json.dumps(wanted)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        cwd="/",
+        start_new_session=True,
+        preexec_fn=arm,  # noqa: PLW1509 - no thread has been started yet
+    )
+
+
+def _until_ready(child: "subprocess.Popen[bytes]", say: Say) -> None:
+    if child.stdout is None:
+        return
+    for line in child.stdout:
+        told = json.loads(line)
+        if "say" in told:
+            say(told["say"])
+        elif "ready" in told:
+            return
+        else:
+            raise LabError(told["error"], told["hint"])
+    raise LabError(f"the lab ended while it came up (exit code {child.wait()})")
+
+
+def _stop(child: "subprocess.Popen[bytes]") -> None:
+    """End the lab in order; a second interrupt must not leave it half ended."""
+    child.terminate()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        child.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _kept(state_dir: Path, child: "subprocess.Popen[bytes]") -> bool:
+    return child.poll() is None and (state_dir / KEPT).exists()

@@ -1,0 +1,95 @@
+"""What the lab's database holds: roles, grants, and the manager's tables.
+
+The manager's objects have serial keys, as a real manager's have, so the writes of
+the two sides of a split collide on them. The agent's roles get exactly what
+`splitguard grants` prints.
+"""
+
+from psycopg import sql
+
+from agent.lab.plan import DATABASE, MANAGER_ROLE, Secrets
+
+KINDS = ("blueprints", "deployments", "plugins")
+_BACKUP_RENAMED = 15
+"""The major version in which pg_start_backup became pg_backup_start."""
+
+TABLE = """
+CREATE TABLE {kind} (
+    _storage_id serial PRIMARY KEY,
+    id text NOT NULL,
+    tenant_name text NOT NULL,
+    content text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (tenant_name, id)
+)"""
+
+SNAPSHOTS = """
+CREATE TABLE snapshots (
+    _storage_id serial PRIMARY KEY,
+    id text NOT NULL,
+    tenant_name text NOT NULL,
+    status text NOT NULL,
+    error text NOT NULL DEFAULT '',
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    UNIQUE (tenant_name, id)
+)"""
+
+REWIND = (
+    "pg_ls_dir(text, boolean, boolean)",
+    "pg_stat_file(text, boolean)",
+    "pg_read_binary_file(text)",
+    "pg_read_binary_file(text, bigint, bigint, boolean)",
+)
+"""What pg_rewind needs on its source, from PostgreSQL's documentation of it."""
+
+
+def cluster_statements(major: int, secrets: Secrets) -> list[sql.Composed | sql.SQL]:
+    """Return the statements for the database `postgres`, to be run one by one."""
+    backup = (
+        ("pg_backup_start(text, boolean)", "pg_backup_stop(boolean)")
+        if major >= _BACKUP_RENAMED
+        else (
+            "pg_start_backup(text, boolean, boolean)",
+            "pg_stop_backup(boolean, boolean)",
+        )
+    )
+    found: list[sql.Composed | sql.SQL] = [
+        _login("splitguard_probe", secrets.probe),
+        _login("replicator", secrets.replicator),
+        _login(MANAGER_ROLE, secrets.manager),
+        sql.SQL("ALTER ROLE replicator REPLICATION"),
+        sql.SQL("CREATE ROLE splitguard_local LOGIN"),
+        sql.SQL("GRANT pg_monitor TO splitguard_probe, splitguard_local"),
+    ]
+    if major >= _BACKUP_RENAMED:
+        found.append(sql.SQL("GRANT pg_checkpoint TO splitguard_local"))
+    found += [_execute(function, "splitguard_local") for function in backup]
+    found += [_execute(function, "replicator") for function in REWIND]
+    found.append(
+        sql.SQL("CREATE DATABASE {} OWNER {}").format(
+            sql.Identifier(DATABASE), sql.Identifier(MANAGER_ROLE)
+        )
+    )
+    return found
+
+
+def manager_statements() -> list[sql.Composed | sql.SQL]:
+    """Return the statements for the manager's database, as its owner."""
+    tables: list[sql.Composed | sql.SQL] = [
+        sql.SQL(TABLE).format(kind=sql.Identifier(kind)) for kind in KINDS
+    ]
+    return [*tables, sql.SQL(SNAPSHOTS)]
+
+
+def _login(role: str, password: str) -> sql.Composed:
+    return sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(
+        sql.Identifier(role), sql.Literal(password)
+    )
+
+
+def _execute(function: str, role: str) -> sql.Composed:
+    """Grant one of the functions named above; no part of it comes from outside."""
+    return sql.SQL("GRANT EXECUTE ON FUNCTION pg_catalog.{} TO {}").format(
+        sql.SQL(function),
+        sql.Identifier(role),
+    )
