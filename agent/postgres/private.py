@@ -182,7 +182,8 @@ class PrivateServer:
         if found is None:
             return None
         control = read_control(self._folder, self._programs)
-        return self._record_end(control, Lsn.parse(found[1]))
+        last = Lsn.parse(found[1])
+        return self._record_end(control, last) or last
 
     def _record_end(self, control: ControlData, start: Lsn) -> Lsn | None:
         timeline = max(control.timeline, self._tip_timeline or 0)

@@ -20,7 +20,6 @@ _ORIGINS_VERSION = 18
 
 _QUIET = {
     "listen_addresses": "",
-    "external_pid_file": "",
     "ssl": "off",
     "archive_mode": "off",
     "archive_command": "",
@@ -61,6 +60,7 @@ _CHEAP = {
     "jit": "off",
     "fsync": "off",
     "wal_recycle": "off",
+    "wal_keep_size": "1TB",  # what was replayed has to stay readable
     "checkpoint_timeout": "1h",
     "archive_timeout": "0",
     "temp_tablespaces": "",
