@@ -82,9 +82,7 @@ class Server:
 
     @property
     def dsn(self) -> str:
-        return (
-            f"host={self.socket_dir} port={self.port} user=postgres dbname=postgres"
-        )
+        return f"host={self.socket_dir} port={self.port} user=postgres dbname=postgres"
 
     def configure(self, **settings: str) -> None:
         """Write postgresql.conf anew. Takes effect with the next start."""
@@ -151,7 +149,7 @@ class Server:
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Run a statement; return its rows, none when it has none."""
         with self.session() as session:
-            cursor = session.execute(statement, values or None)  # type: ignore[arg-type] # tests compose statements
+            cursor = session.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
 
     def value(self, statement: str, *values: object) -> Any:
@@ -213,7 +211,9 @@ class Stage:
     programs: Programs
     servers: list[Server] = field(default_factory=list)
 
-    def server(self, name: str, *, tcp: bool = False, **settings: str) -> Server:
+    def server(
+        self, name: str, settings: dict[str, str] | None = None, *, tcp: bool = False
+    ) -> Server:
         """Make a server that is not started yet; `tcp` for a loopback port too."""
         home = self.folder / name
         home.mkdir()
@@ -225,21 +225,21 @@ class Stage:
             unix_socket_directories=str(home),
             port=str(free_port() if tcp else PORT),
             **({"listen_addresses": "127.0.0.1"} if tcp else {}),
-            **settings,
+            **(settings or {}),
         )
         self.servers.append(server)
         return server
 
     def primary(self, name: str = "n1", **settings: str) -> Server:
         """Start a primary."""
-        return self.server(name, **settings).start()
+        return self.server(name, settings).start()
 
     def standby(self, upstream: Server, name: str = "n2", **settings: str) -> Server:
         """Start a standby that streams from `upstream`, which made no checkpoint yet.
 
         It begins at the template's checkpoint and takes all WAL since then.
         """
-        server = self.server(name, **settings)
+        server = self.server(name, settings)
         server.follow(upstream)
         server.start()
         server.caught_up(upstream)
