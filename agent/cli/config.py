@@ -1,0 +1,74 @@
+"""`splitguard config`: check the file, and print what may stand in it."""
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from agent.cli.call import Call, reads_config
+from agent.cli.console import Output, grid, say
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from agent.config import Settings
+
+app = typer.Typer(
+    help="The configuration file.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command("check")
+@reads_config
+def check(call: Call) -> int:
+    """Read the file and the environment; name everything that is wrong."""
+    settings = call.settings()
+    summary = {
+        "cluster": settings.cluster,
+        "node": settings.me,
+        "nodes": [member.name for member in settings.members],
+        "listen": settings.listen,
+        "socket": str(settings.socket),
+        "capture_dir": str(settings.capture_dir),
+    }
+    call.out.data(summary, lambda: grid(("KEY", "VALUE"), list(summary.items())))
+    for warning in warnings(settings):
+        say(f"splitguard: warning: {warning}")
+    say("splitguard: the configuration is good")
+    return 0
+
+
+def warnings(settings: "Settings") -> list[str]:
+    """Return what is allowed and may still surprise."""
+    found = []
+    if not settings.channels:
+        found.append("no [[channels]]: nobody is told of anything; look at `status`")
+    policy = settings.policy()
+    if len(policy.voters) == 2:  # noqa: PLR2004 - two cannot outvote each other
+        found.append(
+            "two voters can never confirm that the other is down;"
+            " add [[witnesses]], an agent without a database"
+        )
+    return found
+
+
+@app.command("schema")
+def schema() -> int:
+    """Print the JSON schema of the file."""
+    from agent.config import schema as made
+
+    value = made()
+    Call(output=Output.JSON).out.data(value, _nothing)
+    return 0
+
+
+@app.command("example")
+def example() -> int:
+    """Print a file with every key, default, unit and consequence."""
+    from agent.config import example as made
+
+    Call().out.line(made().rstrip("\n"))
+    return 0
+
+
+def _nothing() -> "RenderableType":
+    return ""

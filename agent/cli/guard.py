@@ -1,0 +1,76 @@
+"""`splitguard guard`: the gate in front of a resync."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.cli.call import Call, asks_agent
+from agent.cli.console import bytes_text, duration_text, grid, safe, say, words
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+app = typer.Typer(
+    help="Permits: may a resync of this node go on?",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("status")
+@asks_agent
+def status(call: Call) -> int:
+    """List who asked for a permit, and what was answered."""
+    permits = call.agent.get("/v1/guard/permits")["permits"]
+    call.out.data(permits, lambda: _table(permits), items=permits)
+    return 0
+
+
+@app.command("release")
+@asks_agent
+def release(
+    call: Call,
+    node: Annotated[str, typer.Argument(help="The node that is to be resynced.")],
+    *,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it is recorded.")],
+    who: Annotated[
+        str | None,
+        typer.Option("--who", help="Who decides. Default: you.", show_default=False),
+    ] = None,
+) -> int:
+    """Let a resync that waits pass without protection. What is not kept is lost."""
+    from agent.cli.incidents import user_name
+
+    body = {"node": node, "reason": reason, "who": who or user_name()}
+    permits = call.agent.post("/v1/guard/release", body)["permits"]
+    call.out.data(permits, lambda: _table(permits), items=permits)
+    say(f"splitguard: {len(permits)} waiting resync of {safe(node)} may go on")
+    return 0
+
+
+def _table(permits: list[dict[str, Any]]) -> "RenderableType":
+    if not permits:
+        return words("Nobody has asked for a permit.")
+    rows = [
+        [
+            each["id"],
+            each["node"],
+            safe(each["purpose"]),
+            each["state"],
+            each["final_lsn"],
+            _progress(each),
+            safe(each["reason"]),
+        ]
+        for each in permits
+    ]
+    headers = ("ID", "NODE", "PURPOSE", "STATE", "FINAL LSN", "PROGRESS", "REASON")
+    return grid(headers, rows)
+
+
+def _progress(permit: dict[str, Any]) -> str | None:
+    """Return what is done of what has to be copied, and the time left."""
+    if not permit["bytes_total"]:
+        return None
+    done = f"{bytes_text(permit['bytes_done'])} of {bytes_text(permit['bytes_total'])}"
+    left = permit["seconds_left"]
+    return done if left is None else f"{done}, {duration_text(left)} left"

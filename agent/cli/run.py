@@ -1,0 +1,31 @@
+"""`splitguard run`: the agent itself, in the foreground."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from agent.cli.call import Call
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("run")(run)
+
+
+def run(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="Configuration file. Default: $SPLITGUARD_CONFIG, else"
+            " /etc/splitguard/agent.toml.",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Run the agent in the foreground until SIGTERM; it logs to stderr."""
+    settings = Call(config=config).settings()
+    from agent.daemon import lifecycle
+
+    return lifecycle.run(settings)

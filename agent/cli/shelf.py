@@ -1,0 +1,223 @@
+"""Work on snapshots that needs no agent, and the wait for one that an agent takes.
+
+Theory of operation. The same shapes as the HTTP API gives, made from the manifests, so
+that a program does not notice who answered. Progress goes to stderr, and only when a
+person looks at it.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from agent.cli.call import segment
+from agent.cli.client import AgentClient
+from agent.cli.console import Out, say, words
+from agent.config.forms import parse_dsn
+from agent.errors import SnapshotError
+from agent.snapshot import archive
+from agent.snapshot.manifest import Manifest
+from agent.snapshot.manifest import read as read_manifest
+from agent.snapshot.opening import open_copy
+from agent.snapshot.verify import VerifyResult, verify_and_record, verify_folder
+
+VERIFY_DEADLINE_S = 3600.0
+"""A large snapshot is read back at the speed of its disk."""
+POLL_S = 1.0
+FINISHED = frozenset({"closed", "failed"})
+ENOUGH = frozenset({"complete", "opened"})
+
+Show = Callable[[int, int], None]
+
+
+def plain(manifest: Manifest) -> dict[str, Any]:
+    """Return a manifest in the shape of the HTTP API."""
+    created = datetime.fromtimestamp(manifest.created_wall_s, UTC)
+    end_lsn = manifest.end_lsn or manifest.tail_lsn
+    return {
+        "id": manifest.id,
+        "node": manifest.node,
+        "cluster": manifest.cluster,
+        "created": created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "grade": manifest.grade.value,
+        "levels": [level.value for level in manifest.levels],
+        "method": manifest.method,
+        "reason": manifest.reason,
+        "incidents": list(manifest.incident_ids),
+        "system_id": manifest.system_id,
+        "timeline": manifest.timeline,
+        "start_lsn": str(manifest.start_lsn),
+        "end_lsn": str(end_lsn),
+        "bytes": manifest.size_bytes,
+        "files": len(manifest.files),
+        "closed": manifest.closed,
+        "capture": None,
+    }
+
+
+def await_capture(agent: AgentClient, begun: dict[str, Any]) -> dict[str, Any]:
+    """Wait until the agent has a complete copy, or has failed; show progress."""
+    path = f"/v1/snapshots/{segment(begun['id'])}"
+    found = begun
+    with progress_bar(f"snapshot {begun['id']}") as show:
+        while not _is_done(found):
+            found = agent.get(path, {"wait": POLL_S})
+            capture = found["capture"]
+            if capture is not None:
+                show(capture["bytes_done"], capture["bytes_total"])
+    return found
+
+
+def _is_done(found: dict[str, Any]) -> bool:
+    """Whether it has ended, or follows on with a complete copy in hand."""
+    capture = found["capture"]
+    if capture is None:
+        return bool(found["closed"])
+    following = capture["phase"] == "following" and capture["grade"] in ENOUGH
+    return capture["phase"] in FINISHED or following
+
+
+def verify(place: Path) -> dict[str, Any]:
+    """Read a snapshot back, from its folder or its archive. Raises SnapshotError."""
+    if place.is_dir():
+        with progress_bar("reading back") as show:
+            return _verified(place, _check(place, show))
+    with tempfile.TemporaryDirectory(prefix="splitguard-verify-") as scratch:
+        folder = Path(scratch) / "archive"
+        archive.unpack(place, folder)
+        with progress_bar("reading back") as show:
+            return _verified(folder, verify_folder(folder, show))
+
+
+def _check(folder: Path, show: Show) -> VerifyResult:
+    """Verify, and record a better grade where the folder may be written to."""
+    if os.access(folder, os.W_OK):
+        return verify_and_record(folder, show)
+    return verify_folder(folder, show)
+
+
+def _verified(folder: Path, result: VerifyResult) -> dict[str, Any]:
+    manifest = read_manifest(folder)
+    return {
+        "id": manifest.id,
+        "ok": result.good,
+        "grade": result.grade.value,
+        "files": len(manifest.files),
+        "bytes": manifest.size_bytes,
+        "problems": list(result.problems),
+        "notes": list(result.notes),
+    }
+
+
+def write_archive(folder: Path, file: Path | None) -> int:
+    """Write the tar archive, aside and then renamed; return its bytes.
+
+    Raises SnapshotError.
+    """
+    if file is None:
+        return _pour(folder, sys.stdout.buffer.write)
+    aside = file.with_name(f".{file.name}.part")
+    try:
+        with aside.open("wb") as opened:
+            size = _pour(folder, opened.write)
+            opened.flush()
+            os.fsync(opened.fileno())
+        aside.replace(file)
+    except OSError as error:
+        raise SnapshotError(f"{file}: {error.strerror}") from error
+    finally:
+        aside.unlink(missing_ok=True)
+    return size
+
+
+def _pour(folder: Path, write: Callable[[bytes], int]) -> int:
+    size = 0
+    total = read_manifest(folder).size_bytes
+    with progress_bar("writing") as show:
+        for piece in archive.stream(folder):
+            write(piece)
+            size += len(piece)
+            show(min(size, total), total)
+    return size
+
+
+def open_clone(
+    out: Out, place: Path, where: tuple[str, Path | None], command: list[str]
+) -> int:
+    """Open a clone; run the command in it, or wait until told to end."""
+    database, scratch = where
+    if command and shutil.which(command[0]) is None:
+        raise SnapshotError(f"there is no program {command[0]} to run")
+    say("splitguard: opening a clone; the snapshot itself is not touched")
+    with _ends_on_sigterm(), open_copy(place, scratch) as opened:
+        dsn = opened.dsn_for(database)
+        if command:
+            return _run(command, dsn)
+        shown = {
+            "id": opened.manifest.id,
+            "dsn": dsn,
+            "end_lsn": str(opened.end_lsn),
+            "timeline": opened.manifest.timeline,
+        }
+        out.data(shown, lambda: words(dsn))
+        say(f"splitguard: recovered to {opened.end_lsn}, read-only; Ctrl-C ends it")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            say("splitguard: the clone is gone")
+    return 0
+
+
+def _run(command: list[str], dsn: str) -> int:
+    environment = {**os.environ, **pg_environment(parse_dsn(dsn))}
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def pg_environment(pairs: Mapping[str, str]) -> dict[str, str]:
+    """Return libpq's environment variables for a connection string."""
+    names = {
+        "host": "PGHOST",
+        "port": "PGPORT",
+        "user": "PGUSER",
+        "dbname": "PGDATABASE",
+    }
+    return {names[key]: value for key, value in pairs.items() if key in names}
+
+
+@contextmanager
+def _ends_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the wait as Ctrl-C does, so that nothing is left behind."""
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Show]:
+    """Give a function that shows progress on a terminal, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = ("[bold]{task.description}", BarColumn(), DownloadColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total or None)

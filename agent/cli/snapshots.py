@@ -1,0 +1,264 @@
+"""`splitguard snapshots`: what is kept, whether it is whole, and a way into it.
+
+Theory of operation. The manifests on disk are the catalogue, so listing, verifying,
+opening and archiving need no agent: they read the capture folder. `create` asks the
+agent, which alone may start a backup. `list` and `show` ask the agent first, because it
+knows what is being taken right now, and read the folder when it does not answer.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.cli.call import Call, asks_agent, reads_config, segment
+from agent.cli.console import bytes_text, grid, safe, say, stacked, words
+from agent.errors import AgentUnreachableError, ConfigError, SnapshotError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from agent.snapshot.catalogue import Catalogue
+
+app = typer.Typer(
+    help="What is kept of a losing side.", no_args_is_help=True, rich_markup_mode=None
+)
+
+Dir = Annotated[
+    Path | None,
+    typer.Option(
+        "--dir",
+        help="The capture folder, to be read without agent and configuration.",
+        show_default=False,
+    ),
+]
+Id = Annotated[str, typer.Argument(help="Its id.")]
+Which = Annotated[
+    str, typer.Argument(metavar="SNAPSHOT", help="Its id, its folder or its archive.")
+]
+
+
+@app.command("list")
+@asks_agent
+def list_snapshots(call: Call, *, folder: Dir = None) -> int:
+    """List the snapshots beside this agent, newest first, and those elsewhere."""
+    found, elsewhere = _listed(call, folder)
+    call.out.data(
+        {"snapshots": found, "elsewhere": elsewhere},
+        lambda: _table(found, elsewhere),
+        items=found,
+    )
+    return 0
+
+
+@app.command("show")
+@asks_agent
+def show(call: Call, snapshot: Id, *, folder: Dir = None) -> int:
+    """Show what one snapshot holds and what has been proven of it."""
+    from agent.cli import shelf
+
+    found: dict[str, Any] | None = None
+    if folder is None:
+        try:
+            found = call.agent.get(f"/v1/snapshots/{segment(snapshot)}")
+        except AgentUnreachableError as error:
+            _not_asked(call, error)
+    if found is None:
+        found = shelf.plain(_catalogue(call, folder).show(snapshot))
+    call.out.data(found, lambda: _details(found))
+    return 0
+
+
+@app.command("create")
+@asks_agent
+def create(
+    call: Call,
+    *,
+    reason: Annotated[
+        str, typer.Option("--reason", help="Why; it goes into the manifest.")
+    ] = "asked for",
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Stay until it is complete.")
+    ] = True,
+) -> int:
+    """Take a full snapshot of the server beside the agent."""
+    from agent.cli import shelf
+
+    begun = call.agent.post("/v1/snapshots", {"reason": reason})
+    say(f"splitguard: snapshot {safe(begun['id'])} has begun")
+    found = shelf.await_capture(call.agent, begun) if wait else begun
+    call.out.data(found, lambda: _details(found))
+    capture = found["capture"]
+    if capture is not None and capture["phase"] == "failed":
+        raise SnapshotError(f"snapshot {found['id']} failed: {safe(capture['reason'])}")
+    return 0
+
+
+@app.command("verify")
+@asks_agent
+def verify(call: Call, snapshot: Which, *, folder: Dir = None) -> int:
+    """Read every file back and check the WAL chain; exit 1 if anything is wrong."""
+    from agent.cli import shelf
+
+    if call.url is not None and folder is None:
+        path = f"/v1/snapshots/{segment(snapshot)}/verify"
+        found = call.agent.post(path, {}, deadline_s=shelf.VERIFY_DEADLINE_S)
+    else:
+        found = shelf.verify(_folder(call, snapshot, folder))
+    call.out.data(found, lambda: _verified(found))
+    return 0 if found["ok"] else 1
+
+
+@app.command("open")
+@reads_config
+def open_snapshot(
+    call: Call,
+    snapshot: Which,
+    command: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[-- COMMAND...]",
+            help="Run this with PGHOST and PGPORT set, then end.",
+        ),
+    ] = None,
+    *,
+    folder: Dir = None,
+    database: Annotated[
+        str, typer.Option("--database", "-d", help="Which one the address names.")
+    ] = "postgres",
+    scratch: Annotated[
+        Path | None,
+        typer.Option("--scratch", help="Where the clone is made.", show_default=False),
+    ] = None,
+) -> int:
+    """Open a clone read-only on a private server, and print how to connect.
+
+    The snapshot itself is not touched. The clone is gone when this command ends.
+    """
+    from agent.cli import shelf
+
+    place = _folder(call, snapshot, folder)
+    return shelf.open_clone(call.out, place, (database, scratch), command or [])
+
+
+@app.command("archive")
+@reads_config
+def archive(
+    call: Call,
+    snapshot: Id,
+    *,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file", "-f", help="Where to. Default: stdout, if it is a pipe."
+        ),
+    ] = None,
+    folder: Dir = None,
+) -> int:
+    """Write a snapshot as one tar archive, which needs nothing of ours to be opened."""
+    from agent.cli import shelf
+
+    if file is None and sys.stdout.isatty():
+        raise SnapshotError("an archive is not for a terminal", "give --file FILE")
+    size = shelf.write_archive(_folder(call, snapshot, folder), file)
+    say(f"splitguard: {size} bytes written to {file or 'stdout'}")
+    return 0
+
+
+def _listed(
+    call: Call, folder: Path | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the snapshots here and those that other agents told of."""
+    from agent.cli import shelf
+
+    if folder is None:
+        try:
+            found = call.agent.get("/v1/snapshots")
+        except AgentUnreachableError as error:
+            _not_asked(call, error)
+        else:
+            return found["snapshots"], found["elsewhere"]
+    catalogue = _catalogue(call, folder)
+    for name, reason in catalogue.unusable():
+        say(f"splitguard: {name} is no snapshot: {reason}")
+    return [shelf.plain(manifest) for manifest in catalogue.list()], []
+
+
+def _not_asked(call: Call, error: AgentUnreachableError) -> None:
+    """Say that the folder is read instead; raise where another agent was meant."""
+    if call.url is not None:
+        raise error
+    say(f"splitguard: {error.message}; reading the capture folder itself")
+
+
+def _catalogue(call: Call, folder: Path | None) -> "Catalogue":
+    from agent.snapshot.catalogue import Catalogue
+
+    return Catalogue(folder or call.settings(files=False).capture_dir)
+
+
+def _folder(call: Call, snapshot: str, folder: Path | None) -> Path:
+    """Return where a snapshot lies, given by id, folder or archive."""
+    if "/" in snapshot or Path(snapshot).is_file():
+        place = Path(snapshot)
+        if not place.exists():
+            raise SnapshotError(f"there is no {place}")
+        return place
+    try:
+        return _catalogue(call, folder).folder(snapshot)
+    except ConfigError as error:
+        hint = "or give --dir FOLDER, or the snapshot's own folder"
+        raise ConfigError(error.problems, f"{error.hint}; {hint}") from error
+
+
+def _table(
+    found: list[dict[str, Any]], elsewhere: list[dict[str, Any]]
+) -> "RenderableType":
+    parts: list[RenderableType] = []
+    if found:
+        headers = ("ID", "NODE", "GRADE", "TL", "END LSN", "SIZE", "CREATED")
+        rows = [
+            [
+                each["id"],
+                each["node"],
+                each["grade"] if each["closed"] else f"{each['grade']} (running)",
+                each["timeline"],
+                each["end_lsn"],
+                bytes_text(each["bytes"]),
+                each["created"],
+            ]
+            for each in found
+        ]
+        parts.append(grid(headers, rows, ("bold",)))
+    else:
+        parts.append(words("There is no snapshot here."))
+    for each in elsewhere:
+        where = f" ({each['agent_url']})" if each["agent_url"] else ""
+        text = f"{each['id']} of {each['node']} lies beside {each['reporter']}{where}"
+        parts.append(words(safe(f"{text}: {each['phase']}, grade {each['grade']}")))
+    return stacked(*parts)
+
+
+def _details(found: dict[str, Any]) -> "RenderableType":
+    shown = {key: value for key, value in found.items() if key != "capture"}
+    shown["size"] = bytes_text(found["bytes"])
+    capture = found.get("capture")
+    if capture:
+        shown["phase"] = capture["phase"]
+        shown["tail_lsn"] = capture["tail_lsn"]
+        shown["trouble"] = capture["reason"]
+    return grid(("KEY", "VALUE"), [[key, value] for key, value in shown.items()])
+
+
+def _verified(found: dict[str, Any]) -> "RenderableType":
+    state = "whole" if found["ok"] else "NOT whole"
+    first = (
+        f"{found['id']}: {state}; grade {found['grade']};"
+        f" {bytes_text(found['bytes'])} in {found['files']} files"
+    )
+    return stacked(
+        words(first, "green" if found["ok"] else "bold red"),
+        *(words(f"  {safe(problem)}") for problem in found["problems"]),
+        *(words(f"  note: {safe(note)}", "dim") for note in found.get("notes", ())),
+    )

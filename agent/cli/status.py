@@ -1,0 +1,75 @@
+"""`splitguard status`: what is so now, once or as it changes.
+
+Theory of operation. The agent on this machine answers. Where it does not, its peers are
+asked, and where none of them answers either, each node is looked at once from here;
+stderr says which of the three it was. With `--watch` every change is shown as it
+happens: redrawn on a terminal, one line per verdict that comes or goes elsewhere.
+"""
+
+from typing import Annotated
+
+import typer
+
+from agent.cli.call import Call, asks_agent
+from agent.cli.console import Output, say
+from agent.errors import AgentUnreachableError, ConfigError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the command line."""
+    app.command("status")(asks_agent(status))
+
+
+def status(
+    call: Call,
+    *,
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Stay, and show every change.")
+    ] = False,
+) -> int:
+    """Show what is so now: verdict, next step, nodes, protection, incidents."""
+    if watch:
+        from agent.cli.watch import watch as stay
+
+        return stay(call)
+    from agent.cli import status_view
+
+    try:
+        found = call.agent.get("/v1/status")
+    except AgentUnreachableError as error:
+        if call.url is not None:
+            raise
+        return _without_agent(call, error)
+    incidents = (
+        status_view.standing(call.agent)
+        if found.get("incidents_open") and call.output is Output.TABLE
+        else []
+    )
+    call.out.data(found, lambda: status_view.page(found, incidents))
+    return 0
+
+
+def _without_agent(call: Call, error: AgentUnreachableError) -> int:
+    """Ask the peers, else look once."""
+    from agent.cli import fallback, status_view
+
+    try:
+        settings = call.settings(files=False)
+    except ConfigError:
+        # Without a configuration there is nobody else to ask: the first error counts.
+        raise error from None
+    say(f"splitguard: {error.message}")
+    peer = fallback.ask_peers(settings)
+    if peer is not None:
+        name, found = peer
+        say(f"  asked its peers instead; this is what {name} says")
+        call.out.data(found, lambda: status_view.page(found, []))
+        return 0
+    say("  no peer answers either; this is one look from this machine, no verdict")
+    look = fallback.look_once(settings)
+    call.out.data(
+        {"cluster": settings.cluster, "source": "one look", "sights": look},
+        lambda: fallback.sights_table(look),
+        items=look,
+    )
+    return 0

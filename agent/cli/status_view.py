@@ -1,0 +1,197 @@
+"""The status as people read it, within 80 columns.
+
+Theory of operation. First what is so and what to do about it, then what it rests on:
+the nodes and who sees them, what stands between their writes and a resync, and the open
+incidents. All text comes from the agent; only what could steer a terminal is taken out.
+"""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from agent.cli.client import AgentClient
+from agent.cli.console import (
+    STYLES,
+    bytes_text,
+    duration_text,
+    grid,
+    safe,
+    severity,
+    stacked,
+    words,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+Status = dict[str, Any]
+GRAVE = frozenset({"unknown", "warning", "critical"})
+
+
+def standing(agent: AgentClient) -> list[dict[str, Any]]:
+    """Return the incidents that are open or acknowledged, latest first."""
+    found = agent.get("/v1/incidents")
+    return [each for each in found["incidents"] if each["status"] in STANDING]
+
+
+STANDING = frozenset({"open", "acknowledged"})
+
+
+def page(status: Status, incidents: list[dict[str, Any]]) -> "RenderableType":
+    """Return the whole page."""
+    return stacked(
+        *_headline(status),
+        words(""),
+        nodes(status),
+        *_others(status),
+        *_protection(status),
+        *_incidents(status, incidents),
+        words(""),
+        words(footer(status), "dim"),
+    )
+
+
+def _headline(status: Status) -> "list[RenderableType]":
+    headline = status["headline"]
+    style = STYLES.get(headline["severity"], "")
+    since = since_text(headline.get("since"), status["as_of"])
+    first = f"{safe(status['cluster'])}: {headline['severity'].upper()}"
+    subject = (
+        "" if headline["subject"] == "cluster" else f" {safe(headline['subject'])}"
+    )
+    lines = [
+        words(f"{first} {headline['verdict']}{subject}{since}", style),
+        words(safe(headline["sentence"])),
+    ]
+    if headline["next_step"]:
+        lines.append(words(f"Next: {safe(headline['next_step'])}", "bold"))
+    return lines
+
+
+def nodes(status: Status) -> "RenderableType":
+    """Return the table of nodes; `*` marks the one whose agent tells this."""
+    rows = [
+        [
+            f"{safe(node['name'])}{'*' if node['me'] else ''}",
+            node["role"],
+            node["timeline"],
+            node["lsn"],
+            lag_text(node),
+            seen_text(node),
+        ]
+        for node in status["nodes"]
+    ]
+    return grid(("NODE", "ROLE", "TL", "LSN", "LAG", "SEEN BY"), rows, ("bold",))
+
+
+def lag_text(node: dict[str, Any]) -> str | None:
+    """Return how far a standby is behind."""
+    lag = node["lag_bytes"]
+    return None if lag is None else bytes_text(lag)
+
+
+def seen_text(node: dict[str, Any]) -> str:
+    """Return who sees the node on any channel, and who on none."""
+    channels = [node[name] for name in ("agent", "postgres", "manager")]
+    seen = {observer for each in channels for observer in each["seen_by"]}
+    unseen = {observer for each in channels for observer in each["unseen_by"]} - seen
+    text = ", ".join(sorted(seen)) or "nobody"
+    return safe(f"{text}; not by {', '.join(sorted(unseen))}" if unseen else text)
+
+
+def _others(status: Status) -> "list[RenderableType]":
+    """Return the verdicts beside the headline."""
+    others = [each for each in status["verdicts"][1:] if each["severity"] in GRAVE]
+    if not others:
+        return []
+    rows = [
+        [
+            severity(each["severity"]),
+            each["verdict"],
+            safe(each["subject"]),
+            safe(each["sentence"]),
+        ]
+        for each in others
+    ]
+    return [words(""), words("Also", "bold"), _bare(rows)]
+
+
+def _protection(status: Status) -> "list[RenderableType]":
+    if not status["protection"]:
+        return []
+    rows = []
+    for name, each in status["protection"].items():
+        line = safe(each["line"]).removeprefix("protection: ")
+        rows.append([safe(name), words(f"{line}{_progress(each['capture'])}")])
+    return [words(""), words("Protection", "bold"), _bare(rows)]
+
+
+def _progress(capture: dict[str, Any] | None) -> str:
+    """Return how far a running capture is."""
+    if capture is None or capture["phase"] not in {"copying", "verifying"}:
+        return ""
+    total = capture["bytes_total"]
+    share = f", {100 * capture['bytes_done'] // total} %" if total else ""
+    left = capture["seconds_left"]
+    time_left = "" if left is None else f", {duration_text(left)} left"
+    return f" [{capture['phase']}{share}{time_left}]"
+
+
+def _incidents(
+    status: Status, incidents: list[dict[str, Any]]
+) -> "list[RenderableType]":
+    count = status["incidents_open"]
+    if not count:
+        return []
+    title = words(f"Open incidents: {count}", "bold")
+    if not incidents:
+        return [words(""), title]
+    rows = [
+        [
+            each["id"],
+            severity(each["severity"]),
+            each["verdict"],
+            safe(each["subject"]),
+            _taken(each),
+            age_text(each["since"], status["as_of"]),
+        ]
+        for each in incidents
+    ]
+    return [words(""), title, _bare(rows)]
+
+
+def _taken(incident: dict[str, Any]) -> str:
+    who = incident["acknowledged_by"]
+    return f"taken by {safe(who)}" if who else incident["status"]
+
+
+def footer(status: Status) -> str:
+    """Return who says all this, how fresh it is, and whether news got out."""
+    age = status["data_age_s"]
+    fresh = "nothing seen yet" if age is None else f"seen {age:.1f} s ago"
+    undelivered = status["notices"]["undelivered"]
+    news = f"; {undelivered} notices undelivered" if undelivered else ""
+    return f"told by {safe(status['observer'])} at {status['as_of']}; {fresh}{news}"
+
+
+def age_text(instant: str | None, now: str) -> str:
+    """Return how long ago an instant was, as the agent's clock tells."""
+    try:
+        passed = datetime.fromisoformat(now) - datetime.fromisoformat(instant or "")
+    except ValueError:
+        return "-"
+    return duration_text(max(0.0, passed.total_seconds()))
+
+
+def since_text(instant: str | None, now: str) -> str:
+    """Return ` for 3 min` where the beginning is known."""
+    return f", for {age_text(instant, now)}" if instant else ""
+
+
+def _bare(rows: list[list[Any]]) -> "RenderableType":
+    """Return a table without headers."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for row in rows:
+        table.add_row(*row)
+    return table
