@@ -16,6 +16,9 @@ class NodeSpec:
     has_postgres: bool
     has_manager: bool
     has_agent: bool = True
+    upstreams: tuple[str, ...] = ()
+    """`host:port` texts by which standbys name this node's PostgreSQL as the server
+    that they stream from. Empty: replication cannot testify for its life."""
 
     @property
     def is_voter(self) -> bool:
@@ -52,6 +55,13 @@ class Policy:
     """How long a critical verdict must stand before its incident opens."""
     open_hold_warning_s: float = 3.0
     """The same for warnings."""
+    no_primary_hold_s: float = 5.0
+    """How long nobody must accept writes before `no-primary` opens. Lower: every
+    promotion pages twice."""
+    lineage_hold_s: float = 2.0
+    """How long a divergence or a second primary that only the readings of several
+    rounds show must stand before it opens. Lower: an honest promotion, whose history
+    files and readings arrive one after the other, may look like a split."""
     resolve_hold_s: float = 5.0
     """How long a trouble must be gone before its incident is resolved."""
     standin_s: float = 10.0

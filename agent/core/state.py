@@ -94,6 +94,38 @@ class SplitProof:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """One answer of a server that was out of recovery, on our own clock."""
+
+    node: str
+    sent_s: float
+    received_s: float
+    postmaster_started: str
+    system_id: str
+    timeline: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A text whose change proves that something still sends."""
+
+    text: str
+    changed_s: float | None
+    """When (monotonic) it was last seen to change; None before the first change."""
+    read_s: float
+    """When it was last read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a server's WAL was when it was last known on which timeline."""
+
+    timeline: int
+    lsn: Lsn
+    read_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """What has been seen since the agent started."""
 
@@ -110,9 +142,22 @@ class View:
     server_read_s: float = 0.0
     health: SelfHealth | None = None
     writable: tuple[WritableSince, ...] = ()
+    reports: Mapping[str, Observation] = field(default_factory=dict)
+    """By node: the observation that brought its latest accepted report."""
+    readings: tuple[Reading, ...] = ()
+    """The latest answers out of recovery, a few per node, oldest first."""
+    marks: Mapping[str, Mark] = field(default_factory=dict)
+    """By `witness>node`: what replication on the witness shows of the node."""
+    positions: Mapping[str, Position] = field(default_factory=dict)
+    """By node: the last position that was read together with its timeline."""
+    unconfirmed: tuple[Lsn, int] | None = None
+    """A flushed position of the local primary, and the next transaction id then,
+    that no standby had confirmed yet."""
     sent: tuple[tuple[int, float], ...] = ()
     """Sequence and instant of this agent's own reports, oldest first, bounded."""
     proofs: tuple[SplitProof, ...] = ()
+    in_hand: frozenset[str] = frozenset()
+    """Captures that the engine was given since the agent started."""
     verdicts: tuple[Verdict, ...] = ()
     """What is so now, gravest first; never empty after the first tick."""
 

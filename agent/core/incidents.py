@@ -1,0 +1,359 @@
+"""The life of incidents: what verdicts begin, change and end.
+
+Theory of operation. Every verdict but `healthy` and `unknown` belongs to one
+incident, found by family and subject. A new one is pending until it has stood for
+the hold time of its rule; then it opens, and people are told. Another stage of the
+same family changes it: to a graver one than ever before is `worse`, to one that was
+not told of yet is `changed`, and going back and forth is told to nobody. When the
+trouble has been gone for the resolve hold, the incident ends. A sticky one waits for
+a person first, and nothing ends while the agent cannot see what it is about.
+
+An incident keeps the evidence of its present stage as it was when the stage began or
+last changed in kind: figures that move every second do not make it a new one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from agent.core.agreement import preferred, standing_at_peers, system_id
+from agent.core.detector import Look
+from agent.core.explain import sentence
+from agent.core.incident import Flip, Incident, Status, incident_id, incident_key
+from agent.core.moment import Moment
+from agent.core.notice import NoticeReason
+from agent.core.policy import Policy
+from agent.core.rules import BY_NUMBER, gravity
+from agent.core.scene import Scene, build
+from agent.core.state import Ledger, State
+from agent.core.verdict import Fact, Family, Verdict, VerdictCode
+
+QUIET = (VerdictCode.HEALTHY, VerdictCode.UNKNOWN)
+"""Verdicts that are no trouble."""
+STICKY = frozenset(row.code.value for row in BY_NUMBER.values() if row.sticky)
+_MOVING = ("_s", "_lsn", "_bytes", "bytes_done", "bytes_total", "confirmed_by")
+"""How the names of evidence end that moves without changing what is so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An incident about which people should be told, and why."""
+
+    incident: Incident
+    reason: NoticeReason
+
+
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """What became of one incident in this step; None when it was dropped."""
+
+    incident: Incident | None
+    changes: tuple[Change, ...] = ()
+    resolved: tuple[Incident, ...] = ()
+    """Further incidents that ended by it."""
+
+
+def advance(
+    ledger: Ledger,
+    verdicts: tuple[Verdict, ...],
+    state: State,
+    at: Moment,
+    policy: Policy,
+) -> tuple[Ledger, tuple[Change, ...]]:
+    """Carry all incidents on by what is so now.
+
+    Returns the ledger unchanged, the same object, when nothing has changed.
+    """
+    waiting = [one for one in verdicts if one.code not in QUIET]
+    living = [one for one in ledger.incidents if one.status is not Status.RESOLVED]
+    if not waiting and not living:
+        return ledger, ()
+    clock = _Clock(state, at, policy)
+    results: dict[str, _Next] = {}
+    for incident in living:
+        verdict = _matching(incident, waiting)
+        if verdict is not None:
+            waiting.remove(verdict)
+            results[incident.id] = _carried(incident, verdict, ledger, clock)
+        else:
+            results[incident.id] = _cleared(incident, clock)
+    begun = [_begun(verdict, ledger, clock) for verdict in waiting]
+    return _collected(ledger, results, begun, policy)
+
+
+def acknowledge(
+    ledger: Ledger, wanted: str, who: str, at: Moment, policy: Policy
+) -> Ledger:
+    """Return the ledger in which a person has taken the incident.
+
+    Nothing changes when there is no such open incident.
+    """
+    return replace(
+        ledger,
+        incidents=tuple(
+            _acknowledged(one, who, at, policy)
+            if one.id == wanted and one.status is Status.OPEN
+            else one
+            for one in ledger.incidents
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """The instant, with what is known at it."""
+
+    state: State
+    at: Moment
+    policy: Policy
+
+    def scene(self) -> Scene:
+        return build(self.state, self.at, self.policy)
+
+
+def _matching(incident: Incident, verdicts: Iterable[Verdict]) -> Verdict | None:
+    """Return the verdict that is about this incident's trouble.
+
+    The discriminator is not asked for: a standing trouble goes on under its own key
+    even when a later stage has found another fork.
+    """
+    own = incident.verdict
+    for verdict in verdicts:
+        if verdict.family is own.family and verdict.subject == own.subject:
+            return verdict
+    return None
+
+
+def _begun(verdict: Verdict, ledger: Ledger, clock: _Clock) -> _Next:
+    """Begin the incident of a verdict that has none yet."""
+    system = system_id(clock.state, clock.policy)
+    key = incident_key(system, verdict.family, verdict.subject, verdict.discriminator)
+    spent = ledger.occurrences.get(key, 0)
+    told = standing_at_peers(key, clock.state, clock.at, clock.policy)
+    occurrence = preferred(told or {1 + spent}, spent)
+    age_s = verdict.evidence.get("since_age_s")
+    since_age_s = age_s if isinstance(age_s, int | float) and age_s > 0 else 0.0
+    pending = Incident(
+        id=incident_id(key, occurrence),
+        key=key,
+        occurrence=occurrence,
+        status=Status.PENDING,
+        verdict=verdict,
+        worst=verdict.severity,
+        since_wall_s=clock.at.wall_s - since_age_s,
+        opened_wall_s=None,
+        resolved_wall_s=None,
+        clear_since_s=None,
+        pending_since_s=clock.at.monotonic_s,
+        revision=0,
+        acknowledged_by=None,
+        history=(),
+    )
+    return _opened(_flipped(pending, clock), clock)
+
+
+def _opened(incident: Incident, clock: _Clock) -> _Next:
+    """Open a pending incident once it has stood for the hold time of its rule."""
+    row = BY_NUMBER.get(incident.verdict.rule)
+    hold_s = 0.0 if row is None else row.hold.seconds(clock.policy)
+    if clock.at.monotonic_s - incident.pending_since_s < hold_s:
+        return _Next(incident)
+    opened = replace(
+        incident,
+        status=Status.OPEN,
+        opened_wall_s=clock.at.wall_s,
+        revision=incident.revision + 1,
+    )
+    opened = _flipped(opened, clock)
+    return _Next(opened, (Change(opened, NoticeReason.FIRST),))
+
+
+def _carried(
+    incident: Incident, verdict: Verdict, ledger: Ledger, clock: _Clock
+) -> _Next:
+    """Go on with an incident whose trouble still stands."""
+    occurrence = _agreed(incident, ledger, clock)
+    if occurrence != incident.occurrence:
+        return _merged(incident, verdict, occurrence, clock)
+    if incident.status is Status.PENDING:
+        return _opened(_staged(incident, verdict, clock), clock)
+    if incident.clear_since_s is not None:
+        incident = replace(incident, clear_since_s=None)
+    if not _differs(incident.verdict, verdict):
+        return _Next(incident)
+    reason = _reason(incident, verdict)
+    staged = _staged(incident, verdict, clock)
+    if reason is None:
+        return _Next(staged)
+    told = replace(staged, revision=staged.revision + 1)
+    return _Next(told, (Change(told, reason),))
+
+
+def _differs(old: Verdict, new: Verdict) -> bool:
+    """Whether another row fired, or the same one about something else."""
+    return old.rule != new.rule or _fixed(old) != _fixed(new)
+
+
+def _fixed(verdict: Verdict) -> dict[str, Fact]:
+    """Return the evidence that does not move by itself."""
+    return {
+        name: value
+        for name, value in verdict.evidence.items()
+        if not name.endswith(_MOVING)
+    }
+
+
+def _reason(incident: Incident, verdict: Verdict) -> NoticeReason | None:
+    """Return why people should hear of this stage; None when they need not."""
+    codes = {flip.verdict for flip in incident.history}
+    worst = max((gravity(code) for code in codes), default=0)
+    if verdict.severity.rank > incident.worst.rank:
+        return NoticeReason.WORSE
+    if verdict.severity.rank < incident.worst.rank:
+        return None
+    if verdict.code.value in codes:
+        return NoticeReason.CHANGED if _moved_on(incident.verdict, verdict) else None
+    worse = gravity(verdict.code) > worst
+    return NoticeReason.WORSE if worse else NoticeReason.CHANGED
+
+
+def _moved_on(old: Verdict, new: Verdict) -> bool:
+    """Whether the primary has moved once more before anybody took the first move."""
+    ways = [(one.evidence.get("from"), one.evidence.get("to")) for one in (old, new)]
+    return old.code is new.code is VerdictCode.FAILOVER and ways[0] != ways[1]
+
+
+def _staged(incident: Incident, verdict: Verdict, clock: _Clock) -> Incident:
+    """Put the incident into this stage."""
+    if not _differs(incident.verdict, verdict):
+        return incident
+    stage = incident.verdict.code is not verdict.code
+    worst = max(incident.worst, verdict.severity, key=lambda one: one.rank)
+    staged = replace(incident, verdict=verdict, worst=worst)
+    return _flipped(staged, clock) if stage else staged
+
+
+def _flipped(incident: Incident, clock: _Clock) -> Incident:
+    """Write the present status and stage into the history."""
+    flip = Flip(
+        clock.at.wall_s,
+        incident.status,
+        incident.verdict.code.value,
+        incident.verdict.rule,
+        sentence(incident.verdict, clock.policy),
+    )
+    limit = clock.policy.history_limit
+    return replace(incident, history=(*incident.history, flip)[-limit:])
+
+
+def _agreed(incident: Incident, ledger: Ledger, clock: _Clock) -> int:
+    """Return the occurrence under which all who hold this trouble open go on."""
+    spent = ledger.occurrences.get(incident.key, 0)
+    told = standing_at_peers(incident.key, clock.state, clock.at, clock.policy)
+    return preferred(told | {incident.occurrence}, spent)
+
+
+def _merged(
+    incident: Incident, verdict: Verdict, occurrence: int, clock: _Clock
+) -> _Next:
+    """Go on under the occurrence that a peer holds open; end our own."""
+    moved = replace(
+        incident,
+        id=incident_id(incident.key, occurrence),
+        occurrence=occurrence,
+        clear_since_s=None,
+    )
+    moved = _staged(moved, verdict, clock)
+    if incident.status is Status.PENDING:
+        return _Next(moved)
+    ended = _resolved(incident, clock)
+    return _Next(moved, (Change(ended, NoticeReason.RESOLVED),), (ended,))
+
+
+def _cleared(incident: Incident, clock: _Clock) -> _Next:
+    """Go on with an incident whose trouble is not seen any more."""
+    if incident.status is Status.PENDING:
+        return _Next(None)
+    now_s = clock.at.monotonic_s
+    if _waits_for_person(incident) or not _can_tell(incident, clock):
+        return _Next(replace(incident, clear_since_s=None))
+    since_s = now_s if incident.clear_since_s is None else incident.clear_since_s
+    if now_s - since_s < clock.policy.resolve_hold_s:
+        return _Next(replace(incident, clear_since_s=since_s))
+    ended = _resolved(replace(incident, clear_since_s=since_s), clock)
+    return _Next(ended, (Change(ended, NoticeReason.RESOLVED),))
+
+
+def _waits_for_person(incident: Incident) -> bool:
+    codes = {incident.verdict.code.value, *(flip.verdict for flip in incident.history)}
+    return incident.status is Status.OPEN and bool(STICKY & codes)
+
+
+def _can_tell(incident: Incident, clock: _Clock) -> bool:
+    """Whether the agent sees enough to say that this trouble is over.
+
+    A trouble of its own it can always judge; others' only while it is not cut off
+    and has looked at them; a split only beside a single primary.
+    """
+    scene = clock.scene()
+    verdict = incident.verdict
+    if scene.starting:
+        return False
+    if verdict.subject == scene.me:
+        return True
+    if scene.isolated:
+        return False
+    if verdict.family is Family.SPLIT:
+        return scene.sole_primary is not None
+    subjects = verdict.subject.split("|")
+    return all(scene.nodes.get(name) is not Look.UNKNOWN for name in subjects)
+
+
+def _resolved(incident: Incident, clock: _Clock) -> Incident:
+    cleared_s = 0.0
+    if incident.clear_since_s is not None:
+        cleared_s = clock.at.monotonic_s - incident.clear_since_s
+    ended = replace(
+        incident,
+        status=Status.RESOLVED,
+        resolved_wall_s=clock.at.wall_s - cleared_s,
+        revision=incident.revision + 1,
+    )
+    return _flipped(ended, clock)
+
+
+def _acknowledged(incident: Incident, who: str, at: Moment, policy: Policy) -> Incident:
+    taken = replace(incident, status=Status.ACKNOWLEDGED, acknowledged_by=who)
+    return _flipped(taken, _Clock(State(), at, policy))
+
+
+def _collected(
+    ledger: Ledger, results: dict[str, _Next], begun: list[_Next], policy: Policy
+) -> tuple[Ledger, tuple[Change, ...]]:
+    """Put the incidents back together, oldest first, within their bounds."""
+    steps = (*results.values(), *begun)
+    changes = tuple(change for one in steps for change in one.changes)
+    ended = tuple(one for step in steps for one in step.resolved)
+    kept = [*ended]
+    for incident in ledger.incidents:
+        result = results.get(incident.id)
+        now = incident if result is None else result.incident
+        if now is not None:
+            kept.append(now)
+    kept.extend(one.incident for one in begun if one.incident is not None)
+    occurrences = dict(ledger.occurrences)
+    for change in changes:
+        if change.reason is NoticeReason.RESOLVED:
+            one = change.incident
+            occurrences[one.key] = max(occurrences.get(one.key, 0), one.occurrence)
+    incidents = _bounded(kept, policy)
+    if incidents == ledger.incidents and occurrences == ledger.occurrences:
+        return ledger, changes
+    return replace(ledger, incidents=incidents, occurrences=occurrences), changes
+
+
+def _bounded(incidents: list[Incident], policy: Policy) -> tuple[Incident, ...]:
+    """Keep what lives and the latest of what is resolved; one entry for each id."""
+    unique = {one.id: one for one in incidents}
+    resolved = [one.id for one in unique.values() if one.status is Status.RESOLVED]
+    surplus = set(resolved[: max(0, len(resolved) - policy.incidents_limit)])
+    return tuple(one for name, one in unique.items() if name not in surplus)

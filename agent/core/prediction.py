@@ -1,0 +1,109 @@
+"""Which side of a split will probably be kept.
+
+Theory of operation. The HA software in front decides, not this agent; so this is a
+prediction, it says by which rule, and it only orders the work. Whoever is the only
+one that accepts writes is the winner. Among several it is the one that was predicted
+when the fork was first seen (a third node that follows the loser after the heal must
+not flip it), else the one on the highest timeline, ties by the number of followers
+and then by the order of the list. Where the software takes the newest commit, no
+reading tells which that is: then nobody is named, and every side is kept in full.
+"""
+
+from dataclasses import dataclass
+
+from agent.core.detector import key
+from agent.core.observation import Channel, PostgresSight, ServerFacts
+from agent.core.policy import Policy, WinnerRule
+from agent.core.state import State
+from agent.core.verdict import Family
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Who will probably be kept, by which rule, and why in words."""
+
+    node: str | None
+    rule: str
+    reason: str
+
+
+def winner(state: State, policy: Policy) -> Prediction:
+    """Return the node whose writes will probably be kept; None when nobody knows."""
+    sides = candidates(state, policy)
+    if not sides:
+        return Prediction(None, "none", "no node is known to accept writes")
+    if len(sides) == 1:
+        node = next(iter(sides))
+        return Prediction(node, "only", f"only {node} is known to accept writes")
+    frozen = _frozen(state)
+    if frozen in sides:
+        reason = f"{frozen} was predicted when the fork was first seen"
+        return Prediction(frozen, "frozen", reason)
+    if policy.winner_rule is WinnerRule.NEWEST_COMMIT:
+        reason = "the newest commit wins, and no reading tells which side has it"
+        return Prediction(None, policy.winner_rule.value, reason)
+    return _highest(sides, policy)
+
+
+def candidates(state: State, policy: Policy) -> dict[str, PostgresSight]:
+    """Return the nodes that accepted writes when they were last read.
+
+    A node that nobody can see stays one; a node whose server is stopped does not.
+    """
+    found: dict[str, PostgresSight] = {}
+    for node in policy.nodes:
+        sight = _last_sight(state, node.name)
+        if sight is None or sight.in_recovery or _stopped(state, node.name, policy):
+            continue
+        found[node.name] = sight
+    return found
+
+
+def _highest(sides: dict[str, PostgresSight], policy: Policy) -> Prediction:
+    def worth(node: str) -> tuple[int, int, int]:
+        sight = sides[node]
+        return (sight.timeline or 0, len(sight.senders), -policy.order[node])
+
+    node = max(sides, key=worth)
+    timeline = sides[node].timeline
+    return Prediction(
+        node,
+        WinnerRule.HIGHEST_TIMELINE.value,
+        f"{node} is on the highest timeline ({timeline}) with "
+        f"{len(sides[node].senders)} followers",
+    )
+
+
+def _frozen(state: State) -> str | None:
+    """Return who was predicted when the standing split was first seen."""
+    for incident in state.ledger.incidents:
+        if incident.verdict.family is Family.SPLIT and incident.status.standing:
+            frozen = incident.verdict.evidence.get("winner")
+            return frozen if isinstance(frozen, str) else None
+    return None
+
+
+def _last_sight(state: State, node: str) -> PostgresSight | None:
+    """Return what was last read of a server: by this agent, else by a peer."""
+    own = state.view.alive.get(key(node, Channel.POSTGRES))
+    if own is not None and own.postgres is not None:
+        return own.postgres
+    told = [
+        (seen.received_s - sight.age_s, sight.postgres)
+        for seen in state.view.reports.values()
+        if seen.report is not None
+        for sight in seen.report.sights
+        if sight.node == node and sight.postgres is not None
+    ]
+    return max(told, key=lambda one: one[0])[1] if told else None
+
+
+def _stopped(state: State, node: str, policy: Policy) -> bool:
+    """Whether the agent beside the server has read that it does not run."""
+    if node == policy.me:
+        server = state.view.server
+    else:
+        heard = state.view.reports.get(node)
+        report = heard.report if heard is not None else None
+        server = report.server if report is not None else None
+    return isinstance(server, ServerFacts) and not server.running

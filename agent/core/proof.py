@@ -1,0 +1,323 @@
+"""Proof that two nodes accepted writes at once, without synchronised clocks.
+
+Theory of operation. A server that is out of recovery stays so until its process
+ends: nothing but a restart takes a running PostgreSQL back into recovery. Two ways
+lead to a proof.
+
+Three readings (a): one observer reads A, then B, then A again, each question sent
+after the former answer had come, all out of recovery, A by the same postmaster both
+times. B's reading lies within the time for which A was writable. When a second
+writable server comes into sight, the first one is asked again at once.
+
+Overlapping intervals (b): after a cut, each side knows for how long its own server
+was writable, on its own clock. A report that one side had from the other ties the
+two clocks together; the intervals, shortened by the uncertainty of that exchange and
+by the drift of the clocks since, must still overlap.
+
+One server under two names proves nothing but a wrong configuration.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from agent.core.action import AskAgain
+from agent.core.event import Event, Observed
+from agent.core.moment import Moment
+from agent.core.observation import (
+    Channel,
+    Heard,
+    Observation,
+    PostgresSight,
+    Report,
+    ServerFacts,
+    WritableSpan,
+)
+from agent.core.policy import Policy
+from agent.core.state import Reading, SplitProof, State, View, WritableSince
+
+THREE_READINGS = "three readings"
+OVERLAP = "overlapping intervals"
+
+READINGS_PER_NODE = 4
+SPANS_PER_NODE = 3
+SPAN_KEPT_S = 1800.0
+"""An interval that ended longer ago proves nothing new."""
+PROOFS_KEPT = 8
+PROOF_KEPT_S = 2 * SPAN_KEPT_S
+"""Longer than an interval, so that an old one cannot be proven a second time."""
+
+
+def questions(
+    before: State, after: State, event: Event, policy: Policy
+) -> tuple[AskAgain, ...]:
+    """Ask the writable nodes again, at the first sight of another one."""
+    if not isinstance(event, Observed):
+        return ()
+    node = event.observation.node
+    fresh = _of(after.view, node)
+    if not fresh or fresh[-1].sent_s != event.observation.sent_s:
+        return ()
+    if any(_same_run(one, fresh[-1]) for one in _of(before.view, node)):
+        return ()
+    others = dict.fromkeys(
+        one.node
+        for one in after.view.readings
+        if one.node != node and event.at.monotonic_s - one.received_s <= policy.fresh_s
+    )
+    return tuple(AskAgain(other, Channel.POSTGRES) for other in others)
+
+
+def collect(state: State, seen: Observation, at: Moment, policy: Policy) -> State:
+    """Keep the proofs that this observation completes."""
+    if seen.report is not None:
+        found = _by_overlap(state, seen.report, at, policy)
+    else:
+        found = _by_readings(state, seen.node, at, policy)
+    known = {_episode(one) for one in state.view.proofs}
+    new = tuple(one for one in found if _episode(one) not in known)
+    if not new:
+        return state
+    proofs = (*state.view.proofs, *new)[-PROOFS_KEPT:]
+    return replace(state, view=replace(state.view, proofs=proofs))
+
+
+def readings_after(view: View, seen: Observation) -> tuple[Reading, ...]:
+    """Return the readings out of recovery after this answer.
+
+    Whatever is not of the same run of the server ends what was read before.
+    """
+    sight = seen.postgres
+    if sight is None:
+        return view.readings
+    others = tuple(one for one in view.readings if one.node != seen.node)
+    if sight.in_recovery:
+        return others
+    new = Reading(
+        seen.node,
+        seen.sent_s,
+        seen.received_s,
+        sight.postmaster_started,
+        sight.system_id,
+        sight.timeline,
+    )
+    same = tuple(one for one in _of(view, seen.node) if _same_run(one, new))
+    return (*others, *same[-(READINGS_PER_NODE - 1) :], new)
+
+
+def spans_after(view: View, seen: Observation) -> tuple[WritableSince, ...]:
+    """Return for how long each server was out of recovery, after this answer.
+
+    From the answer that first showed it to the latest question that did: the
+    shortest time that the readings prove.
+    """
+    sight = seen.postgres
+    if sight is None or sight.in_recovery:
+        return view.writable
+    others = [one for one in view.writable if one.node != seen.node]
+    own = [one for one in view.writable if one.node == seen.node]
+    run = (sight.postmaster_started, sight.timeline)
+    before = [(o.postmaster_started, o.timeline) for o in _of(view, seen.node)]
+    if own and run in before:
+        last_s = max(own[-1].last_s, seen.sent_s)
+        own[-1] = replace(own[-1], last_s=last_s)
+    else:
+        started = sight.postmaster_started
+        own.append(WritableSince(seen.node, started, seen.received_s, seen.received_s))
+    return (*others, *own[-SPANS_PER_NODE:])
+
+
+def trimmed(view: View, at: Moment) -> View:
+    """Drop intervals and proofs that are too old to matter."""
+    now_s = at.monotonic_s
+    spans = tuple(s for s in view.writable if now_s - s.last_s <= SPAN_KEPT_S)
+    proofs = tuple(p for p in view.proofs if now_s - p.proven_s <= PROOF_KEPT_S)
+    return replace(view, writable=spans, proofs=proofs)
+
+
+def same_server(state: State, first: str, second: str, policy: Policy) -> bool:
+    """Whether two names lead to one server.
+
+    The identities that the agents beside the servers read decide; where one is
+    missing, the same system id and start of the postmaster do.
+    """
+    identities = tuple(_identity(state, one, policy) for one in (first, second))
+    if None not in identities:
+        return identities[0] == identities[1]
+    runs = [_of(state.view, one)[-1:] for one in (first, second)]
+    if not all(runs):
+        return False
+    ours, theirs = runs[0][0], runs[1][0]
+    return (ours.postmaster_started, ours.system_id) == (
+        theirs.postmaster_started,
+        theirs.system_id,
+    )
+
+
+def _identity(state: State, node: str, policy: Policy) -> str | None:
+    if node == policy.me:
+        server = state.view.server
+        return server.identity if isinstance(server, ServerFacts) else None
+    heard = state.view.reports.get(node)
+    report = heard.report if heard is not None else None
+    if report is None or report.server is None:
+        return None
+    return report.server.identity
+
+
+def _of(view: View, node: str) -> tuple[Reading, ...]:
+    return tuple(one for one in view.readings if one.node == node)
+
+
+def _same_run(one: Reading, other: Reading) -> bool:
+    """Whether two readings are of one run of one server on one timeline."""
+    return (one.postmaster_started, one.system_id, one.timeline) == (
+        other.postmaster_started,
+        other.system_id,
+        other.timeline,
+    )
+
+
+def _episode(proof: SplitProof) -> tuple[object, ...]:
+    """Return what tells one split from another: a pair of runs has but one."""
+    evidence = proof.evidence
+    return (
+        proof.first,
+        evidence.get("first_started"),
+        proof.second,
+        evidence.get("second_started"),
+    )
+
+
+def _by_readings(
+    state: State, node: str, at: Moment, policy: Policy
+) -> Iterable[SplitProof]:
+    """Look for A, B, A with the newest reading of `node` as the last one."""
+    own = _of(state.view, node)
+    if not own:
+        return
+    last = own[-1]
+    earlier = [
+        one for one in own[:-1] if last.received_s - one.sent_s <= policy.fresh_s
+    ]
+    for other in state.view.readings:
+        if other.node == node or other.received_s >= last.sent_s:
+            continue
+        if other.system_id != last.system_id:
+            continue
+        if not any(one.received_s < other.sent_s for one in earlier):
+            continue
+        if not same_server(state, node, other.node, policy):
+            yield _proof((last, other), THREE_READINGS, at, policy)
+
+
+def _proof(
+    pair: tuple[Reading, Reading], method: str, at: Moment, policy: Policy
+) -> SplitProof:
+    first, second = sorted(pair, key=lambda one: policy.order[one.node])
+    return SplitProof(
+        first=first.node,
+        second=second.node,
+        method=method,
+        proven_s=at.monotonic_s,
+        evidence={
+            "first_started": first.postmaster_started,
+            "second_started": second.postmaster_started,
+            "first_timeline": first.timeline,
+            "second_timeline": second.timeline,
+        },
+    )
+
+
+def _by_overlap(
+    state: State, report: Report, at: Moment, policy: Policy
+) -> Iterable[SplitProof]:
+    """Look for a time for which both servers are known to have been writable."""
+    anchor = _anchor(state.view, report, at, policy)
+    if anchor is None or same_server(state, policy.me, report.node, policy):
+        return
+    heard, sent_s, slack_s = anchor
+    for own in state.view.writable:
+        if own.node != policy.me or _has_proof(state.view, own, report.node):
+            continue
+        overlap_s = max(
+            (
+                min(own.last_s, sent_s + end_s)
+                - max(own.first_s, sent_s + start_s + slack_s)
+                for start_s, end_s in (
+                    _on_our_clock(span, heard, policy)
+                    for span in report.writable[-SPANS_PER_NODE:]
+                )
+            ),
+            default=0.0,
+        )
+        if overlap_s > 0:
+            yield _overlap_proof(own, report, overlap_s, at, policy)
+
+
+def _has_proof(view: View, own: WritableSince, peer: str) -> bool:
+    """Whether this run of the local server was proven against the peer before."""
+    mine = (own.node, own.postmaster_started)
+    for one in view.proofs:
+        sides = {
+            (one.first, one.evidence.get("first_started")),
+            (one.second, one.evidence.get("second_started")),
+        }
+        if mine in sides and peer in (one.first, one.second):
+            return True
+    return False
+
+
+def _anchor(
+    view: View, report: Report, at: Moment, policy: Policy
+) -> tuple[Heard, float, float] | None:
+    """Return the last report of ours that the peer had, and when it had it.
+
+    That is the instant at which we made it, on our clock, and by how many seconds
+    later the peer may have had it: until we made the next one, and a round trip.
+    """
+    made = dict(view.sent)
+    for heard in report.heard:
+        if heard.node == policy.me and heard.boot_id == view.boot_id:
+            sent_s = made.get(heard.sequence)
+            if sent_s is None:
+                return None
+            next_s = made.get(heard.sequence + 1, at.monotonic_s)
+            slack_s = max(policy.round_s, next_s - sent_s) + heard.round_trip_s
+            return heard, sent_s, slack_s
+    return None
+
+
+def _on_our_clock(
+    span: WritableSpan, heard: Heard, policy: Policy
+) -> tuple[float, float]:
+    """Return a peer's span in seconds after the exchange, shortened by the drift."""
+    start_s = heard.age_s - span.started_age_s
+    end_s = heard.age_s - span.ended_age_s
+    drift = policy.clock_drift
+    return start_s + abs(start_s) * drift, end_s - abs(end_s) * drift
+
+
+def _overlap_proof(
+    own: WritableSince, report: Report, overlap_s: float, at: Moment, policy: Policy
+) -> SplitProof:
+    """Put the proof down; the peer's run is the one that its report shows."""
+    told = {sight.node: sight.postgres for sight in report.sights if sight.postgres}
+    proof = _proof((_run(own.node, told), _run(report.node, told)), OVERLAP, at, policy)
+    sides = {proof.first: "first_started", proof.second: "second_started"}
+    return replace(
+        proof,
+        evidence={
+            **proof.evidence,
+            sides[own.node]: own.postmaster_started,
+            "overlap_s": round(overlap_s, 1),
+        },
+    )
+
+
+def _run(node: str, told: Mapping[str, PostgresSight]) -> Reading:
+    """Return what a report tells of a server, as a reading without a time."""
+    sight = told.get(node)
+    if sight is None:
+        return Reading(node, 0.0, 0.0, "", "", None)
+    started, system_id = sight.postmaster_started, sight.system_id
+    return Reading(node, 0.0, 0.0, started, system_id, sight.timeline)

@@ -1,0 +1,150 @@
+"""The rule table, and the judgement by it.
+
+Theory of operation. Rows are tried in the order of their numbers. Per subject and
+family the first that fires wins, so a dead node is not also a node whose PostgreSQL,
+agent and manager are down. An agent that is cut off tries no row that accuses others,
+and one that has just started says only that it does not know. When nothing fires,
+the last rows say `unknown` or `healthy`: the answer is never empty.
+
+Verdicts come gravest first: by severity, then in the order of families in which a
+person wants to read them.
+"""
+
+from collections.abc import Iterator
+
+from agent.core import (
+    rules_other,
+    rules_primary,
+    rules_protection,
+    rules_reach,
+    rules_split,
+)
+from agent.core.moment import Moment
+from agent.core.policy import Policy
+from agent.core.rule import CLUSTER, Finding, Rule, Scope
+from agent.core.scene import Scene, build
+from agent.core.state import State
+from agent.core.verdict import Family, Verdict, VerdictCode
+
+LAST: tuple[Rule, ...] = rules_other.LAST_ROWS
+TABLE: tuple[Rule, ...] = (
+    *rules_reach.ROWS,
+    *rules_primary.ROWS,
+    *rules_split.ROWS,
+    *rules_protection.ROWS,
+    *rules_other.ROWS,
+    *LAST,
+)
+BY_NUMBER = {row.number: row for row in TABLE}
+
+HEADLINES = (
+    Family.SPLIT,
+    Family.PROTECTION,
+    Family.PRIMARY,
+    Family.REACH,
+    Family.SELF,
+    Family.LINK,
+    Family.READY,
+    Family.OTHER,
+)
+"""Which family goes first among equally grave verdicts."""
+
+_STAGES = (
+    VerdictCode.NODE_SUSPECT,
+    VerdictCode.AGENT_DOWN,
+    VerdictCode.MANAGER_DOWN,
+    VerdictCode.POSTGRES_DOWN,
+    VerdictCode.NODE_UNREACHABLE,
+    VerdictCode.NODE_DOWN,
+    VerdictCode.FAILOVER,
+    VerdictCode.NO_PRIMARY,
+    VerdictCode.SPLIT_BRAIN_SUSPECTED,
+    VerdictCode.LINEAGE_DIVERGED,
+    VerdictCode.LINEAGE_TWIN,
+    VerdictCode.SPLIT_BRAIN,
+)
+"""The stages of each family, the gravest last."""
+
+
+def judge(state: State, at: Moment, policy: Policy) -> tuple[Verdict, ...]:
+    """Return what is so at this instant, gravest first; never empty."""
+    scene = build(state, at, policy)
+    if scene.starting:
+        return tuple(_fallback(scene))
+    found = tuple(_found(scene)) or tuple(_fallback(scene))
+    return tuple(sorted(found, key=_order))
+
+
+def gravity(code: str) -> int:
+    """Return how far a stage lies in its family; 0 for what has no stages.
+
+    Takes any text, because old incidents may name verdicts of another version.
+    """
+    return next((n for n, one in enumerate(_STAGES, start=1) if one == code), 0)
+
+
+def _order(verdict: Verdict) -> tuple[int, int, int, str]:
+    return (
+        -verdict.severity.rank,
+        HEADLINES.index(verdict.family),
+        verdict.rule,
+        verdict.subject,
+    )
+
+
+def _found(scene: Scene) -> Iterator[Verdict]:
+    taken: set[tuple[Family, str]] = set()
+    subjects = {scope: _subjects(scene, scope) for scope in Scope}
+    for row in TABLE:
+        if row in LAST:
+            continue
+        for subject in subjects[row.scope]:
+            if (row.family, subject) in taken or _muzzled(scene, row, subject):
+                continue
+            finding = row.condition(scene, subject)
+            if finding is not None:
+                taken.add((row.family, subject))
+                yield _verdict(row, subject, finding)
+
+
+def _muzzled(scene: Scene, row: Rule, subject: str) -> bool:
+    """Whether the agent must not say this: cut off, it speaks of itself only."""
+    return scene.isolated and row.accuses and subject != scene.me
+
+
+def _fallback(scene: Scene) -> Iterator[Verdict]:
+    for row in LAST:
+        finding = row.condition(scene, CLUSTER)
+        if finding is not None:
+            yield _verdict(row, CLUSTER, finding)
+            return
+
+
+def _verdict(row: Rule, subject: str, finding: Finding) -> Verdict:
+    return Verdict(
+        code=row.code,
+        family=row.family,
+        subject=subject,
+        severity=row.severity,
+        rule=row.number,
+        evidence=finding.evidence,
+        discriminator=finding.discriminator,
+        sticky=row.sticky,
+    )
+
+
+def _subjects(scene: Scene, scope: Scope) -> tuple[str, ...]:
+    match scope:
+        case Scope.SELF:
+            return (scene.me,)
+        case Scope.CLUSTER:
+            return (CLUSTER,)
+        case Scope.NODES:
+            return tuple(node.name for node in scene.policy.nodes)
+        case Scope.PAIRS:
+            names = sorted(node.name for node in scene.policy.nodes)
+            return tuple(
+                f"{first}|{second}"
+                for number, first in enumerate(names)
+                for second in names[number + 1 :]
+            )

@@ -1,0 +1,187 @@
+"""Rows about readiness, about what does not belong, and about nothing being wrong.
+
+Theory of operation. These are smaller troubles with one server or one file each. The
+last rows are tried only when nothing else was found: a cluster of which something is
+not known is `unknown`, and only one of which everything is known is `healthy`.
+"""
+
+from collections import Counter
+
+from agent.core.detector import Look, key
+from agent.core.observation import Channel, Outcome
+from agent.core.rule import Finding, Hold, Rule, Scope
+from agent.core.rules_split import branches
+from agent.core.scene import Scene
+from agent.core.verdict import Family, Severity, VerdictCode
+
+
+def capture_not_ready(scene: Scene, _: str) -> Finding | None:
+    """Find that the disk beside this agent cannot be read."""
+    failure = scene.read_failure()
+    if failure is None or not scene.policy.spec(scene.me).has_postgres:
+        return None
+    return Finding({"reason": failure.reason, "hint": failure.hint})
+
+
+def foreign_system(scene: Scene, node: str) -> Finding | None:
+    """Find a server of another system, or an agent of another cluster."""
+    agent = scene.state.view.latest.get(key(node, Channel.AGENT))
+    if agent is not None and agent.outcome is Outcome.FOREIGN:
+        return Finding({"reason": agent.reason, "system_id": None, "expected": None})
+    fresh, ours = scene.sights.get(node), _system_id(scene)
+    if fresh is None or ours is None or fresh.sight.system_id == ours:
+        return None
+    return Finding(
+        {
+            "reason": f"its system id is {fresh.sight.system_id}",
+            "system_id": fresh.sight.system_id,
+            "expected": ours,
+        }
+    )
+
+
+def _system_id(scene: Scene) -> str | None:
+    """Return the cluster's system id: the last primary's, else the commonest."""
+    primary = scene.state.knowledge.primary
+    if primary is not None:
+        return primary.system_id
+    counted = Counter(one.sight.system_id for one in scene.sights.values())
+    ranked = counted.most_common(2)
+    if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
+        return None
+    return ranked[0][0]
+
+
+def one_server_twice(scene: Scene, pair: str) -> Finding | None:
+    """One server stands in the list under two names."""
+    first, second = (scene.sights.get(name) for name in pair.split("|"))
+    if first is None or second is None:
+        return None
+    ours, theirs = scene.facts(first.node), scene.facts(second.node)
+    if ours is not None and theirs is not None:
+        same = ours.identity == theirs.identity
+    else:
+        same = (first.sight.postmaster_started, first.sight.system_id) == (
+            second.sight.postmaster_started,
+            second.sight.system_id,
+        )
+    if not same:
+        return None
+    started = first.sight.postmaster_started
+    return Finding({"reason": "one server under two names", "started": started})
+
+
+def standby_detached(scene: Scene, node: str) -> Finding | None:
+    """Find a standby that receives from nobody although there is a primary."""
+    fresh = scene.sights.get(node)
+    if fresh is None or scene.sole_primary is None:
+        return None
+    sight = fresh.sight
+    if not sight.in_recovery or sight.upstream or sight.receiver_mark:
+        return None
+    if any(branch.node == node for branch in branches(scene)):
+        return None
+    replayed = None if sight.replay_lsn is None else str(sight.replay_lsn)
+    return Finding({"timeline": sight.timeline, "replay_lsn": replayed})
+
+
+def unknown(scene: Scene, _: str) -> Finding | None:
+    """Something that has to be known is not."""
+    dark = [
+        f"{node}/{channel.value}"
+        for (node, channel), look in scene.looks.items()
+        if look is not Look.SEEN
+    ]
+    servers = [node.name for node in scene.policy.nodes if node.has_postgres]
+    unread = [node for node in servers if node not in scene.sights]
+    unclear = bool(servers) and len(scene.writable) != 1
+    if not (dark or unread or unclear or scene.starting):
+        return None
+    return Finding(
+        {
+            "starting": scene.starting,
+            "not_seen": ",".join(dark),
+            "not_read": ",".join(unread),
+            "primaries": len(scene.writable),
+        }
+    )
+
+
+def healthy(scene: Scene, _: str) -> Finding | None:
+    """Everything is known and nothing is wrong."""
+    primary = scene.sole_primary
+    return Finding(
+        {
+            "primary": primary.node if primary is not None else None,
+            "nodes": len(scene.policy.nodes),
+        }
+    )
+
+
+ROWS = (
+    Rule(
+        701,
+        VerdictCode.CAPTURE_NOT_READY,
+        Family.READY,
+        Severity.WARNING,
+        Scope.SELF,
+        "The disk of the server beside this agent cannot be read.",
+        capture_not_ready,
+        hold=Hold.WARNING,
+        accuses=False,
+    ),
+    Rule(
+        801,
+        VerdictCode.FOREIGN_SYSTEM,
+        Family.OTHER,
+        Severity.CRITICAL,
+        Scope.NODES,
+        "What answers there belongs to another system.",
+        foreign_system,
+        hold=Hold.READINGS,
+    ),
+    Rule(
+        803,
+        VerdictCode.CONFIG_ERROR,
+        Family.OTHER,
+        Severity.CRITICAL,
+        Scope.PAIRS,
+        "One server stands in the list under two names.",
+        one_server_twice,
+        hold=Hold.READINGS,
+    ),
+    Rule(
+        805,
+        VerdictCode.STANDBY_DETACHED,
+        Family.OTHER,
+        Severity.WARNING,
+        Scope.NODES,
+        "A standby receives from nobody although there is a primary.",
+        standby_detached,
+        hold=Hold.WARNING,
+    ),
+)
+
+LAST_ROWS = (
+    Rule(
+        901,
+        VerdictCode.UNKNOWN,
+        Family.OTHER,
+        Severity.UNKNOWN,
+        Scope.CLUSTER,
+        "Nothing is known to be wrong, but not everything is known.",
+        unknown,
+        accuses=False,
+    ),
+    Rule(
+        903,
+        VerdictCode.HEALTHY,
+        Family.OTHER,
+        Severity.OK,
+        Scope.CLUSTER,
+        "Everything is known and nothing is wrong.",
+        healthy,
+        accuses=False,
+    ),
+)
+"""Tried only when no other row has fired."""

@@ -1,0 +1,112 @@
+"""Rows about who is primary.
+
+Theory of operation. The last node that was the only primary is remembered across
+restarts. When another one is the only primary now, the primary has moved: at once
+when the new one is on a higher timeline, whatever became of the old one; otherwise
+only when the old one is known not to accept writes. Two primaries at a time are a
+split, never a failover. That nobody accepts writes is said only when it is known of
+every server; a server that cannot be seen may be accepting some.
+"""
+
+from agent.core.detector import Look
+from agent.core.lsn import Lsn
+from agent.core.observation import Channel
+from agent.core.rule import Finding, Hold, Rule, Scope
+from agent.core.rules_reach import is_down, postgres_down
+from agent.core.scene import Scene, ServerSight
+from agent.core.state import PrimarySeen
+from agent.core.verdict import Family, Severity, VerdictCode
+
+
+def failover(scene: Scene, _: str) -> Finding | None:
+    """Compare the only primary of now with the last one that was."""
+    old, new = scene.state.knowledge.primary, scene.sole_primary
+    if old is None or new is None or old.node == new.node:
+        return None
+    if new.sight.system_id != old.system_id:
+        return None
+    higher = new.sight.timeline is not None and new.sight.timeline > old.timeline
+    if not higher and not known_not_writable(scene, old.node):
+        return None
+    switch = _switch_lsn(scene, old, new)
+    lost = None if switch is None else max(0, old.lsn - switch)
+    return Finding(
+        {
+            "from": old.node,
+            "to": new.node,
+            "from_timeline": old.timeline,
+            "to_timeline": new.sight.timeline,
+            "switch_lsn": None if switch is None else str(switch),
+            "not_replicated_bytes": lost,
+            "old_seen": known_not_writable(scene, old.node),
+        }
+    )
+
+
+def _switch_lsn(scene: Scene, old: PrimarySeen, new: ServerSight) -> Lsn | None:
+    """Return where the new primary left the old one's timeline, if it is known."""
+    lineage = scene.lineage(new.node)
+    if lineage is None or lineage.timeline != new.sight.timeline:
+        return None
+    for switch in lineage.switches:
+        if switch.timeline == old.timeline:
+            return switch.lsn
+    return None
+
+
+def known_not_writable(scene: Scene, node: str) -> bool:
+    """Whether it is known, and not merely unseen, that the node accepts no writes."""
+    fresh = scene.sights.get(node)
+    if fresh is not None:
+        return fresh.sight.in_recovery
+    facts = scene.facts(node)
+    if facts is not None and not facts.running:
+        return True
+    if node not in scene.policy.order:
+        return True
+    return is_down(scene, node) or postgres_down(scene, node) is not None
+
+
+def no_primary(scene: Scene, _: str) -> Finding | None:
+    """Every server is known to accept no writes."""
+    servers = [node.name for node in scene.policy.nodes if node.has_postgres]
+    if not servers or scene.writable:
+        return None
+    if not all(known_not_writable(scene, node) for node in servers):
+        return None
+    last = scene.state.knowledge.primary
+    standbys = [
+        node
+        for node in servers
+        if scene.looks.get((node, Channel.POSTGRES)) is Look.SEEN
+    ]
+    return Finding(
+        {
+            "last_primary": last.node if last is not None else None,
+            "standbys": ",".join(standbys),
+        }
+    )
+
+
+ROWS = (
+    Rule(
+        401,
+        VerdictCode.FAILOVER,
+        Family.PRIMARY,
+        Severity.CRITICAL,
+        Scope.CLUSTER,
+        "The only primary is another node than the last one that was.",
+        failover,
+        sticky=True,
+    ),
+    Rule(
+        403,
+        VerdictCode.NO_PRIMARY,
+        Family.PRIMARY,
+        Severity.CRITICAL,
+        Scope.CLUSTER,
+        "Every server is known to accept no writes.",
+        no_primary,
+        hold=Hold.NO_PRIMARY,
+    ),
+)

@@ -1,0 +1,283 @@
+"""Rows about this agent itself, about nodes that do not answer, and about links.
+
+Theory of operation. The agent doubts itself first: who sees no majority of the
+voters says so and accuses nobody. A node is down when more than half of all voters
+have looked themselves and seen it on no channel, nobody has seen it alive lately,
+and replication does not testify for its life. Whoever answers on another channel is
+not down; whoever is seen by others but not by us has a broken link and nothing else.
+"""
+
+from agent.core.detector import Look, replication_lives
+from agent.core.observation import Channel
+from agent.core.quorum import Tally, Vote, tally
+from agent.core.rule import Finding, Hold, Rule, Scope
+from agent.core.scene import Scene
+from agent.core.standing import local_facts, local_sight, local_writable
+from agent.core.verdict import Fact, Family, Severity, VerdictCode
+
+TWO_VOTERS = 2
+
+
+def beside_primary(scene: Scene) -> bool:
+    """Whether the local server accepts writes, or did when it was last known."""
+    state, policy = scene.state, scene.policy
+    if local_sight(state, policy) is None and local_facts(state) is None:
+        primary = state.knowledge.primary
+        return primary is not None and primary.node == scene.me
+    return local_writable(state, policy)
+
+
+def isolated_primary(scene: Scene, _: str) -> Finding | None:
+    """Cut off, and the local server accepts writes."""
+    if not scene.isolated or not beside_primary(scene):
+        return None
+    return Finding({**_cut_off(scene), "writable": True})
+
+
+def isolated(scene: Scene, _: str) -> Finding | None:
+    """Cut off, and the local server accepts no writes."""
+    if not scene.isolated:
+        return None
+    return Finding({**_cut_off(scene), "writable": False})
+
+
+def _cut_off(scene: Scene) -> dict[str, Fact]:
+    voters = scene.policy.voters
+    missing = tuple(name for name in voters if name not in scene.reachable)
+    return {
+        "reachable": len(scene.reachable),
+        "voters": len(voters),
+        "missing": ",".join(missing),
+        "since_age_s": _youngest_sign_s(scene, missing),
+    }
+
+
+def _youngest_sign_s(scene: Scene, nodes: tuple[str, ...]) -> float | None:
+    """Return how long ago the last sign of life of any of these nodes came."""
+    ages = [scene.last_alive_age_s(node) for node in nodes]
+    return min((age for age in ages if age is not None), default=None)
+
+
+def _silent(scene: Scene, node: str) -> bool:
+    """Whether neither this agent, nor a peer, nor replication sees the node."""
+    return (
+        scene.nodes.get(node) is Look.UNSEEN
+        and not scene.seen_alive(node)
+        and replication_lives(scene.state.view, node, scene.at, scene.policy) is None
+    )
+
+
+def vote_on(scene: Scene, node: str) -> Tally:
+    """Count the voters that have looked themselves and seen the node nowhere."""
+    voters = frozenset(scene.policy.voters)
+    able = {name for name in voters if _may_speak(scene, name)}
+    return tally(voters, scene.unseen_on_all(node) - {node}, able - {node})
+
+
+def _may_speak(scene: Scene, name: str) -> bool:
+    """Whether a voter's testimony is here, or may still come."""
+    if name == scene.me or name in scene.reports:
+        return True
+    return scene.looks.get((name, Channel.AGENT)) in (Look.SUSPECT, Look.UNKNOWN)
+
+
+def is_down(scene: Scene, node: str) -> bool:
+    """Whether a majority confirms that the node is seen on no channel."""
+    return _silent(scene, node) and vote_on(scene, node).vote is Vote.WON
+
+
+def node_down(scene: Scene, node: str) -> Finding | None:
+    """Confirm a death by a majority of all voters."""
+    if not _silent(scene, node):
+        return None
+    votes = vote_on(scene, node)
+    return Finding(_votes(scene, node, votes)) if votes.vote is Vote.WON else None
+
+
+def node_unreachable(scene: Scene, node: str) -> Finding | None:
+    """Nobody whom I hear sees it, and no majority can confirm its death."""
+    two_voters = len(scene.policy.voters) <= TWO_VOTERS
+    if (scene.isolated and not two_voters) or not _silent(scene, node):
+        return None
+    votes = vote_on(scene, node)
+    return Finding(_votes(scene, node, votes)) if votes.vote is Vote.LOST else None
+
+
+def _votes(scene: Scene, node: str, votes: Tally) -> dict[str, Fact]:
+    return {
+        "confirmed_by": votes.ayes,
+        "voters": votes.voters,
+        "since_age_s": scene.last_alive_age_s(node),
+    }
+
+
+def postgres_down(scene: Scene, node: str) -> Finding | None:
+    """Find PostgreSQL silent for everybody while the node answers otherwise."""
+    lives = replication_lives(scene.state.view, node, scene.at, scene.policy)
+    if lives is not None:
+        return None
+    return _channel_down(scene, node, Channel.POSTGRES)
+
+
+def agent_down(scene: Scene, node: str) -> Finding | None:
+    """Find the agent silent for everybody while the node answers otherwise."""
+    return _channel_down(scene, node, Channel.AGENT)
+
+
+def manager_down(scene: Scene, node: str) -> Finding | None:
+    """Find the manager silent for everybody while the node answers otherwise."""
+    return _channel_down(scene, node, Channel.MANAGER)
+
+
+def _channel_down(scene: Scene, node: str, channel: Channel) -> Finding | None:
+    place = (node, channel)
+    if scene.looks.get(place) is not Look.UNSEEN or place in scene.seen_by:
+        return None
+    answers = [
+        other.value
+        for other in Channel
+        if other is not channel and (node, other) in scene.seen_by
+    ]
+    if node == scene.me:
+        answers.append("this agent")
+    if not answers:
+        return None
+    seen = scene.state.view.latest[f"{node}/{channel.value}"]
+    return Finding({"answers_on": ",".join(answers), "reason": seen.reason})
+
+
+def node_suspect(scene: Scene, node: str) -> Finding | None:
+    """Missed, and nobody says that it is alive; too early or too few to say more."""
+    if scene.nodes.get(node) not in (Look.SUSPECT, Look.UNSEEN):
+        return None
+    if scene.seen_alive(node):
+        return None
+    witness = replication_lives(scene.state.view, node, scene.at, scene.policy)
+    return Finding(
+        {
+            "replication_seen_by": witness,
+            "since_age_s": scene.last_alive_age_s(node),
+        }
+    )
+
+
+def link_down(scene: Scene, pair: str) -> Finding | None:
+    """One of the two cannot see the other, which somebody else sees."""
+    first, second = pair.split("|")
+    ways = {
+        f"{seer}>{node}": _blocked(scene, seer, node)
+        for seer, node in ((first, second), (second, first))
+    }
+    broken = {way: channels for way, channels in ways.items() if channels}
+    if not broken:
+        return None
+    return Finding(
+        {
+            "direction": ",".join(broken),
+            "channels": ",".join(
+                dict.fromkeys(c for cs in broken.values() for c in cs)
+            ),
+        }
+    )
+
+
+def _blocked(scene: Scene, seer: str, node: str) -> tuple[str, ...]:
+    """Return the channels on which `seer` misses what others see."""
+    return tuple(
+        channel.value
+        for channel in Channel
+        if seer in scene.unseen_by.get((node, channel), ())
+        and any(o != seer for o in scene.seen_by.get((node, channel), ()))
+    )
+
+
+ROWS = (
+    Rule(
+        101,
+        VerdictCode.OBSERVER_ISOLATED,
+        Family.SELF,
+        Severity.CRITICAL,
+        Scope.SELF,
+        "This agent sees no majority of the voters, and its server accepts writes.",
+        isolated_primary,
+        accuses=False,
+    ),
+    Rule(
+        103,
+        VerdictCode.OBSERVER_ISOLATED,
+        Family.SELF,
+        Severity.WARNING,
+        Scope.SELF,
+        "This agent sees no majority of the voters.",
+        isolated,
+        hold=Hold.WARNING,
+        accuses=False,
+    ),
+    Rule(
+        201,
+        VerdictCode.NODE_DOWN,
+        Family.REACH,
+        Severity.CRITICAL,
+        Scope.NODES,
+        "More than half of all voters looked and saw the node on no channel.",
+        node_down,
+    ),
+    Rule(
+        203,
+        VerdictCode.NODE_UNREACHABLE,
+        Family.REACH,
+        Severity.CRITICAL,
+        Scope.NODES,
+        "Nobody who can be heard sees the node, and no majority can confirm it.",
+        node_unreachable,
+        accuses=False,
+    ),
+    Rule(
+        205,
+        VerdictCode.POSTGRES_DOWN,
+        Family.REACH,
+        Severity.CRITICAL,
+        Scope.NODES,
+        "PostgreSQL answers nobody while the node answers on another channel.",
+        postgres_down,
+    ),
+    Rule(
+        207,
+        VerdictCode.AGENT_DOWN,
+        Family.REACH,
+        Severity.WARNING,
+        Scope.NODES,
+        "The agent answers nobody while the node answers on another channel.",
+        agent_down,
+        hold=Hold.WARNING,
+    ),
+    Rule(
+        209,
+        VerdictCode.MANAGER_DOWN,
+        Family.REACH,
+        Severity.CRITICAL,
+        Scope.NODES,
+        "The manager answers nobody while the node answers on another channel.",
+        manager_down,
+    ),
+    Rule(
+        211,
+        VerdictCode.NODE_SUSPECT,
+        Family.REACH,
+        Severity.WARNING,
+        Scope.NODES,
+        "The node missed probes, and nobody says that it is alive.",
+        node_suspect,
+        hold=Hold.WARNING,
+    ),
+    Rule(
+        301,
+        VerdictCode.LINK_DOWN,
+        Family.LINK,
+        Severity.WARNING,
+        Scope.PAIRS,
+        "One node cannot see the other on a channel on which somebody else does.",
+        link_down,
+        hold=Hold.WARNING,
+    ),
+)

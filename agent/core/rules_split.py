@@ -1,0 +1,358 @@
+"""Rows about two histories of one cluster.
+
+Theory of operation. A split is suspected, then proven, and when one side has
+stopped, what stays is a server that holds WAL past the fork. All of that is one
+trouble with one subject, the cluster, and one discriminator, the fork's parent
+timeline, which both sides know without talking to each other.
+
+While two nodes accept writes no primary can be named, so nothing is measured
+against one. With a single primary every other server's position is held against its
+lineage; equal timeline numbers prove nothing.
+"""
+
+from dataclasses import dataclass
+
+from agent.core.detector import Look, key
+from agent.core.kinship import fork_timeline, past_fork, relate
+from agent.core.lineage import Fork, Kinship, Lineage
+from agent.core.observation import Channel
+from agent.core.prediction import winner
+from agent.core.proof import OVERLAP, same_server
+from agent.core.quorum import majority
+from agent.core.rule import Finding, Hold, Rule, Scope
+from agent.core.rules_reach import beside_primary
+from agent.core.scene import Scene
+from agent.core.standing import local_facts, local_sight
+from agent.core.state import SplitProof
+from agent.core.verdict import Fact, Family, Severity, VerdictCode
+
+LINGER_S = 30.0
+"""A proven split of which one side has vanished counts as lasting for so long, and
+one that was proven after its end is told for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A server that holds WAL past the fork from the present primary's lineage."""
+
+    node: str
+    timeline: int
+    past_bytes: int
+    fork: Fork
+    twin: bool
+
+
+def split_brain(scene: Scene, _: str) -> Finding | None:
+    """Two nodes were proven writable at once, and neither is known to have ended."""
+    for proof in reversed(scene.state.view.proofs):
+        if _lasts(scene, proof):
+            return _proven(scene, proof)
+    return None
+
+
+def split_brain_past(scene: Scene, _: str) -> Finding | None:
+    """Two nodes were proven writable at once, and one of them has ended since."""
+    for proof in reversed(scene.state.view.proofs):
+        age_s = scene.at.monotonic_s - proof.proven_s
+        if proof.method == OVERLAP and age_s <= LINGER_S:
+            return _proven(scene, proof)
+    return None
+
+
+def _lasts(scene: Scene, proof: SplitProof) -> bool:
+    sides = (
+        (proof.first, proof.evidence.get("first_started")),
+        (proof.second, proof.evidence.get("second_started")),
+    )
+    return not any(_ended(scene, proof, node, started) for node, started in sides)
+
+
+def _ended(scene: Scene, proof: SplitProof, node: str, started: Fact) -> bool:
+    """Whether that run of the server is over, or nobody has seen it for long."""
+    facts = scene.facts(node)
+    if facts is not None and not facts.running:
+        return True
+    fresh = scene.sights.get(node)
+    if fresh is not None:
+        sight = fresh.sight
+        return sight.in_recovery or sight.postmaster_started != started
+    read_s = [one.received_s for one in scene.state.view.readings if one.node == node]
+    return scene.at.monotonic_s - max([proof.proven_s, *read_s]) > LINGER_S
+
+
+def _proven(scene: Scene, proof: SplitProof) -> Finding:
+    pair = (proof.first, proof.second)
+    timelines = (
+        proof.evidence.get("first_timeline"),
+        proof.evidence.get("second_timeline"),
+    )
+    evidence: dict[str, Fact] = {
+        "first": proof.first,
+        "second": proof.second,
+        "method": proof.method,
+        "overlap_s": proof.evidence.get("overlap_s"),
+        **_sides(scene, pair),
+    }
+    return _about(scene, pair, timelines, evidence)
+
+
+def _about(
+    scene: Scene,
+    pair: tuple[str, str],
+    timelines: tuple[Fact, Fact],
+    evidence: dict[str, Fact],
+) -> Finding:
+    """Return the finding on a pair, with its fork where it is known."""
+    first, second = (scene.lineage(node) for node in pair)
+    one, other = (n if isinstance(n, int) else None for n in timelines)
+    parent = fork_timeline((first, second), (one, other))
+    fork = None if first is None or second is None else relate(first, second).fork
+    return Finding(
+        {
+            **evidence,
+            "first_timeline": one,
+            "second_timeline": other,
+            "fork_timeline": parent,
+            "fork_lsn": None if fork is None else str(fork.lsn),
+        },
+        parent,
+    )
+
+
+def _sides(scene: Scene, tips: tuple[str, ...]) -> dict[str, Fact]:
+    """Return the tips of a split, the predicted winner, and the rest."""
+    predicted = winner(scene.state, scene.policy)
+    lost = tuple(node for node in tips if node != predicted.node)
+    return {
+        "tips": ",".join(tips),
+        "winner": predicted.node,
+        "winner_rule": predicted.rule,
+        "losers": ",".join(lost),
+    }
+
+
+def branches(scene: Scene) -> tuple[Branch, ...]:
+    """Return the servers that have gone past the fork from the only primary."""
+    primary = scene.sole_primary
+    if primary is None:
+        return ()
+    lineage = scene.lineage(primary.node)
+    if lineage is None or lineage.timeline != primary.sight.timeline:
+        return ()
+    found = (
+        _branch(scene, node.name, lineage)
+        for node in scene.policy.nodes
+        if node.has_postgres and node.name != primary.node
+    )
+    return tuple(branch for branch in found if branch is not None)
+
+
+def _branch(scene: Scene, node: str, primary: Lineage) -> Branch | None:
+    position, own = scene.position(node), scene.lineage(node)
+    if position is None:
+        return None
+    if own is not None and own.system_id != primary.system_id:
+        return None
+    fork = past_fork(position, own, primary)
+    if fork is None:
+        return None
+    twin = (
+        own is not None
+        and own.timeline == position.timeline
+        and relate(own, primary).kinship is Kinship.TWIN
+    )
+    past = position.lsn - fork.lsn
+    return Branch(node, position.timeline, past, fork, twin)
+
+
+def lineage_twin(scene: Scene, _: str) -> Finding | None:
+    """One timeline number stands for different WAL."""
+    return _diverged(scene, tuple(one for one in branches(scene) if one.twin))
+
+
+def lineage_diverged(scene: Scene, _: str) -> Finding | None:
+    """Find a server that holds WAL past the fork from the primary's lineage."""
+    return _diverged(scene, branches(scene))
+
+
+def _diverged(scene: Scene, lost: tuple[Branch, ...]) -> Finding | None:
+    primary = scene.sole_primary
+    if primary is None or not lost:
+        return None
+    worst = max(lost, key=lambda one: one.past_bytes)
+    return Finding(
+        {
+            "first": primary.node,
+            "second": worst.node,
+            "first_timeline": primary.sight.timeline,
+            "second_timeline": worst.timeline,
+            "fork_timeline": str(worst.fork.timeline),
+            "fork_lsn": str(worst.fork.lsn),
+            "past_fork_bytes": worst.past_bytes,
+            "tips": ",".join((primary.node, *(one.node for one in lost))),
+            "winner": primary.node,
+            "winner_rule": "only",
+            "losers": ",".join(one.node for one in lost),
+        },
+        str(worst.fork.timeline),
+    )
+
+
+def cut_off(scene: Scene, _: str) -> Finding | None:
+    """Find the local server writable, cut off from a side that may elect another."""
+    voters = scene.policy.voters
+    there = len(voters) - len(scene.reachable)
+    if not scene.isolated or there < majority(len(voters)):
+        return None
+    if not beside_primary(scene):
+        return None
+    timeline = _own_timeline(scene)
+    return Finding(
+        {
+            "first": scene.me,
+            "second": None,
+            "first_timeline": timeline,
+            "cut_off_from": ",".join(n for n in voters if n not in scene.reachable),
+            "tips": scene.me,
+            "winner": None,
+        },
+        "?" if timeline is None else str(timeline),
+    )
+
+
+def _own_timeline(scene: Scene) -> int | None:
+    sight = local_sight(scene.state, scene.policy)
+    if sight is not None and sight.timeline is not None:
+        return sight.timeline
+    facts = local_facts(scene.state)
+    return None if facts is None else facts.lineage.timeline
+
+
+def two_appear(scene: Scene, _: str) -> Finding | None:
+    """Two nodes were lately read out of recovery, which is not proven yet."""
+    if scene.isolated or len(scene.writable) <= 1:
+        return None
+    first, second = scene.writable[:2]
+    if same_server(scene.state, first, second, scene.policy):
+        return None
+    sights = scene.sights
+    timelines = (sights[first].sight.timeline, sights[second].sight.timeline)
+    evidence: dict[str, Fact] = {
+        "first": first,
+        "second": second,
+        "read_by": ",".join(sorted({sights[first].by, sights[second].by})),
+        "tips": f"{first},{second}",
+        "winner": None,
+    }
+    return _about(scene, (first, second), timelines, evidence)
+
+
+def says_active(scene: Scene, _: str) -> Finding | None:
+    """Find a server that nobody can read beside a manager that says active."""
+    primary = scene.sole_primary
+    if primary is None:
+        return None
+    for node in scene.policy.nodes:
+        name = node.name
+        if name == primary.node or not node.has_postgres:
+            continue
+        if name in scene.sights or name in scene.reports or not _active(scene, name):
+            continue
+        if scene.looks.get((name, Channel.POSTGRES)) is not Look.UNSEEN:
+            continue
+        pair = (primary.node, name)
+        timelines: tuple[Fact, Fact] = (primary.sight.timeline, None)
+        evidence: dict[str, Fact] = {
+            "first": primary.node,
+            "second": name,
+            "manager_says": "active",
+            "tips": ",".join(pair),
+            "winner": None,
+        }
+        return _about(scene, pair, timelines, evidence)
+    return None
+
+
+def _active(scene: Scene, node: str) -> bool:
+    seen = scene.state.view.latest.get(key(node, Channel.MANAGER))
+    fresh = scene.looks.get((node, Channel.MANAGER)) is Look.SEEN
+    return (
+        fresh
+        and seen is not None
+        and seen.manager is not None
+        and (seen.manager.active)
+    )
+
+
+ROWS = (
+    Rule(
+        501,
+        VerdictCode.SPLIT_BRAIN,
+        Family.SPLIT,
+        Severity.CRITICAL,
+        Scope.CLUSTER,
+        "Two nodes accept writes at once, proven without synchronised clocks.",
+        split_brain,
+        accuses=False,
+    ),
+    Rule(
+        503,
+        VerdictCode.LINEAGE_TWIN,
+        Family.SPLIT,
+        Severity.CRITICAL,
+        Scope.CLUSTER,
+        "One timeline number stands for different WAL on two servers.",
+        lineage_twin,
+        hold=Hold.LINEAGE,
+    ),
+    Rule(
+        505,
+        VerdictCode.LINEAGE_DIVERGED,
+        Family.SPLIT,
+        Severity.CRITICAL,
+        Scope.CLUSTER,
+        "A server holds WAL past the fork from the only primary's lineage.",
+        lineage_diverged,
+        hold=Hold.LINEAGE,
+    ),
+    Rule(
+        507,
+        VerdictCode.SPLIT_BRAIN,
+        Family.SPLIT,
+        Severity.CRITICAL,
+        Scope.CLUSTER,
+        "Two nodes were proven to have accepted writes at once until lately.",
+        split_brain_past,
+        accuses=False,
+    ),
+    Rule(
+        509,
+        VerdictCode.SPLIT_BRAIN_SUSPECTED,
+        Family.SPLIT,
+        Severity.CRITICAL,
+        Scope.CLUSTER,
+        "The local server accepts writes, cut off from a side that may elect another.",
+        cut_off,
+        accuses=False,
+    ),
+    Rule(
+        511,
+        VerdictCode.SPLIT_BRAIN_SUSPECTED,
+        Family.SPLIT,
+        Severity.CRITICAL,
+        Scope.CLUSTER,
+        "Two nodes were lately read out of recovery; the proof is still missing.",
+        two_appear,
+        hold=Hold.READINGS,
+    ),
+    Rule(
+        513,
+        VerdictCode.SPLIT_BRAIN_SUSPECTED,
+        Family.SPLIT,
+        Severity.CRITICAL,
+        Scope.CLUSTER,
+        "A server that nobody can read stands beside a manager that says active.",
+        says_active,
+        hold=Hold.READINGS,
+    ),
+)

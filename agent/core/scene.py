@@ -1,0 +1,280 @@
+"""Everything that the rules ask, gathered once per judgement.
+
+Theory of operation. A rule is a short condition, so the questions behind it are
+answered here: who sees whom on which channel (this agent's own looks, and those of
+the peers whose reports are fresh), which server was last read as what and by whom,
+who accepts writes, and whether this agent is cut off or has only just started. The
+scene is built from the state and one instant, and nothing in it changes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.core.detector import Look, channels, judge, key, look, together
+from agent.core.lineage import Lineage
+from agent.core.lsn import Lsn
+from agent.core.moment import Moment
+from agent.core.observation import (
+    Channel,
+    Observation,
+    Outcome,
+    PostgresSight,
+    ReadFailure,
+    Report,
+    ServerFacts,
+    Sight,
+)
+from agent.core.policy import Policy
+from agent.core.quorum import majority
+from agent.core.state import Position, State
+
+Place = tuple[str, Channel]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSight:
+    """The freshest successful reading of one node's PostgreSQL."""
+
+    node: str
+    sight: PostgresSight
+    by: str
+    """Who read it."""
+    read_s: float
+    """The earliest instant at which it can have been read, on our own clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What is known at one instant, in the form that rules ask for."""
+
+    state: State
+    at: Moment
+    policy: Policy
+    looks: Mapping[Place, Look]
+    """This agent's own looks."""
+    nodes: Mapping[str, Look]
+    """This agent's own look at each node, all channels together."""
+    seen_by: Mapping[Place, tuple[str, ...]]
+    """Who has seen a channel alive lately, this agent included."""
+    unseen_by: Mapping[Place, tuple[str, ...]]
+    """Who has looked lately and missed it as often as policy asks for."""
+    reports: Mapping[str, Report]
+    """The fresh reports of peers."""
+    sights: Mapping[str, ServerSight]
+    writable: tuple[str, ...]
+    """The nodes that were lately read out of recovery, in order of the list."""
+    starting: bool
+    """Whether some voter has not been looked at yet since the agent started."""
+    reachable: frozenset[str]
+    """The voters that this agent does not miss, itself included."""
+    isolated: bool
+    """Whether this agent sees no majority of the voters."""
+
+    @property
+    def me(self) -> str:
+        """The node that this agent stands on."""
+        return self.policy.me
+
+    @property
+    def sole_primary(self) -> ServerSight | None:
+        """The one node that accepts writes; None for none, several, or blindness."""
+        if self.isolated or self.starting or len(self.writable) != 1:
+            return None
+        return self.sights[self.writable[0]]
+
+    def facts(self, node: str) -> ServerFacts | None:
+        """Return what was read from the node's disk, if it was lately."""
+        if node == self.me:
+            server = self.state.view.server
+            return server if isinstance(server, ServerFacts) else None
+        report = self.reports.get(node)
+        return None if report is None else report.server
+
+    def read_failure(self) -> ReadFailure | None:
+        """Return why the disk of the server beside this agent cannot be read."""
+        server = self.state.view.server
+        return server if isinstance(server, ReadFailure) else None
+
+    def lineage(self, node: str) -> Lineage | None:
+        """Return the last lineage that was read from the node's disk."""
+        return self.state.knowledge.lineages.get(node)
+
+    def seen_alive(self, node: str) -> tuple[str, ...]:
+        """Return who has lately seen the node alive on any channel."""
+        seen: dict[str, None] = {}
+        for channel in Channel:
+            seen.update(dict.fromkeys(self.seen_by.get((node, channel), ())))
+        return tuple(seen)
+
+    def unseen_on_all(self, node: str) -> frozenset[str]:
+        """Return who has lately missed the node on every one of its channels."""
+        ways = tuple(
+            frozenset(self.unseen_by.get((node, channel), ()))
+            for channel in channels(self.policy, node)
+        )
+        return frozenset.intersection(*ways) if ways else frozenset()
+
+    def last_alive_age_s(self, node: str) -> float | None:
+        """Return how long ago this agent last had a sign of life of the node."""
+        signs = [
+            seen.received_s
+            for channel in Channel
+            if (seen := self.state.view.alive.get(key(node, channel))) is not None
+        ]
+        return self.at.monotonic_s - max(signs) if signs else None
+
+    def position(self, node: str) -> Position | None:
+        """Return where the node's WAL is, with the timeline that this is known of.
+
+        A reading that names its timeline holds until a later one does, or until the
+        disk says that the server is stopped or on another timeline: what lies on a
+        disk does not go away because nobody can see it.
+        """
+        last = self.state.view.positions.get(node)
+        facts = self.facts(node)
+        fresh = self.sights.get(node)
+        named = fresh is not None and fresh.sight.timeline is not None
+        if facts is None or (named and facts.running):
+            return last
+        if last is not None and last.timeline > facts.lineage.timeline:
+            # pg_control lags behind on a standby that has followed a promotion.
+            return last
+        end = facts.checkpoint_lsn + 1
+        if not facts.running and facts.end_lsn is not None:
+            end = max(end, int(facts.end_lsn))
+        elif last is not None and last.timeline == facts.lineage.timeline:
+            end = max(end, int(last.lsn))
+        return Position(facts.lineage.timeline, Lsn(end), self.at.monotonic_s)
+
+
+def build(state: State, at: Moment, policy: Policy) -> Scene:
+    """Gather what is known at this instant."""
+    fresh = {
+        node: (seen, at.monotonic_s - seen.received_s)
+        for node, seen in state.view.reports.items()
+        if at.monotonic_s - seen.received_s <= policy.fresh_s
+    }
+    looks = {
+        (node.name, channel): look(state.view, node.name, channel, at, policy)
+        for node in policy.nodes
+        for channel in channels(policy, node.name)
+    }
+    nodes = {
+        node.name: together(
+            looks[node.name, channel] for channel in channels(policy, node.name)
+        )
+        for node in policy.nodes
+        if node.name != policy.me
+    }
+    seen_by, unseen_by = _matrix(looks, fresh, policy)
+    reachable = frozenset(
+        name
+        for name in policy.voters
+        if name == policy.me or nodes[name] is not Look.UNSEEN
+    )
+    starting = any(
+        key(node, channel) not in state.view.latest
+        for node in policy.voters
+        for channel in channels(policy, node)
+        if channel is not Channel.MANAGER
+    )
+    sights = _sights(state, fresh, looks, at, policy)
+    return Scene(
+        state=state,
+        at=at,
+        policy=policy,
+        looks=looks,
+        nodes=nodes,
+        seen_by=seen_by,
+        unseen_by=unseen_by,
+        reports={
+            node: seen.report
+            for node, (seen, _) in fresh.items()
+            if seen.report is not None
+        },
+        sights=sights,
+        writable=tuple(
+            node.name
+            for node in policy.nodes
+            if node.name in sights and not sights[node.name].sight.in_recovery
+        ),
+        starting=starting,
+        reachable=reachable,
+        isolated=not starting and len(reachable) < majority(len(policy.voters)),
+    )
+
+
+def _matrix(
+    looks: Mapping[Place, Look],
+    fresh: Mapping[str, tuple[Observation, float]],
+    policy: Policy,
+) -> tuple[dict[Place, tuple[str, ...]], dict[Place, tuple[str, ...]]]:
+    """Return for each channel who sees it and who misses it."""
+    found: dict[Look, dict[Place, list[str]]] = {one: {} for one in Look}
+    for place, seen in looks.items():
+        found[seen].setdefault(place, []).append(policy.me)
+    for peer, (heard, age_s) in fresh.items():
+        for sight in _testimony(peer, heard, looks):
+            place = (sight.node, sight.channel)
+            if place in looks or place == (policy.me, Channel.AGENT):
+                told = judge(sight.missed, sight.age_s + age_s, policy)
+                found[told].setdefault(place, []).append(peer)
+    return (
+        {place: tuple(names) for place, names in found[Look.SEEN].items()},
+        {place: tuple(names) for place, names in found[Look.UNSEEN].items()},
+    )
+
+
+def _testimony(
+    peer: str, heard: Observation, looks: Mapping[Place, Look]
+) -> tuple[Sight, ...]:
+    """Return what a peer's report may say.
+
+    Of itself it may speak only while it answers: when it has fallen silent since,
+    its own sign of life is the old news that the silence is about.
+    """
+    if heard.report is None:
+        return ()
+    sights = heard.report.sights
+    if looks.get((peer, Channel.AGENT)) is Look.SEEN:
+        return sights
+    return tuple(sight for sight in sights if sight.node != peer)
+
+
+def _usable(sight: Sight, report_age_s: float, policy: Policy) -> bool:
+    """Whether a peer's reading answered, is young, and is of a node of the list."""
+    return (
+        sight.outcome is Outcome.ANSWERED
+        and sight.node in policy.order
+        and sight.age_s + report_age_s <= policy.fresh_s
+    )
+
+
+def _sights(
+    state: State,
+    fresh: Mapping[str, tuple[Observation, float]],
+    looks: Mapping[Place, Look],
+    at: Moment,
+    policy: Policy,
+) -> dict[str, ServerSight]:
+    """Return the freshest successful reading of each server; our own goes first."""
+    found: dict[str, ServerSight] = {}
+    for peer, (heard, age_s) in fresh.items():
+        for sight in _testimony(peer, heard, looks):
+            if sight.postgres is None or not _usable(sight, age_s, policy):
+                continue
+            read_s = heard.sent_s - sight.age_s
+            known = found.get(sight.node)
+            if known is None or known.read_s < read_s:
+                found[sight.node] = ServerSight(
+                    sight.node, sight.postgres, peer, read_s
+                )
+    for node in policy.nodes:
+        seen = state.view.latest.get(key(node.name, Channel.POSTGRES))
+        if seen is None or seen.postgres is None:
+            continue
+        if at.monotonic_s - seen.received_s <= policy.fresh_s:
+            found[node.name] = ServerSight(
+                node.name, seen.postgres, policy.me, seen.sent_s
+            )
+    return found

@@ -1,0 +1,313 @@
+"""Folding events into what is known.
+
+Theory of operation. Each event changes a part of the view and nothing else: a
+probe's result replaces the one before it on its channel, a peer's report is
+accepted when it is newer than the last one, a reading of the local disk replaces
+the last one, and a tick counts the rounds. Old news never beats new: what was asked
+earlier is dropped when something that was asked later is already here. What outlives
+servers and agents (lineages, the last sole primary, what was confirmed) goes into
+the knowledge.
+
+A start empties the view, because nothing that was seen by an earlier process can be
+timed by this one's clock; the ledger's monotonic values are counted from now.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from agent.core import proof
+from agent.core.detector import key, marks_after
+from agent.core.event import Event, Observed, ServerRead, Started, Ticked
+from agent.core.incident import Incident, Status
+from agent.core.lineage import Lineage
+from agent.core.lsn import Lsn
+from agent.core.moment import Moment
+from agent.core.observation import (
+    REPORT_FORMAT,
+    Observation,
+    Outcome,
+    PostgresSight,
+    Report,
+    ServerFacts,
+)
+from agent.core.policy import Policy
+from agent.core.scene import build
+from agent.core.state import (
+    Knowledge,
+    Ledger,
+    Position,
+    PrimarySeen,
+    State,
+    View,
+)
+from agent.core.verdict import VerdictCode
+
+OCCURRENCES_MAX = 2_000
+"""Keys whose resolved occurrences are remembered; a peer cannot make it more."""
+OCCURRENCE_MAX = 1_000_000_000
+"""A number beyond this is no count of incidents."""
+
+
+def fold(state: State, event: Event, policy: Policy) -> State:
+    """Return the state that knows of this event. Every event is accepted."""
+    match event:
+        case Started():
+            return _started(state, event)
+        case Observed():
+            return _observed(state, event.observation, event.at, policy)
+        case ServerRead():
+            return _server_read(state, event, policy)
+        case Ticked():
+            return _ticked(state, event, policy)
+        case _:
+            return state
+
+
+def _started(state: State, event: Started) -> State:
+    """Begin a new boot: nothing seen yet, monotonic values counted from now."""
+    now_s = event.at.monotonic_s
+    ledger = replace(
+        state.ledger,
+        incidents=tuple(_rebased(one, now_s) for one in state.ledger.incidents),
+        captures=tuple(
+            replace(one, progressed_s=now_s) for one in state.ledger.captures
+        ),
+        permits=tuple(
+            one if one.granted_s is None else replace(one, granted_s=now_s)
+            for one in state.ledger.permits
+        ),
+    )
+    return State(ledger, state.knowledge, View(boot_id=event.boot_id))
+
+
+def _rebased(incident: Incident, now_s: float) -> Incident:
+    clear = None if incident.clear_since_s is None else now_s
+    return replace(incident, clear_since_s=clear, pending_since_s=now_s)
+
+
+def _observed(state: State, seen: Observation, at: Moment, policy: Policy) -> State:
+    """Take in one probe's result."""
+    name = key(seen.node, seen.channel)
+    last = state.view.latest.get(name)
+    if seen.node not in policy.order:
+        return state
+    if last is not None and seen.sent_s < last.sent_s:
+        return state
+    fitting = _fitting(seen, policy)
+    alive = fitting.outcome.alive
+    missed = 0 if alive else state.view.missed.get(name, 0) + 1
+    view = replace(
+        state.view,
+        latest={**state.view.latest, name: fitting},
+        alive={**state.view.alive, name: fitting} if alive else state.view.alive,
+        missed={**state.view.missed, name: missed},
+    )
+    known = replace(state, view=view)
+    if fitting.report is not None:
+        return proof.collect(_reported(known, fitting, policy), fitting, at, policy)
+    if fitting.postgres is not None:
+        return proof.collect(_read(known, last, fitting, policy), fitting, at, policy)
+    return known
+
+
+def _fitting(seen: Observation, policy: Policy) -> Observation:
+    """Return the observation, turned into a failure when its report does not fit.
+
+    The prober checks this too; a report that slipped through must not be believed.
+    """
+    report = seen.report
+    if report is None:
+        return seen
+    if report.cluster != policy.cluster:
+        outcome, reason = Outcome.FOREIGN, f"it belongs to cluster {report.cluster!r}"
+    elif abs(report.format - REPORT_FORMAT) > 1:
+        outcome, reason = Outcome.INCOMPATIBLE, f"it speaks format {report.format}"
+    elif report.node != seen.node:
+        outcome, reason = Outcome.GARBLED, f"it says that it is {report.node!r}"
+    else:
+        return seen
+    return replace(seen, outcome=outcome, reason=reason[:200], report=None)
+
+
+def _reported(state: State, seen: Observation, policy: Policy) -> State:
+    """Accept a peer's report if it is news, else keep the one before."""
+    report = seen.report
+    last = state.view.reports.get(seen.node)
+    if report is None or not _is_news(seen, report, last):
+        return state
+    view = replace(
+        state.view,
+        reports={**state.view.reports, seen.node: seen},
+        positions=_reported_positions(state, seen, report, policy),
+    )
+    knowledge = state.knowledge
+    if report.server is not None:
+        knowledge = _with_lineage(knowledge, seen.node, report.server.lineage)
+    ledger = _with_occurrences(state.ledger, report)
+    return State(ledger, knowledge, view)
+
+
+def _is_news(seen: Observation, report: Report, last: Observation | None) -> bool:
+    """Whether a report is newer than the last accepted one.
+
+    Within one boot the sequence decides; the same one again carries younger ages.
+    Another boot is newer when it was asked for after the last answer had come.
+    """
+    if last is None or last.report is None:
+        return True
+    if report.boot_id == last.report.boot_id:
+        return report.sequence >= last.report.sequence
+    return seen.sent_s >= last.received_s
+
+
+def _with_occurrences(ledger: Ledger, report: Report) -> Ledger:
+    """Raise the occurrences to the highest that a peer has seen resolved."""
+    higher = {
+        brief.key: brief.occurrence
+        for brief in sorted(report.incidents, key=lambda brief: brief.occurrence)
+        if brief.status == Status.RESOLVED
+        and ledger.occurrences.get(brief.key, 0) < brief.occurrence <= OCCURRENCE_MAX
+    }
+    fresh = [one for one in higher if one not in ledger.occurrences]
+    if not higher or len(ledger.occurrences) + len(fresh) > OCCURRENCES_MAX:
+        return ledger
+    return replace(ledger, occurrences={**ledger.occurrences, **higher})
+
+
+def _with_lineage(knowledge: Knowledge, node: str, lineage: Lineage) -> Knowledge:
+    if knowledge.lineages.get(node) == lineage:
+        return knowledge
+    return replace(knowledge, lineages={**knowledge.lineages, node: lineage})
+
+
+def _read(
+    state: State, last: Observation | None, seen: Observation, policy: Policy
+) -> State:
+    """Take in what SQL told of a server."""
+    sight = seen.postgres
+    if sight is None:
+        return state
+    view = replace(
+        state.view,
+        marks=marks_after(state.view, seen, policy),
+        writable=proof.spans_after(state.view, seen),
+        readings=proof.readings_after(state.view, seen),
+        positions=_positions(state.view.positions, ((seen.node, sight, seen.sent_s),)),
+    )
+    known = replace(state, view=view)
+    if seen.node != policy.me or sight.in_recovery:
+        return known
+    return _confirmed(known, last, sight)
+
+
+def _reported_positions(
+    state: State, seen: Observation, report: Report, policy: Policy
+) -> Mapping[str, Position]:
+    """Take over the positions of servers that a peer has read."""
+    return _positions(
+        state.view.positions,
+        (
+            (sight.node, sight.postgres, seen.sent_s - sight.age_s)
+            for sight in report.sights
+            if sight.postgres is not None and sight.node in policy.order
+        ),
+    )
+
+
+def _positions(
+    known: Mapping[str, Position],
+    read: Iterable[tuple[str, PostgresSight, float]],
+) -> Mapping[str, Position]:
+    """Return the positions after these readings; an older one changes nothing."""
+    positions = dict(known)
+    for node, sight, read_s in read:
+        lsns = [lsn for lsn in (sight.flush_lsn, sight.replay_lsn) if lsn is not None]
+        before = positions.get(node)
+        if sight.timeline is None or not lsns:
+            continue
+        if before is None or before.read_s <= read_s:
+            positions[node] = Position(sight.timeline, max(lsns), read_s)
+    return positions
+
+
+def _confirmed(state: State, last: Observation | None, sight: PostgresSight) -> State:
+    """Note up to where another node has what the local primary wrote.
+
+    A transaction id is confirmed when a standby has flushed what had been flushed
+    here when the id was read. A promotion begins anew.
+    """
+    knowledge, pending = state.knowledge, state.view.unconfirmed
+    if last is not None and last.postgres is not None and last.postgres.in_recovery:
+        knowledge = replace(knowledge, confirmed_lsn=None, confirmed_xid=None)
+        pending = None
+    flushed = [one.flush_lsn for one in sight.senders if one.flush_lsn is not None]
+    confirmed = max(flushed, default=None)
+    if confirmed is not None:
+        highest = max(confirmed, knowledge.confirmed_lsn or Lsn(0))
+        knowledge = replace(knowledge, confirmed_lsn=highest)
+    here = None
+    if sight.flush_lsn is not None and sight.next_xid is not None:
+        here = (sight.flush_lsn, sight.next_xid)
+    for then in (pending, here):
+        if then is not None and confirmed is not None and then[0] <= confirmed:
+            knowledge = replace(knowledge, confirmed_xid=then[1])
+            pending = None
+    view = replace(state.view, unconfirmed=pending or here)
+    return replace(state, knowledge=knowledge, view=view)
+
+
+def _server_read(state: State, event: ServerRead, policy: Policy) -> State:
+    """Take in what was read from the disk of the server beside this agent."""
+    view = replace(state.view, server=event.facts, server_read_s=event.at.monotonic_s)
+    known = replace(state, view=view)
+    if not isinstance(event.facts, ServerFacts):
+        return known
+    lineage = event.facts.lineage
+    return replace(known, knowledge=_with_lineage(state.knowledge, policy.me, lineage))
+
+
+def _ticked(state: State, event: Ticked, policy: Policy) -> State:
+    """Count the round. After a suspension no clock reading before it can be used."""
+    now_s = event.at.monotonic_s
+    view = state.view
+    if event.health.suspended_s > policy.round_s:
+        view = replace(view, writable=(), readings=(), sent=(), marks={})
+    sequence = view.sequence + 1
+    sent = (*view.sent, (sequence, now_s))[-policy.sent_limit :]
+    view = replace(view, sequence=sequence, sent=sent, health=event.health)
+    known = replace(state, view=proof.trimmed(view, event.at))
+    return replace(known, knowledge=_with_primary(known, event.at, policy))
+
+
+def _with_primary(state: State, at: Moment, policy: Policy) -> Knowledge:
+    """Follow the sole primary.
+
+    A new one replaces the last one only once the failover is an incident that has
+    stood for the resolve hold, so that no crash in between can swallow the news.
+    """
+    scene = build(state, at, policy)
+    sole = scene.sole_primary
+    knowledge = state.knowledge
+    last = knowledge.primary
+    if sole is None or (last is not None and last.node != sole.node):
+        if sole is None or not _moved(state, sole.node, at, policy):
+            return knowledge
+        last = None
+    sight = sole.sight
+    timeline = sight.timeline or (last.timeline if last is not None else 1)
+    lsn = sight.flush_lsn or (last.lsn if last is not None else Lsn(0))
+    seen = PrimarySeen(sole.node, timeline, lsn, sight.system_id)
+    return knowledge if seen == last else replace(knowledge, primary=seen)
+
+
+def _moved(state: State, node: str, at: Moment, policy: Policy) -> bool:
+    """Whether the failover to this node is on record long enough."""
+    for incident in state.ledger.incidents:
+        if (
+            incident.verdict.code is VerdictCode.FAILOVER
+            and incident.verdict.evidence.get("to") == node
+            and incident.status.standing
+        ):
+            stood_s = at.monotonic_s - incident.pending_since_s
+            return stood_s >= policy.resolve_hold_s
+    return False
