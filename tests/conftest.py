@@ -11,6 +11,8 @@ from hypothesis import settings
 pytest_plugins = sorted(
     f"tests.{path.stem}" for path in Path(__file__).parent.glob("fix_*.py")
 )
+# Before any of them imports another one, or its assertions would stay mute.
+pytest.register_assert_rewrite(*pytest_plugins)
 
 # A shared two-core machine stalls now and then; a slow example is no wrong example.
 settings.register_profile("splitguard", deadline=None, print_blob=True)

@@ -1,18 +1,101 @@
-"""The only door: one event in, the next state and its actions out."""
+"""The only door: one event in, the next state and its actions out.
 
-from dataclasses import dataclass
+Theory of operation. Each event passes the same stations. It is folded into what
+is known; the rules say what is so; incidents live on by that; then requests for
+permits are answered, captures ordered and news told. Nothing in here knows why a
+station decides as it does, and no station calls another one.
 
+The order of carrying out is part of the contract: commit `state.ledger` (with the
+outbox rows of its notices) when it differs from the one before, then carry out
+`actions` one by one. A crash in between loses nothing, because every action can be
+derived again from the ledger: captures that were not handed over since the start
+are handed over again, and notices are in the outbox.
+"""
+
+from dataclasses import dataclass, replace
+
+from agent.core import (
+    incidents,
+    permits,
+    proof,
+    protection,
+    rules,
+    telling,
+    view,
+)
 from agent.core.action import Action
+from agent.core.event import (
+    Acknowledged,
+    CaptureAsked,
+    CaptureReported,
+    Event,
+    NoticeDelivered,
+    Observed,
+    PermitAsked,
+    PermitReleased,
+    Started,
+)
+from agent.core.policy import Policy
 from agent.core.state import State
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What follows from one event.
-
-    The shell commits `state.ledger` (with a notice's outbox row) when it differs
-    from the one before, and only then carries out `actions`, in order.
-    """
+    """What follows from one event."""
 
     state: State
     actions: tuple[Action, ...]
+
+
+def step(state: State, event: Event, policy: Policy) -> Step:
+    """Return the state after `event`, and what is to be done.
+
+    Total: every event of the contract is accepted in every state.
+    """
+    seen = _fold(view.fold(state, event, policy), event, policy)
+    questions = proof.questions(state, seen, event, policy)
+    judged = replace(
+        seen, view=replace(seen.view, verdicts=rules.judge(seen, event.at, policy))
+    )
+    ledger, changes = incidents.advance(
+        judged.ledger, judged.view.verdicts, judged, event.at, policy
+    )
+    answered = permits.advance(replace(judged, ledger=ledger), event.at, policy)
+    kept, captures = protection.advance(answered, event.at, policy)
+    told, tells = telling.advance(kept, changes, event.at, policy)
+    return Step(told, (*questions, *captures, *tells))
+
+
+def _fold(state: State, event: Event, policy: Policy) -> State:
+    """Take in what the event says about permits, captures and news."""
+    match event:
+        case Observed():
+            return telling.heard_of(state, event.observation)
+        case CaptureReported():
+            return protection.progress(state, event.status, event.at)
+        case NoticeDelivered():
+            return telling.delivered(state, event.notice_id)
+        case Started():
+            return permits.restarted(state, event.at)
+        case _:
+            return _asked(state, event, policy)
+
+
+def _asked(state: State, event: Event, policy: Policy) -> State:
+    """Take in what a person or a program asked for."""
+    match event:
+        case CaptureAsked():
+            return protection.on_demand(
+                state, event.capture_id, event.reason, event.at, policy
+            )
+        case PermitAsked():
+            return permits.asked(state, event, policy)
+        case PermitReleased():
+            return permits.released(state, event)
+        case Acknowledged():
+            ledger = incidents.acknowledge(
+                state.ledger, event.incident_id, event.who, event.at, policy
+            )
+            return replace(state, ledger=ledger)
+        case _:
+            return state

@@ -33,6 +33,8 @@ class Permit:
     reason: str
     """One sentence: why it is pending, granted or void."""
     asked_wall_s: float
+    asked_s: float
+    """When (monotonic) it was asked; the disk must have been read after that."""
     granted_s: float | None
     """When (monotonic) it was granted."""
     system_id: str | None

@@ -1,0 +1,207 @@
+"""When a resync may go on.
+
+Theory of operation. A resync destroys what the local server holds beyond the
+winner, so whoever is about to start one asks first. The answer is `pending`
+while the server may still write, while its last position is not known, and
+while the capture has not been proven complete up to that position; then it is
+`granted`. A grant is void after ten minutes, and as soon as the server is seen
+running out of recovery again: it may have written past what was promised.
+Blocking is safe, granting too early is not; so every doubt is `pending`.
+"""
+
+from dataclasses import replace
+
+from agent.core.capture import Capture, Grade
+from agent.core.event import PermitAsked, PermitReleased
+from agent.core.moment import Moment
+from agent.core.observation import Channel, ReadFailure, ServerFacts
+from agent.core.permit import Permit, PermitState
+from agent.core.policy import Policy
+from agent.core.protection import unfinished
+from agent.core.state import State
+
+PERMITS_KEPT = 50
+"""Permits kept in the ledger, oldest dropped first."""
+
+
+def asked(state: State, event: PermitAsked, policy: Policy) -> State:
+    """Enter a request; the same id asked again is the same request."""
+    if any(permit.id == event.permit_id for permit in state.ledger.permits):
+        return state
+    permit = Permit(
+        id=event.permit_id,
+        node=policy.me,
+        purpose=event.purpose,
+        state=PermitState.PENDING,
+        reason="the server's files have not been read since you asked",
+        asked_wall_s=event.at.wall_s,
+        asked_s=event.at.monotonic_s,
+        granted_s=None,
+        system_id=None,
+        timeline=None,
+        final_lsn=None,
+        capture_id=None,
+        bytes_done=0,
+        bytes_total=0,
+        seconds_left=None,
+        released_by=None,
+    )
+    return _with(state, (*state.ledger.permits, permit)[-PERMITS_KEPT:])
+
+
+def restarted(state: State, at: Moment) -> State:
+    """Re-base instants of the former process: its monotonic clock is gone.
+
+    A pending request must wait for a fresh reading of the disk; a grant's ten
+    minutes begin anew, which is at most one restart longer.
+    """
+    permits = tuple(
+        replace(
+            permit,
+            asked_s=at.monotonic_s,
+            granted_s=None if permit.granted_s is None else at.monotonic_s,
+        )
+        for permit in state.ledger.permits
+    )
+    return _with(state, permits)
+
+
+def released(state: State, event: PermitReleased) -> State:
+    """Let every pending request pass, because a person said so."""
+    permits = tuple(
+        replace(
+            permit,
+            state=PermitState.RELEASED,
+            released_by=event.who,
+            reason=f"released by {event.who}: {event.reason}",
+        )
+        if permit.state is PermitState.PENDING
+        else permit
+        for permit in state.ledger.permits
+    )
+    return _with(state, permits)
+
+
+def advance(state: State, at: Moment, policy: Policy) -> State:
+    """Answer every request anew from what is known now."""
+    if not state.ledger.permits:
+        return state
+    permits = tuple(
+        _answer(state, permit, at, policy) for permit in state.ledger.permits
+    )
+    return state if permits == state.ledger.permits else _with(state, permits)
+
+
+def _answer(state: State, permit: Permit, at: Moment, policy: Policy) -> Permit:
+    if permit.state is PermitState.GRANTED:
+        return _hold(state, permit, at, policy)
+    if permit.state is not PermitState.PENDING:
+        return permit
+    server = state.view.server
+    if not isinstance(server, ServerFacts) or server.end_lsn is None:
+        return _wait(permit, _unknown(state, permit))
+    if state.view.server_read_s < permit.asked_s or server.running:
+        return _wait(permit, _unknown(state, permit))
+    return _match(state, permit, server, at, policy)
+
+
+def _unknown(state: State, permit: Permit) -> str:
+    """Return why the server's last position is not known yet."""
+    server = state.view.server
+    if server is None or state.view.server_read_s < permit.asked_s:
+        return "the server's files have not been read since you asked"
+    if isinstance(server, ReadFailure):
+        return f"{server.reason}; {server.hint}"
+    if server.running:
+        word = "running as a standby" if server.standby_signal else "writable"
+        return f"still {word}: stop PostgreSQL on {permit.node} first"
+    return "the end of its write-ahead log is not known yet"
+
+
+def _match(
+    state: State, permit: Permit, server: ServerFacts, at: Moment, policy: Policy
+) -> Permit:
+    """Compare the stopped server's last position with what is kept."""
+    permit = replace(
+        permit,
+        system_id=server.lineage.system_id,
+        timeline=server.lineage.timeline,
+        final_lsn=server.end_lsn,
+    )
+    if not policy.capture_enabled:
+        return replace(
+            permit, reason="captures are switched off (capture.enabled = false)"
+        )
+    capture = unfinished(state, policy)
+    if capture is None:
+        return replace(permit, reason="the capture has not begun")
+    if _protects(capture, permit):
+        status = capture.status
+        return replace(
+            permit,
+            state=PermitState.GRANTED,
+            granted_s=at.monotonic_s,
+            capture_id=status.capture_id,
+            bytes_done=status.bytes_done,
+            bytes_total=status.bytes_total,
+            seconds_left=0.0,
+            reason=(
+                f"snapshot {status.capture_id} is {status.grade.value} up to"
+                f" {status.reached_lsn}"
+            ),
+        )
+    return _copying(permit, capture)
+
+
+def _protects(capture: Capture, permit: Permit) -> bool:
+    """Whether the full copy is proven complete through the final LSN."""
+    status = capture.status
+    return (
+        status.grade.rank >= Grade.COMPLETE.rank
+        and status.timeline == permit.timeline
+        and capture.order.final_lsn == permit.final_lsn
+        and status.reached_lsn is not None
+        and permit.final_lsn is not None
+        and status.reached_lsn >= permit.final_lsn
+    )
+
+
+def _copying(permit: Permit, capture: Capture) -> Permit:
+    status = capture.status
+    told = f": {status.reason}" if status.reason else ""
+    return replace(
+        permit,
+        capture_id=status.capture_id,
+        bytes_done=status.bytes_done,
+        bytes_total=status.bytes_total,
+        seconds_left=status.seconds_left,
+        reason=f"snapshot {status.capture_id} is {status.phase.value}{told}",
+    )
+
+
+def _hold(state: State, permit: Permit, at: Moment, policy: Policy) -> Permit:
+    """Keep a grant only as long as what it promised is sure to be true."""
+    if permit.granted_s is None or (
+        at.monotonic_s - permit.granted_s > policy.permit_valid_s
+    ):
+        return replace(
+            permit, state=PermitState.VOID, reason="the grant is older than 10 minutes"
+        )
+    seen = state.view.latest.get(f"{policy.me}/{Channel.POSTGRES}")
+    sight = seen.postgres if seen is not None else None
+    later = seen is not None and seen.sent_s > permit.granted_s
+    if later and sight is not None and not sight.in_recovery:
+        return replace(
+            permit,
+            state=PermitState.VOID,
+            reason="PostgreSQL accepts writes again, so its last position has moved",
+        )
+    return permit
+
+
+def _wait(permit: Permit, reason: str) -> Permit:
+    return replace(permit, reason=reason, final_lsn=None)
+
+
+def _with(state: State, permits: tuple[Permit, ...]) -> State:
+    return replace(state, ledger=replace(state.ledger, permits=permits))

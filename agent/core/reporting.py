@@ -1,0 +1,145 @@
+"""The report that this agent gives its peers: what it is and what it sees.
+
+Every sight carries its age instead of a time, because no two clocks agree. The
+report is bounded: the latest reading of each channel, the standing and lately
+resolved incidents, and the latest notices.
+"""
+
+from collections.abc import Mapping
+
+from agent.core.capture import CaptureStatus
+from agent.core.incident import Incident, Status
+from agent.core.moment import Moment
+from agent.core.observation import (
+    REPORT_FORMAT,
+    CaptureBrief,
+    Heard,
+    IncidentBrief,
+    Observation,
+    ReadFailure,
+    Report,
+    Sight,
+    WritableSpan,
+)
+from agent.core.policy import Policy
+from agent.core.protection import unfinished
+from agent.core.standing import local_facts
+from agent.core.state import State
+from agent.core.verdict import VerdictCode
+
+BRIEFS = 50
+"""Incidents, notices and captures told of, at most, each."""
+
+
+def make_report(state: State, at: Moment, policy: Policy) -> Report:
+    """Return what this agent tells a peer that asks now."""
+    view = state.view
+    return Report(
+        format=REPORT_FORMAT,
+        cluster=policy.cluster,
+        node=policy.me,
+        boot_id=view.boot_id,
+        sequence=view.sequence,
+        doubt=doubt(state, policy),
+        sights=tuple(_sight(view.missed, seen, at) for seen in view.latest.values()),
+        server=local_facts(state),
+        server_age_s=max(0.0, at.monotonic_s - view.server_read_s),
+        writable=tuple(
+            WritableSpan(at.monotonic_s - span.first_s, at.monotonic_s - span.last_s)
+            for span in view.writable
+            if span.node == policy.me
+        ),
+        heard=tuple(
+            _heard(seen, at) for seen in view.latest.values() if seen.report is not None
+        ),
+        incidents=tuple(
+            _incident(incident)
+            for incident in state.ledger.incidents[-BRIEFS:]
+            if incident.status is not Status.PENDING
+        ),
+        told=tuple(entry.told for entry in state.ledger.told[-BRIEFS:]),
+        captures=tuple(
+            CaptureBrief(
+                id=capture.order.capture_id,
+                node=capture.order.node,
+                phase=capture.status.phase.value,
+                grade=capture.status.grade.value,
+                reached_lsn=capture.status.reached_lsn,
+            )
+            for capture in state.ledger.captures[-BRIEFS:]
+        ),
+        protection=protection_line(state, policy),
+    )
+
+
+def doubt(state: State, policy: Policy) -> str | None:
+    """Return why this agent doubts itself; None when it does not."""
+    for verdict in state.view.verdicts:
+        if verdict.code is VerdictCode.OBSERVER_ISOLATED:
+            return "this agent sees no majority of the voters"
+    health = state.view.health
+    if health is not None and health.loop_lag_s > policy.round_s:
+        return f"its own loop was {health.loop_lag_s:.1f} s late"
+    return None
+
+
+def protection_line(state: State, policy: Policy) -> str:
+    """Return in one line whether the local server is ready to be protected."""
+    if not policy.spec(policy.me).has_postgres:
+        return "nothing to protect: no PostgreSQL on this node"
+    if not policy.capture_enabled:
+        return "not ready because captures are switched off"
+    server = state.view.server
+    if server is None:
+        return "not ready because its disk was not read yet"
+    if isinstance(server, ReadFailure):
+        return f"not ready because {server.reason}"
+    capture = unfinished(state, policy)
+    return "ready" if capture is None else _capture_line(capture.status)
+
+
+def _capture_line(status: CaptureStatus) -> str:
+    parts = [f"capture {status.capture_id} {status.phase.value}"]
+    if status.tail_lsn is not None:
+        parts.append(f"WAL kept to {status.tail_lsn}")
+    if status.reached_lsn is not None:
+        parts.append(f"full copy {status.grade.value} to {status.reached_lsn}")
+    if status.reason:
+        parts.append(status.reason)
+    return "; ".join(parts)
+
+
+def _sight(missed: Mapping[str, int], seen: Observation, at: Moment) -> Sight:
+    return Sight(
+        node=seen.node,
+        channel=seen.channel,
+        outcome=seen.outcome,
+        reason=seen.reason,
+        age_s=max(0.0, at.monotonic_s - seen.received_s),
+        missed=missed.get(f"{seen.node}/{seen.channel}", 0),
+        postgres=seen.postgres,
+        manager=seen.manager,
+    )
+
+
+def _heard(seen: Observation, at: Moment) -> Heard:
+    if seen.report is None:
+        raise ValueError("only an answered report was heard")
+    return Heard(
+        node=seen.node,
+        boot_id=seen.report.boot_id,
+        sequence=seen.report.sequence,
+        age_s=max(0.0, at.monotonic_s - seen.received_s),
+        round_trip_s=max(0.0, seen.received_s - seen.sent_s),
+    )
+
+
+def _incident(incident: Incident) -> IncidentBrief:
+    return IncidentBrief(
+        id=incident.id,
+        key=incident.key,
+        occurrence=incident.occurrence,
+        status=incident.status.value,
+        verdict=incident.verdict.code.value,
+        since_wall_s=incident.since_wall_s,
+    )

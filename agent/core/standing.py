@@ -1,0 +1,42 @@
+"""Small questions about the state that several deciders ask.
+
+One place for "is my server writable", "what do I know of it from its disk" and
+"which troubles stand", so that the answers cannot drift apart.
+"""
+
+from agent.core.incident import Incident
+from agent.core.observation import Channel, Outcome, PostgresSight, ServerFacts
+from agent.core.policy import Policy
+from agent.core.state import State
+
+
+def local_sight(state: State, policy: Policy) -> PostgresSight | None:
+    """Return the latest answer of the server beside this agent, if it answers."""
+    seen = state.view.latest.get(f"{policy.me}/{Channel.POSTGRES}")
+    if seen is None or seen.outcome is not Outcome.ANSWERED:
+        return None
+    return seen.postgres
+
+
+def local_facts(state: State) -> ServerFacts | None:
+    """Return what was last read from the local server's disk, if it can be read."""
+    server = state.view.server
+    return server if isinstance(server, ServerFacts) else None
+
+
+def local_writable(state: State, policy: Policy) -> bool:
+    """Whether the server beside this agent accepts writes, as far as is known.
+
+    SQL tells it best. When SQL does not answer, a running postmaster without a
+    standby signal is taken for writable: the careful side for a capture.
+    """
+    sight = local_sight(state, policy)
+    if sight is not None:
+        return not sight.in_recovery
+    facts = local_facts(state)
+    return facts is not None and facts.running and not facts.standby_signal
+
+
+def standing(state: State) -> tuple[Incident, ...]:
+    """Return the incidents that people know of and that are not over."""
+    return tuple(i for i in state.ledger.incidents if i.status.standing)

@@ -1,0 +1,174 @@
+"""Who tells on-call what, so that one trouble pages once.
+
+Theory of operation. Every agent derives the same incident ids, so every agent
+knows what ought to be told. The first reachable one in the order of the
+configuration tells at once; each further one waits `standin_s` longer, and tells
+only if no peer's report has said meanwhile that the news was delivered. What only
+this agent can know (its own isolation, its own capture) it tells itself.
+
+A notice's id hashes incident, reason and revision, where the revision is one that
+all agents derive alike: the fired rule for a change of stage, 1 for the first
+news, 0 for the end. If two cut-off sides both tell, a receiver sees one id.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from agent.core.action import Action, Tell
+from agent.core.incident import Incident, Status
+from agent.core.incidents import Change
+from agent.core.moment import Moment
+from agent.core.notice import Notice, NoticeReason, notice_id
+from agent.core.observation import Channel, Observation, Told
+from agent.core.policy import Policy
+from agent.core.state import State, ToldEntry
+from agent.core.verdict import Family, Severity
+
+TOLD_KEPT = 200
+"""Notices remembered, oldest dropped first."""
+OWN = (Family.SELF, Family.PROTECTION, Family.READY)
+
+
+def heard_of(state: State, observation: Observation) -> State:
+    """Take over from a peer's report which news have been delivered."""
+    report = observation.report
+    if report is None or not state.ledger.told:
+        return state
+    delivered = {_news(told) for told in report.told if told.delivered}
+    return _mark(state, lambda entry: _news(entry.told) in delivered and not entry.mine)
+
+
+def delivered(state: State, wanted: str) -> State:
+    """Note that every receiver has this notice."""
+    return _mark(state, lambda entry: entry.notice_id == wanted)
+
+
+def advance(
+    state: State, changes: tuple[Change, ...], at: Moment, policy: Policy
+) -> tuple[State, tuple[Action, ...]]:
+    """Enter the news of this step, and tell what is this agent's to tell."""
+    told = _entered(state, (*_news_of(changes), *_reminders(state, at, policy)), at)
+    if told is state.ledger.told and all(_settled(entry) for entry in told):
+        return state, ()
+    actions: list[Action] = []
+    entries: list[ToldEntry] = []
+    incidents = {incident.id: incident for incident in state.ledger.incidents}
+    for entry in told:
+        incident = incidents.get(entry.told.incident_id)
+        if _settled(entry) or incident is None:
+            entries.append(entry)
+        elif _is_mine_to_tell(state, entry, incident, at, policy):
+            entries.append(replace(entry, mine=True))
+            actions.append(Tell(_notice(entry)))
+        else:
+            entries.append(entry)
+    ledger = replace(state.ledger, told=tuple(entries)[-TOLD_KEPT:])
+    return replace(state, ledger=ledger), tuple(actions)
+
+
+def _settled(entry: ToldEntry) -> bool:
+    return entry.mine or entry.told.delivered
+
+
+def _is_mine_to_tell(
+    state: State, entry: ToldEntry, incident: Incident, at: Moment, policy: Policy
+) -> bool:
+    verdict = incident.verdict
+    if verdict.family in OWN and verdict.subject == policy.me:
+        return True
+    waited_s = at.wall_s - entry.wall_s
+    return waited_s < 0 or waited_s >= policy.standin_s * _rank(state, at, policy)
+
+
+def _rank(state: State, at: Moment, policy: Policy) -> int:
+    """Return how many agents that this one can reach come before it."""
+    earlier = policy.nodes[: policy.order[policy.me]]
+    return sum(
+        _reachable(state, node.name, at, policy) for node in earlier if node.has_agent
+    )
+
+
+def _reachable(state: State, node: str, at: Moment, policy: Policy) -> bool:
+    seen = state.view.latest.get(f"{node}/{Channel.AGENT}")
+    return (
+        seen is not None
+        and seen.report is not None
+        and at.monotonic_s - seen.received_s <= policy.fresh_s
+    )
+
+
+def _news_of(changes: tuple[Change, ...]) -> tuple[Told, ...]:
+    return tuple(
+        Told(
+            incident_id=change.incident.id,
+            reason=change.reason.value,
+            revision=_revision(change),
+            delivered=False,
+        )
+        for change in changes
+    )
+
+
+def _revision(change: Change) -> int:
+    if change.reason is NoticeReason.FIRST:
+        return 1
+    if change.reason is NoticeReason.RESOLVED:
+        return 0
+    return change.incident.verdict.rule
+
+
+def _reminders(state: State, at: Moment, policy: Policy) -> tuple[Told, ...]:
+    """Return what has stood unacknowledged for another reminder interval."""
+    found: list[Told] = []
+    for incident in state.ledger.incidents:
+        if (
+            incident.status is Status.OPEN
+            and incident.opened_wall_s is not None
+            and incident.verdict.severity is Severity.CRITICAL
+        ):
+            count = int((at.wall_s - incident.opened_wall_s) // policy.reminder_s)
+            if count > 0:
+                reason = NoticeReason.REMINDER.value
+                found.append(Told(incident.id, reason, count, delivered=False))
+    return tuple(found)
+
+
+def _entered(state: State, news: Iterable[Told], at: Moment) -> tuple[ToldEntry, ...]:
+    known = {_news(entry.told) for entry in state.ledger.told}
+    fresh = tuple(
+        ToldEntry(_notice_id(told), told, mine=False, wall_s=at.wall_s)
+        for told in news
+        if _news(told) not in known
+    )
+    return (*state.ledger.told, *fresh) if fresh else state.ledger.told
+
+
+def _news(told: Told) -> tuple[str, str, int]:
+    return (told.incident_id, told.reason, told.revision)
+
+
+def _notice_id(told: Told) -> str:
+    return notice_id(told.incident_id, NoticeReason(told.reason), told.revision)
+
+
+def _notice(entry: ToldEntry) -> Notice:
+    told = entry.told
+    return Notice(
+        id=entry.notice_id,
+        incident_id=told.incident_id,
+        reason=NoticeReason(told.reason),
+        revision=told.revision,
+    )
+
+
+def _mark(state: State, matches: Callable[[ToldEntry], bool]) -> State:
+    """Mark the matching entries as delivered."""
+    entries = tuple(
+        replace(entry, told=replace(entry.told, delivered=True))
+        if matches(entry) and not entry.told.delivered
+        else entry
+        for entry in state.ledger.told
+    )
+    if entries == state.ledger.told:
+        return state
+    return replace(state, ledger=replace(state.ledger, told=entries))

@@ -1,0 +1,267 @@
+"""A small world of servers and agents on which the real core runs, round by round.
+
+The truth stands in `Server` and `cuts`; every agent sees of it what its own probes
+bring, on a clock of its own, through `machine.step`. Nothing is drawn by dice.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from agent.core import machine
+from agent.core.action import AskAgain
+from agent.core.event import Acknowledged, Observed, ServerRead, Started, Ticked
+from agent.core.lineage import Lineage, Switch
+from agent.core.lsn import Lsn
+from agent.core.moment import Moment
+from agent.core.observation import (
+    Channel,
+    ManagerSight,
+    Observation,
+    Outcome,
+    SelfHealth,
+    Sender,
+)
+from agent.core.policy import NodeSpec, Policy
+from agent.core.reporting import make_report
+from agent.core.state import State
+from tests.core import given
+
+FINE = SelfHealth(0.0, 0.0, 0.0)
+
+
+@dataclass
+class Server:
+    """One PostgreSQL server as it really is."""
+
+    node: str
+    in_recovery: bool = True
+    up: bool = True
+    timeline: int = 1
+    lsn: int = 0x1000
+    switches: tuple[Switch, ...] = ()
+    runs: int = 1
+    next_xid: int = 100
+    follows: str | None = None
+    fingerprints: tuple = ()
+    system_id: str = given.SYSTEM
+
+    @property
+    def lineage(self) -> Lineage:
+        return Lineage(self.system_id, self.timeline, self.switches, self.fingerprints)
+
+    def promote(self, timeline: int | None = None) -> None:
+        self.switches = (*self.switches, Switch(self.timeline, Lsn(self.lsn)))
+        self.timeline = timeline or self.timeline + 1
+        self.in_recovery, self.follows = False, None
+
+    def write(self, count: int = 1) -> None:
+        self.lsn += 0x100 * count
+        self.next_xid += count
+
+    def restart(self, *, standby: bool) -> None:
+        self.up, self.in_recovery, self.runs = True, standby, self.runs + 1
+
+    def rewind_to(self, winner: "Server") -> None:
+        self.timeline, self.switches = winner.timeline, winner.switches
+        self.lsn, self.fingerprints = winner.lsn, winner.fingerprints
+        self.follows = winner.node
+
+
+@dataclass
+class Agent:
+    """One agent: its state, its clock, and whether its process runs."""
+
+    policy: Policy
+    clock_s: float
+    state: State = field(default_factory=State)
+    up: bool = True
+    boots: int = 0
+    actions: list = field(default_factory=list)
+
+    def step(self, event) -> None:
+        step = machine.step(self.state, event, self.policy)
+        self.state = step.state
+        self.actions.extend(step.actions)
+
+
+class Cluster:
+    """Nodes n1 (primary), n2, n3, ... with their agents, healthy at the start."""
+
+    def __init__(self, count: int = 3, *, managers: bool = False, **policy) -> None:
+        names = tuple(f"n{i}" for i in range(1, count + 1))
+        nodes = tuple(NodeSpec(n, has_postgres=True, has_manager=managers) for n in names)
+        self.servers = {name: Server(name, follows="n1") for name in names}
+        self.servers["n1"].in_recovery, self.servers["n1"].follows = False, None
+        self.agents = {
+            name: Agent(Policy("test", name, nodes, **policy), 1000.0 * number)
+            for number, name in enumerate(names, start=1)
+        }
+        self.active = {name: name == "n1" for name in names}
+        self.managers_up = dict.fromkeys(names, True)
+        self.cuts: set[tuple[str, str]] = set()
+        self.deaf: set[tuple[str, str, Channel]] = set()
+        """Who cannot reach whom on one channel only."""
+        self.now_s = 0.0
+        for name in names:
+            self.start_agent(name)
+
+    def at(self, name: str, more_s: float = 0.0) -> Moment:
+        now_s = self.now_s + more_s
+        return Moment(now_s + self.agents[name].clock_s, 1_800_000_000.0 + now_s)
+
+    def start_agent(self, name: str) -> None:
+        agent = self.agents[name]
+        agent.up, agent.boots = True, agent.boots + 1
+        kept = State(agent.state.ledger, agent.state.knowledge)
+        agent.state = kept
+        agent.step(Started(self.at(name), f"{name}-boot-{agent.boots}"))
+
+    def cut(self, name: str) -> None:
+        for other in self.agents:
+            if other != name:
+                self.cuts |= {(name, other), (other, name)}
+
+    def heal(self) -> None:
+        self.cuts, self.deaf = set(), set()
+
+    def kill(self, name: str) -> None:
+        """The whole machine: server, agent and manager."""
+        self.servers[name].up = self.agents[name].up = self.managers_up[name] = False
+
+    def run(self, rounds: int = 1) -> None:
+        for _ in range(rounds):
+            self.now_s += 1.0
+            self._replicate()
+            for name, agent in self.agents.items():
+                if agent.up:
+                    self._round(name, agent)
+
+    def codes(self, name: str) -> set[str]:
+        return {str(one.code) for one in self.agents[name].state.view.verdicts}
+
+    def verdict(self, name: str, code: str):
+        for one in self.agents[name].state.view.verdicts:
+            if one.code == code:
+                return one
+        raise AssertionError(f"{name} says {self.codes(name)}, not {code}")
+
+    def incidents(self, name: str, family: str | None = None) -> list:
+        return [
+            one
+            for one in self.agents[name].state.ledger.incidents
+            if family in (None, one.verdict.family)
+        ]
+
+    def incident(self, name: str, family: str):
+        (found,) = self.incidents(name, family)
+        return found
+
+    def acknowledge(self, name: str, family: str) -> None:
+        wanted = self.incident(name, family).id
+        self.agents[name].step(Acknowledged(self.at(name, 0.9), wanted, "ann"))
+
+    def _replicate(self) -> None:
+        for server in self.servers.values():
+            source = self.servers.get(server.follows or "")
+            if source is None or not server.up or not source.up:
+                continue
+            if (server.node, source.node) in self.cuts:
+                continue
+            if server.timeline == source.timeline or server.lsn <= _switch(source, server):
+                server.timeline, server.switches = source.timeline, source.switches
+                server.lsn = max(server.lsn, source.lsn)
+
+    def _round(self, name: str, agent: Agent) -> None:
+        server = self.servers[name]
+        agent.step(ServerRead(self.at(name), self._facts(server)))
+        for node in self.agents:
+            for channel in Channel:
+                self._probe(name, node, channel, 0.01)
+        agent.step(Ticked(self.at(name, 0.85), FINE))
+
+    def _probe(self, name: str, node: str, channel: Channel, sent_s: float) -> None:
+        agent = self.agents[name]
+        if channel is Channel.AGENT and node == name:
+            return
+        if channel is Channel.MANAGER and not agent.policy.spec(node).has_manager:
+            return
+        if not agent.policy.spec(node).has_postgres and channel is Channel.POSTGRES:
+            return
+        seen = self._answer(name, node, channel, sent_s)
+        before = len(agent.actions)
+        agent.step(Observed(replace_at(self.at(name), seen.received_s), seen))
+        for action in agent.actions[before:]:
+            if isinstance(action, AskAgain) and sent_s < 0.1:
+                self._probe(name, action.node, action.channel, sent_s + 0.2)
+
+    def _answer(self, name, node, channel, sent_s) -> Observation:
+        sent = self.at(name, sent_s).monotonic_s
+        cut = (name, node) in self.cuts or (name, node, channel) in self.deaf
+        seen = Observation(
+            node, channel, Outcome.TIMED_OUT, "no answer", sent, sent + 0.8
+        )
+        if cut:
+            return seen
+        answered = replace(
+            seen, outcome=Outcome.ANSWERED, reason="", received_s=sent + 0.002
+        )
+        refused = replace(seen, outcome=Outcome.UNREACHABLE, received_s=sent + 0.001)
+        if channel is Channel.AGENT:
+            peer = self.agents[node]
+            if not peer.up:
+                return refused
+            made = make_report(peer.state, self.at(node, sent_s), peer.policy)
+            return replace(answered, report=made)
+        if channel is Channel.MANAGER:
+            if not self.managers_up[node]:
+                return refused
+            return replace(answered, manager=ManagerSight(self.active[node], "6.2"))
+        server = self.servers[node]
+        if not server.up:
+            return refused
+        return replace(answered, postgres=self._sight(server))
+
+    def _sight(self, server: Server):
+        followers = [
+            other
+            for other in self.servers.values()
+            if other.follows == server.node
+            and other.up
+            and (other.node, server.node) not in self.cuts
+        ]
+        streams = server.follows is not None
+        return given.sight(
+            in_recovery=server.in_recovery,
+            flush=server.lsn,
+            timeline=server.timeline,
+            system_id=server.system_id,
+            postmaster_started=f"{server.node} run {server.runs}",
+            next_xid=None if server.in_recovery else server.next_xid,
+            upstream=f"{server.follows}:5432" if streams else None,
+            receiver_mark=str(server.lsn) if streams else None,
+            senders=tuple(
+                Sender(one.node, "streaming", "async", Lsn(one.lsn), str(one.lsn))
+                for one in followers
+            ),
+        )
+
+    def _facts(self, server: Server):
+        return given.facts(
+            running=server.up,
+            standby=server.in_recovery,
+            end=None if server.up else server.lsn,
+            identity=f"boot:{server.node}",
+            lineage=server.lineage,
+        )
+
+
+def _switch(source: Server, server: Server) -> int:
+    """Where the source left the server's timeline; -1 when it never was on it."""
+    for switch in source.switches:
+        if switch.timeline == server.timeline:
+            return switch.lsn
+    return -1
+
+
+def replace_at(at: Moment, monotonic_s: float) -> Moment:
+    """The same instant, seen a little later."""
+    return Moment(monotonic_s, at.wall_s + monotonic_s - at.monotonic_s)

@@ -1,0 +1,160 @@
+"""A resync may go on only when nothing can be lost by it."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core import permits
+from agent.core.capture import Grade, Phase
+from agent.core.event import PermitAsked, PermitReleased
+from agent.core.lsn import Lsn
+from agent.core.observation import ReadFailure
+from agent.core.permit import PermitState
+from tests.core import given
+
+POLICY = given.policy()
+ASKED = PermitAsked(given.at(10), "permit-1", "pg_rewind")
+
+
+def ask(**parts):
+    return permits.asked(given.state(**parts), ASKED, POLICY)
+
+
+def answered(state, seconds=11.0):
+    return permits.advance(state, given.at(seconds), POLICY).ledger.permits[0]
+
+
+def covered(final=0x2000, **status):
+    made = given.capture(**status)
+    return replace(made, order=replace(made.order, final_lsn=Lsn(final)))
+
+
+def stopped(end=0x2000, **more):
+    return given.facts(running=False, end=end, **more)
+
+
+def granted():
+    state = ask(server=stopped(), server_read_s=10.5, captures=(covered(),))
+    return permits.advance(state, given.at(11), POLICY)
+
+
+def test_the_same_id_asked_twice_is_one_request():
+    state = ask()
+    assert permits.asked(state, ASKED, POLICY) == state
+
+
+def test_a_reading_from_before_the_question_answers_nothing():
+    permit = answered(ask(server=stopped(), server_read_s=9.9, captures=(covered(),)))
+    assert permit.state is PermitState.PENDING
+    assert "not been read" in permit.reason
+
+
+@pytest.mark.parametrize(
+    ("server", "reason"),
+    [
+        (given.facts(), "still writable"),
+        (given.facts(standby=True), "still running as a standby"),
+        (stopped(end=None), "not known yet"),
+        (ReadFailure("data folder unreadable", "run as postgres"), "run as postgres"),
+    ],
+)
+def test_doubt_is_pending_and_says_why(server, reason):
+    permit = answered(ask(server=server, server_read_s=10.5, captures=(covered(),)))
+    assert permit.state is PermitState.PENDING
+    assert reason in permit.reason
+    assert permit.final_lsn is None
+
+
+@pytest.mark.parametrize(
+    "capture",
+    [
+        covered(grade=Grade.CAPTURED),
+        covered(grade=Grade.NONE, reached_lsn=None),
+        covered(reached_lsn=Lsn(0x1FFF)),
+        covered(timeline=2),
+        covered(final=0x1FF8),
+        given.capture(),
+    ],
+)
+def test_protection_short_of_the_final_lsn_grants_nothing(capture):
+    permit = answered(ask(server=stopped(), server_read_s=10.5, captures=(capture,)))
+    assert permit.state is PermitState.PENDING
+    assert permit.final_lsn == Lsn(0x2000)
+
+
+def test_no_capture_or_a_closed_one_grants_nothing():
+    none = answered(ask(server=stopped(), server_read_s=10.5))
+    closed = covered(phase=Phase.CLOSED)
+    old = answered(ask(server=stopped(), server_read_s=10.5, captures=(closed,)))
+    assert {none.state, old.state} == {PermitState.PENDING}
+
+
+def test_captures_switched_off_grant_nothing_and_say_so():
+    state = ask(server=stopped(), server_read_s=10.5, captures=(covered(),))
+    off = replace(POLICY, capture_enabled=False)
+    permit = permits.advance(state, given.at(11), off).ledger.permits[0]
+    assert permit.state is PermitState.PENDING
+    assert "switched off" in permit.reason
+
+
+def test_protection_through_the_final_lsn_is_granted_with_its_proof():
+    permit = granted().ledger.permits[0]
+    assert permit.state is PermitState.GRANTED
+    assert permit.final_lsn == Lsn(0x2000)
+    assert permit.capture_id == "n1-1"
+    assert "complete up to 0/2000" in permit.reason
+
+
+def test_a_failed_capture_is_named_in_the_reason():
+    failed = covered(phase=Phase.FAILED, grade=Grade.NONE, reason="no room")
+    permit = answered(ask(server=stopped(), server_read_s=10.5, captures=(failed,)))
+    assert "failed: no room" in permit.reason
+
+
+def test_a_grant_is_void_after_ten_minutes():
+    state = granted()
+    assert answered(state, 11 + 600).state is PermitState.GRANTED
+    assert answered(state, 11 + 601).state is PermitState.VOID
+
+
+def test_a_grant_is_void_when_the_server_writes_again_later():
+    state = granted()
+    key = "n1/postgres"
+    before = {key: given.postgres("n1", given.sight(), 10.9)}
+    standby = {key: given.postgres("n1", given.sight(in_recovery=True), 12)}
+    again = {key: given.postgres("n1", given.sight(), 12)}
+
+    def seeing(latest):
+        return replace(state, view=replace(state.view, latest=latest))
+
+    assert answered(seeing(before), 12).state is PermitState.GRANTED
+    assert answered(seeing(standby), 13).state is PermitState.GRANTED
+    assert answered(seeing(again), 13).state is PermitState.VOID
+
+
+def test_a_void_permit_stays_void():
+    state = permits.advance(granted(), given.at(700), POLICY)
+    assert answered(state, 701).state is PermitState.VOID
+    assert permits.advance(state, given.at(701), POLICY) is state
+
+
+def test_a_restart_waits_for_a_fresh_reading_and_keeps_grants():
+    pending = permits.restarted(ask(), given.at(50)).ledger.permits[0]
+    kept = permits.restarted(granted(), given.at(50)).ledger.permits[0]
+    assert (pending.asked_s, pending.granted_s) == (50, None)
+    assert (kept.state, kept.granted_s) == (PermitState.GRANTED, 50)
+
+
+def test_a_release_is_recorded_with_name_and_reason_and_touches_no_grant():
+    event = PermitReleased(given.at(12), "ada", "the data is worthless")
+    waiting = permits.released(ask(), event).ledger.permits[0]
+    kept = permits.released(granted(), event).ledger.permits[0]
+    assert waiting.state is PermitState.RELEASED
+    assert waiting.released_by == "ada"
+    assert "worthless" in waiting.reason
+    assert kept.state is PermitState.GRANTED
+
+
+def test_nothing_asked_changes_nothing():
+    state = given.state()
+    assert permits.advance(state, given.at(1), POLICY) is state

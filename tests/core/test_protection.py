@@ -1,0 +1,276 @@
+"""What is captured, when, and how much."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core import protection
+from agent.core.action import CloseCapture, RunCapture
+from agent.core.capture import Grade, Level, Phase, capture_id
+from agent.core.incident import Status
+from agent.core.lsn import Lsn
+from agent.core.permit import PermitState
+from agent.core.verdict import Family, Severity, VerdictCode
+from tests.core import given
+from tests.core.test_permits import ask
+
+POLICY = given.policy()
+SPLIT = given.incident()
+ALONE = given.incident(
+    given.verdict(VerdictCode.OBSERVER_ISOLATED, Family.SELF, "n1", Severity.CRITICAL)
+)
+SUSPECTED = given.incident(given.verdict(VerdictCode.SPLIT_BRAIN_SUSPECTED))
+WRITABLE = {"n1/postgres": given.postgres("n1", given.sight(), 1)}
+STANDBY = {"n1/postgres": given.postgres("n1", given.sight(in_recovery=True), 1)}
+ALL = {Level.TAIL, Level.PIN, Level.FULL}
+
+
+def advance(state, seconds=2.0, policy=POLICY):
+    return protection.advance(state, given.at(seconds), policy)
+
+
+def ordered(state, **more):
+    _, actions = advance(state, **more)
+    assert all(isinstance(action, RunCapture) for action in actions)
+    return [action.order for action in actions]
+
+
+def primary(*incidents, **more):
+    parts = {"server": given.facts(), "latest": WRITABLE, "incidents": incidents}
+    return given.state(**(parts | more))
+
+
+def test_a_healthy_cluster_orders_nothing():
+    assert advance(primary()) == (primary(), ())
+
+
+def test_isolation_of_a_writable_server_takes_only_what_writes_no_wal():
+    (order,) = ordered(primary(ALONE, confirmed_lsn=Lsn(0x800), confirmed_xid=100))
+    assert set(order.levels) == {Level.TAIL, Level.PIN}
+    assert order.confirmed_lsn == Lsn(0x800)
+    assert order.capture_id == capture_id("n1", ALONE.id)
+    assert order.final_lsn is None
+
+
+def test_isolation_takes_a_full_copy_once_something_unconfirmed_was_written():
+    (order,) = ordered(primary(ALONE, confirmed_xid=99))
+    assert set(order.levels) == ALL
+
+
+def test_isolation_of_a_standby_or_of_another_node_takes_nothing():
+    assert ordered(primary(ALONE, latest=STANDBY)) == []
+    other = given.incident(
+        given.verdict(VerdictCode.OBSERVER_ISOLATED, Family.SELF, "n2")
+    )
+    assert ordered(primary(other)) == []
+
+
+def test_a_server_that_does_not_answer_is_taken_for_writable_while_it_runs():
+    (order,) = ordered(primary(ALONE, latest={}))
+    assert set(order.levels) == {Level.TAIL, Level.PIN}
+    assert ordered(primary(ALONE, latest={}, server=given.facts(standby=True))) == []
+
+
+def test_a_suspected_split_is_treated_like_isolation():
+    (order,) = ordered(primary(SUSPECTED, confirmed_xid=100))
+    assert set(order.levels) == {Level.TAIL, Level.PIN}
+
+
+def test_without_a_prediction_a_proven_split_takes_everything_of_a_writable_server():
+    (order,) = ordered(primary(SPLIT))
+    assert set(order.levels) == ALL
+
+
+def split_with_two(me_timeline=1, **more):
+    """n2 went over to timeline 2 at 0/800; n1 is on the given timeline."""
+    mine = given.lineage(1) if me_timeline == 1 else given.lineage(2, (1, 0x800))
+    theirs = given.lineage(2, (1, 0x800))
+    latest = {
+        "n1/postgres": given.postgres("n1", given.sight(timeline=me_timeline), 1),
+        "n2/postgres": given.postgres("n2", given.sight(timeline=2), 1),
+    }
+    parts = {
+        "server": given.facts(lineage=mine),
+        "latest": latest,
+        "alive": latest,
+        "incidents": (SPLIT,),
+        "lineages": {"n1": mine, "n2": theirs},
+    }
+    return given.state(**(parts | more))
+
+
+def test_the_predicted_loser_is_copied_whole_and_the_winner_keeps_its_tail():
+    (order,) = ordered(split_with_two())
+    assert set(order.levels) == ALL
+    (order,) = ordered(split_with_two(), policy=given.policy("n1"))
+    assert Level.FULL in order.levels
+    swapped = split_with_two(
+        me_timeline=2,
+        latest={
+            "n1/postgres": given.postgres("n1", given.sight(timeline=2), 1),
+            "n2/postgres": given.postgres("n2", given.sight(timeline=1), 1),
+        },
+        lineages={"n1": given.lineage(2, (1, 0x800)), "n2": given.lineage(1)},
+    )
+    swapped = replace(swapped, view=replace(swapped.view, alive=swapped.view.latest))
+    (order,) = ordered(swapped)
+    assert set(order.levels) == {Level.TAIL, Level.PIN}
+
+
+@pytest.mark.parametrize(("flush", "wanted"), [(0x900, ALL), (0x800, set())])
+def test_a_standby_is_copied_when_it_holds_wal_past_the_fork(flush, wanted):
+    standby = given.sight(in_recovery=True, flush=flush)
+    latest = {
+        "n1/postgres": given.postgres("n1", standby, 1),
+        "n2/postgres": given.postgres("n2", given.sight(timeline=2), 1),
+    }
+    orders = ordered(split_with_two(latest=latest, alive=latest))
+    assert {level for order in orders for level in order.levels} == wanted
+
+
+def test_a_standby_of_unknown_position_or_lineage_waits():
+    latest = {"n2/postgres": given.postgres("n2", given.sight(timeline=2), 1)}
+    gone = given.facts(running=False)
+    assert ordered(split_with_two(latest=latest, alive=latest, server=gone)) == []
+    assert ordered(split_with_two(latest=STANDBY, alive=latest, lineages={})) == []
+
+
+def test_a_standby_that_followed_another_fork_is_copied():
+    mine = given.lineage(2, (1, 0x700))
+    latest = {
+        "n1/postgres": given.postgres("n1", given.sight(in_recovery=True), 1),
+        "n2/postgres": given.postgres("n2", given.sight(timeline=2), 1),
+    }
+    (order,) = ordered(
+        split_with_two(
+            latest=latest,
+            alive=latest,
+            server=given.facts(lineage=mine, standby=True),
+            lineages={"n1": mine, "n2": given.lineage(2, (1, 0x800))},
+        )
+    )
+    assert set(order.levels) == ALL
+
+
+def test_other_troubles_capture_nothing():
+    down = given.incident(given.verdict(VerdictCode.NODE_DOWN, Family.REACH, "n2"))
+    assert ordered(primary(down)) == []
+
+
+def test_a_trouble_that_is_clearing_starts_nothing_new():
+    assert ordered(primary(replace(SPLIT, clear_since_s=1.0))) == []
+    assert ordered(primary(replace(SPLIT, status=Status.PENDING))) == []
+
+
+def test_nothing_is_ordered_when_captures_are_off_or_the_disk_is_unread():
+    off = replace(POLICY, capture_enabled=False)
+    assert ordered(primary(SPLIT), policy=off) == []
+    assert ordered(primary(SPLIT, server=None)) == []
+
+
+def test_an_order_is_given_once_and_widened_by_the_next_trigger():
+    first, _ = advance(primary(ALONE, confirmed_xid=100))
+    assert ordered(first) == []
+    both = replace(first, ledger=replace(first.ledger, incidents=(ALONE, SPLIT)))
+    (order,) = ordered(both)
+    assert order.capture_id == capture_id("n1", ALONE.id)
+    assert set(order.levels) == ALL
+    assert order.incident_ids == (ALONE.id, SPLIT.id)
+
+
+def running(capture=None, *incidents, **more):
+    capture = capture or given.capture()
+    return primary(*incidents, captures=(capture,), **more)
+
+
+def test_after_a_restart_the_capture_is_handed_over_again():
+    (order,) = ordered(running(None, SPLIT))
+    assert order.capture_id == "n1-1"
+
+
+def test_a_failed_capture_is_tried_again_after_a_while():
+    failed = given.capture(phase=Phase.FAILED)
+    state = running(failed, SPLIT, in_hand=frozenset({"n1-1"}))
+    assert ordered(state, seconds=9) == []
+    state, actions = advance(state, 10)
+    assert len(actions) == 1
+    assert ordered(state, seconds=11) == []
+
+
+def test_a_capture_goes_on_while_its_incident_is_only_clearing():
+    clearing = replace(SPLIT, clear_since_s=1.0)
+    assert [o.capture_id for o in ordered(running(None, clearing))] == ["n1-1"]
+
+
+def test_a_capture_is_closed_once_when_its_incidents_are_over():
+    state, actions = advance(running())
+    assert actions == (CloseCapture("n1-1"),)
+    assert advance(state)[1] == ()
+
+
+def test_a_capture_on_demand_is_closed_when_it_is_complete():
+    state = protection.on_demand(primary(), "n1-x", "asked", given.at(1), POLICY)
+    assert protection.on_demand(state, "n1-y", "", given.at(1), POLICY) is state
+    (order,) = ordered(state)
+    assert (order.capture_id, set(order.levels)) == ("n1-x", {Level.TAIL, Level.FULL})
+    status = replace(state.ledger.captures[0].status, grade=Grade.COMPLETE)
+    state = protection.progress(state, status, given.at(2))
+    assert advance(state)[1] == (CloseCapture("n1-x"),)
+
+
+@pytest.mark.parametrize(
+    ("switches", "left"),
+    [(((1, 0x2000),), False), (((1, 0x1FFF),), True), (((5, 0x9000),), True)],
+)
+def test_a_rewound_server_is_no_longer_followed_but_a_promoted_one_is(switches, left):
+    now = given.facts(lineage=given.lineage(2, *switches))
+    _, actions = advance(running(None, SPLIT, server=now))
+    assert (actions == (CloseCapture("n1-1"),)) is left
+
+
+def test_a_server_is_followed_while_nothing_was_captured_yet():
+    early = given.capture(timeline=None, tail_lsn=None)
+    now = given.facts(lineage=given.lineage(2, (1, 0x10)))
+    assert ordered(running(early, SPLIT, server=now))
+    early = given.capture(tail_lsn=None)
+    assert ordered(running(early, SPLIT, server=now))
+
+
+def waiting(final=0x2000, **more):
+    state = ask(
+        server=given.facts(running=False, end=final), server_read_s=10.5, **more
+    )
+    permit = replace(state.ledger.permits[0], final_lsn=Lsn(final))
+    return replace(state, ledger=replace(state.ledger, permits=(permit,)))
+
+
+def test_a_permit_orders_whatever_is_missing_up_to_the_final_lsn():
+    (order,) = ordered(waiting())
+    assert set(order.levels) == {Level.TAIL, Level.FULL}
+    assert order.final_lsn == Lsn(0x2000)
+    assert order.capture_id == "n1-permit-1"
+    (order,) = ordered(waiting(captures=(given.capture(),)))
+    assert (order.capture_id, order.final_lsn) == ("n1-1", Lsn(0x2000))
+
+
+def test_what_a_grant_rests_on_is_not_touched_and_then_closed():
+    state = waiting(captures=(given.capture(),), incidents=(SPLIT,))
+    permit = replace(
+        state.ledger.permits[0], state=PermitState.GRANTED, capture_id="n1-1"
+    )
+    state = replace(state, ledger=replace(state.ledger, permits=(permit,)))
+    state = replace(state, view=replace(state.view, latest=WRITABLE))
+    assert advance(state)[1] == ()
+    state = replace(state, view=replace(state.view, latest=STANDBY))
+    assert advance(state)[1] == (CloseCapture("n1-1"),)
+
+
+def test_progress_replaces_the_status_and_dates_the_change():
+    state = running()
+    same = protection.progress(state, state.ledger.captures[0].status, given.at(5))
+    assert same == state
+    further = replace(state.ledger.captures[0].status, tail_lsn=Lsn(0x3000))
+    moved = protection.progress(state, further, given.at(5)).ledger.captures[0]
+    assert (moved.status, moved.progressed_s) == (further, 5)
+    stranger = replace(further, capture_id="other")
+    assert protection.progress(state, stranger, given.at(5)) == state

@@ -1,0 +1,109 @@
+"""What an agent tells its peers is bounded, aged and true."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core import reporting
+from agent.core.capture import Grade, Phase
+from agent.core.incident import Status
+from agent.core.observation import (
+    Channel,
+    Observation,
+    Outcome,
+    ReadFailure,
+    SelfHealth,
+)
+from agent.core.policy import NodeSpec
+from agent.core.state import WritableSince
+from agent.core.verdict import Family, VerdictCode
+from tests.core import given
+
+POLICY = given.policy()
+
+
+def made(seconds=10.0, policy=POLICY, **parts):
+    return reporting.make_report(given.state(**parts), given.at(seconds), policy)
+
+
+def test_sights_carry_ages_and_misses_and_no_times():
+    silent = Observation("n2", Channel.POSTGRES, Outcome.TIMED_OUT, "muted", 7.0, 8.0)
+    report = made(latest={"n2/postgres": silent}, missed={"n2/postgres": 4})
+    (sight,) = report.sights
+    assert (sight.node, sight.age_s, sight.missed) == ("n2", 2.0, 4)
+    assert sight.outcome is Outcome.TIMED_OUT
+
+
+def test_the_last_report_heard_is_named_with_its_age_and_round_trip():
+    peer = given.heard("n2", given.report("n2", sequence=9), 4.0)
+    sql = given.postgres("n2", given.sight(), 4.0)
+    (heard,) = made(latest={"n2/agent": peer, "n2/postgres": sql}).heard
+    assert (heard.node, heard.boot_id, heard.sequence) == ("n2", "boot-n2", 9)
+    assert heard.age_s == pytest.approx(5.999)
+    assert heard.round_trip_s == pytest.approx(0.001)
+
+
+def test_only_the_own_server_s_writable_spans_are_told():
+    spans = (
+        WritableSince("n1", "start", 2.0, 9.0),
+        WritableSince("n2", "start", 2.0, 9.0),
+    )
+    (span,) = made(writable=spans).writable
+    assert (span.started_age_s, span.ended_age_s) == (8.0, 1.0)
+
+
+def test_pending_incidents_stay_at_home():
+    pending = given.incident(status=Status.PENDING)
+    standing = given.incident()
+    (brief,) = made(incidents=(pending, standing)).incidents
+    assert (brief.status, brief.verdict) == ("open", "split-brain")
+
+
+def test_captures_are_told_with_phase_grade_and_reach():
+    (brief,) = made(captures=(given.capture(),)).captures
+    assert (brief.id, brief.grade) == ("n1-1", "complete")
+
+
+def test_an_isolated_or_late_agent_says_so():
+    alone = given.verdict(VerdictCode.OBSERVER_ISOLATED, Family.SELF, "n1")
+    late = SelfHealth(loop_lag_s=2.5, wall_jump_s=0, suspended_s=0)
+    well = SelfHealth(loop_lag_s=0.5, wall_jump_s=0, suspended_s=0)
+    assert "no majority" in (made(verdicts=(given.verdict(), alone)).doubt or "")
+    assert "2.5 s late" in (made(health=late).doubt or "")
+    assert made(health=well).doubt is None
+    assert made().doubt is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({}, "not ready because its disk was not read yet"),
+        ({"server": ReadFailure("no such folder", "x")}, "because no such folder"),
+        ({"server": given.facts()}, "ready"),
+        (
+            {"server": given.facts(), "captures": (given.capture(),)},
+            "capture n1-1 following; WAL kept to 0/2000; full copy complete to 0/2000",
+        ),
+    ],
+)
+def test_one_line_says_whether_a_split_would_be_survived(parts, said):
+    assert made(**parts).protection.endswith(said)
+
+
+def test_a_failed_capture_shows_in_the_line_with_its_reason():
+    failed = given.capture(
+        phase=Phase.FAILED,
+        grade=Grade.NONE,
+        tail_lsn=None,
+        reached_lsn=None,
+        reason="no room: 5 MB missing",
+    )
+    line = made(server=given.facts(), captures=(failed,)).protection
+    assert line == "capture n1-1 failed; no room: 5 MB missing"
+
+
+def test_a_node_without_postgres_and_one_with_captures_off_say_so():
+    bare = replace(POLICY, nodes=(NodeSpec("n1", False, True),))
+    off = replace(POLICY, capture_enabled=False)
+    assert "nothing to protect" in made(policy=bare).protection
+    assert "switched off" in made(policy=off, server=given.facts()).protection

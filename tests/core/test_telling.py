@@ -1,0 +1,141 @@
+"""One trouble pages once, whoever sees it."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core import telling
+from agent.core.action import Tell
+from agent.core.incident import Status
+from agent.core.incidents import Change
+from agent.core.notice import NoticeReason, notice_id
+from agent.core.observation import Told
+from agent.core.verdict import Family, Severity, VerdictCode
+from tests.core import given
+
+INCIDENT = given.incident()
+FIRST = Change(INCIDENT, NoticeReason.FIRST)
+
+
+def seeing(*peers, incident=INCIDENT, now=100.0):
+    latest = {
+        f"{peer}/agent": given.heard(peer, given.report(peer), now) for peer in peers
+    }
+    return given.state(incidents=(incident,), latest=latest)
+
+
+def tell(state, changes, seconds, me):
+    after, actions = telling.advance(
+        state, changes, given.at(seconds), given.policy(me)
+    )
+    assert all(isinstance(action, Tell) for action in actions)
+    return after, tuple(action.notice.id for action in actions)
+
+
+def test_the_first_reachable_agent_tells_at_once():
+    _, told = tell(seeing("n2", "n3"), (FIRST,), 100, "n1")
+    assert told == (notice_id(INCIDENT.id, NoticeReason.FIRST, 1),)
+
+
+def test_the_second_waits_for_the_first_and_then_stands_in():
+    state, told = tell(seeing("n1", "n3"), (FIRST,), 100, "n2")
+    assert told == ()
+    state = replace(state, view=seeing("n1", now=109).view)
+    state, told = tell(state, (), 109, "n2")
+    assert told == ()
+    state, told = tell(state, (), 111, "n2")
+    assert len(told) == 1
+    _, again = tell(state, (), 112, "n2")
+    assert again == ()
+
+
+def test_an_agent_whose_elders_are_gone_tells_at_once():
+    _, told = tell(seeing("n1", now=90), (FIRST,), 100, "n2")
+    assert len(told) == 1
+
+
+def test_news_that_a_peer_has_delivered_is_not_told_again():
+    state, _ = tell(seeing("n1"), (FIRST,), 100, "n2")
+    news = Told(INCIDENT.id, "first", 1, delivered=True)
+    peer = given.heard("n1", given.report("n1", told=(news,)), 101)
+    state = telling.heard_of(state, peer)
+    assert tell(state, (), 200, "n2")[1] == ()
+
+
+def test_news_that_a_peer_only_means_to_tell_is_told_after_the_wait():
+    state, _ = tell(seeing("n1"), (FIRST,), 100, "n2")
+    news = Told(INCIDENT.id, "first", 1, delivered=False)
+    peer = given.heard("n1", given.report("n1", told=(news,)), 101)
+    state = telling.heard_of(state, peer)
+    assert len(tell(state, (), 200, "n2")[1]) == 1
+
+
+def test_a_failed_probe_of_a_peer_says_nothing_about_news():
+    state, _ = tell(seeing("n1"), (FIRST,), 100, "n2")
+    sql = given.postgres("n1", given.sight(), 101)
+    assert telling.heard_of(state, sql) is state
+
+
+def test_only_this_agent_knows_of_its_own_isolation_and_tells_it():
+    alone = given.verdict(
+        VerdictCode.OBSERVER_ISOLATED, Family.SELF, "n3", Severity.CRITICAL
+    )
+    incident = given.incident(alone)
+    state = seeing("n1", "n2", incident=incident)
+    _, told = tell(state, (Change(incident, NoticeReason.FIRST),), 100, "n3")
+    assert len(told) == 1
+
+
+def test_a_wall_clock_that_went_back_delays_nobody():
+    state, told = tell(seeing("n1"), (FIRST,), 100, "n2")
+    assert told == ()
+    state = replace(state, view=seeing("n1", now=50).view)
+    assert len(tell(state, (), 50, "n2")[1]) == 1
+
+
+@pytest.mark.parametrize(
+    ("reason", "revision"),
+    [
+        (NoticeReason.FIRST, 1),
+        (NoticeReason.RESOLVED, 0),
+        (NoticeReason.WORSE, 501),
+        (NoticeReason.CHANGED, 501),
+    ],
+)
+def test_the_revision_is_one_that_all_agents_derive_alike(reason, revision):
+    odd = replace(INCIDENT, revision=77)
+    _, told = tell(seeing("n2"), (Change(odd, reason),), 100, "n1")
+    assert told == (notice_id(INCIDENT.id, reason, revision),)
+
+
+def test_the_same_news_twice_is_told_once():
+    state, _ = tell(seeing("n2"), (FIRST,), 100, "n1")
+    assert tell(state, (FIRST,), 101, "n1")[1] == ()
+
+
+def test_a_critical_incident_that_nobody_takes_is_told_again_each_hour():
+    state, _ = tell(seeing("n2"), (FIRST,), 1, "n1")
+    state, first = tell(state, (), 3601, "n1")
+    state, second = tell(state, (), 3602, "n1")
+    state, third = tell(state, (), 7201, "n1")
+    assert (len(first), second, len(third)) == (1, (), 1)
+
+
+def test_a_taken_incident_is_not_told_again():
+    taken = replace(INCIDENT, status=Status.ACKNOWLEDGED)
+    assert tell(seeing("n2", incident=taken), (), 7200, "n1")[1] == ()
+
+
+def test_a_delivery_is_remembered():
+    state, told = tell(seeing("n2"), (FIRST,), 100, "n1")
+    after = telling.delivered(state, told[0])
+    assert after.ledger.told[0].told.delivered
+    assert telling.delivered(after, told[0]) is after
+
+
+def test_news_of_an_incident_that_is_forgotten_is_kept_but_not_told():
+    state, _ = tell(seeing("n1"), (FIRST,), 100, "n2")
+    state = replace(state, ledger=replace(state.ledger, incidents=()))
+    after, told = tell(state, (), 200, "n2")
+    assert told == ()
+    assert after.ledger.told == state.ledger.told
