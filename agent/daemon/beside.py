@@ -1,0 +1,92 @@
+"""The server beside this agent: found when it runs, read and captured from disk.
+
+Theory of operation. The configuration may name the data directory; else it is
+looked for among the running servers, anew with each reading until it is found, so
+an agent that starts before its server needs no restart. What is found stays found:
+a server that stops later keeps its folder. The capture engine is made with the
+first order; the core orders nothing before the folder was read.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.config import Settings
+from agent.core.capture import CaptureOrder, CaptureStatus
+from agent.core.moment import Moment
+from agent.core.observation import ReadFailure, ServerFacts
+from agent.errors import PostgresError
+from agent.postgres.discovery import find_data_dir, local_dsn, port_of
+from agent.postgres.reader import DiskReader
+from agent.snapshot.engine import Engine
+from agent.snapshot.run import EngineSettings
+
+log = logging.getLogger(__name__)
+
+
+class ServerBeside:
+    """Implements ports.ServerReader and ports.CaptureEngine for one node."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        moment: Callable[[], Moment],
+        on_status: Callable[[CaptureStatus], None],
+        crash: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._moment = moment
+        self._on_status = on_status
+        self._crash = crash
+        self._data_dir = settings.local.data_dir
+        self._reader: DiskReader | None = None
+        self._engine: Engine | None = None
+
+    def read(self) -> ServerFacts | ReadFailure:
+        """Read the server's disk; a folder that is not found is a failure too."""
+        if self._reader is None:
+            try:
+                data_dir = self._found()
+            except PostgresError as error:
+                return ReadFailure(error.message, error.hint)
+            self._reader = DiskReader(data_dir, self._settings.local.bin_dir)
+        return self._reader.read()
+
+    def run(self, order: CaptureOrder) -> None:
+        """Start the capture, or widen the running one. Returns at once."""
+        self._made().run(order)
+
+    def finish(self, capture_id: str) -> None:
+        """Stop following and write the final manifest. Returns at once."""
+        self._made().finish(capture_id)
+
+    def stop(self) -> None:
+        """Stop all threads within 3 s, because the agent ends; files stay."""
+        if self._engine is not None:
+            self._engine.stop()
+
+    def _found(self) -> Path:
+        if self._data_dir is None:
+            dsn = self._settings.node_settings(self._settings.me).postgres
+            self._data_dir = find_data_dir(port_of(dsn) if dsn else None)
+            log.info("found PGDATA %s", self._data_dir)
+        return self._data_dir
+
+    def _made(self) -> Engine:
+        if self._engine is None:
+            data_dir, local = self._found(), self._settings.local
+            self._engine = Engine(
+                EngineSettings(
+                    capture_dir=self._settings.capture_dir,
+                    data_dir=data_dir,
+                    bin_dir=local.bin_dir,
+                    local_dsn=local.dsn
+                    or local_dsn(data_dir, local.socket_dir, "splitguard_local"),
+                    node=self._settings.me,
+                    cluster=self._settings.cluster,
+                ),
+                self._moment,
+                self._on_status,
+                self._crash,
+            )
+        return self._engine

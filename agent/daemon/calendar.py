@@ -1,0 +1,40 @@
+"""Work by the wall clock: what is due at a time of day and not in a round.
+
+Theory of operation. APScheduler follows the wall clock, which a probe must never
+do and a nightly snapshot should. Runs that were missed while the machine slept are
+made up once (`coalesce`), however late (`misfire_grace_time=None`), and never
+overlap. Jobs are declared at every start; there is no job store to go stale.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.cron import CronTrigger
+
+
+class Calendar:
+    """Runs jobs by cron expressions, in UTC."""
+
+    def __init__(self) -> None:
+        self._scheduler = AsyncIOScheduler(
+            timezone="UTC",
+            job_defaults={
+                "coalesce": True,
+                "max_instances": 1,
+                "misfire_grace_time": None,
+            },
+        )
+
+    def every(self, name: str, cron: str, job: Callable[[], Awaitable[object]]) -> None:
+        """Declare a job. Raises ValueError when `cron` is no five-field expression."""
+        trigger = CronTrigger.from_crontab(cron, timezone="UTC")
+        self._scheduler.add_job(job, trigger, id=name)
+
+    def start(self) -> None:
+        """Begin to watch the clock, on the running loop."""
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Stop watching; a run in progress goes on by itself."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)

@@ -1,0 +1,283 @@
+"""Puts the agent together: the only module that knows every part by name.
+
+Theory of operation. `assemble` builds each part from the settings, in an order in
+which whatever can fail fails first and says what to do; nothing runs yet. The
+Assembly then offers the long-running parts to the life cycle and takes everything
+down again. A node without a PostgreSQL of its own (a witness, or an agent that
+stands elsewhere) has neither disk reader nor capture engine.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from agent.api.app import make_app
+from agent.api.ports import ApiOptions
+from agent.api.tokens import TokenBook
+from agent.config import Settings
+from agent.config.model import read_secret
+from agent.core.capture import CaptureStatus
+from agent.core.event import CaptureReported, NoticeDelivered, Started
+from agent.core.state import State
+from agent.daemon import sdnotify, servers
+from agent.daemon.beside import ServerBeside
+from agent.daemon.cadence import Cadence
+from agent.daemon.calendar import Calendar
+from agent.daemon.clock import SystemClock
+from agent.daemon.crash import CrashPoints
+from agent.daemon.executor import ActionExecutor
+from agent.daemon.renderer import Renderer
+from agent.daemon.runtime import Parts, Runtime
+from agent.daemon.shelf import Shelf
+from agent.errors import ConfigError, JournalError
+from agent.notify.outbox import OutboxWorker
+from agent.notify.webhook import WebhookChannel
+from agent.probe.prober import NetworkProber
+from agent.probe.target import ProbeSettings, Target
+from agent.store.sqlite import SqliteJournal
+from agent.transport import HttpClient, Tls
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+JOURNAL_FILE = "journal.sqlite"
+
+
+class OnThread(Protocol):
+    """Runs a call on a thread of its own and waits for its result."""
+
+    async def __call__(self, call: Callable[[], T]) -> T:
+        """Return what the call returns."""
+        ...
+
+
+@dataclass
+class Assembly:
+    """All parts of one agent, built and not yet running."""
+
+    settings: Settings
+    runtime: Runtime
+    cadence: Cadence
+    outbox: OutboxWorker
+    calendar: Calendar
+    servers: servers.Servers
+    options: ApiOptions
+    beside: ServerBeside | None
+    journal: SqliteJournal
+    journal_thread: ThreadPoolExecutor
+    prober: NetworkProber
+    clients: list[HttpClient] = field(default_factory=list)
+
+    async def serve(self) -> None:
+        """Answer HTTP until the end begins."""
+        await self.servers.run()
+
+    def parts(self) -> tuple[Coroutine[object, object, None], ...]:
+        """Return everything that runs until it is cancelled."""
+        self.calendar.start()
+        return (
+            self.runtime.run(),
+            self._begin(),
+            self.cadence.read_disk(),
+            self.outbox.run(),
+            self._keep_counting(),
+        )
+
+    def begin_end(self) -> None:
+        """Take no new requests, and let waiting ones go."""
+        self.options.closing.set()
+        self.servers.stop()
+
+    async def close(self) -> None:
+        """Stop what runs in threads, then close files and connections."""
+        self.calendar.stop()
+        if self.beside is not None:
+            await asyncio.to_thread(self.beside.stop)
+        await self.prober.close()
+        for client in self.clients:
+            await client.close()
+        self.journal_thread.shutdown(wait=True)
+        self.journal.close()
+
+    async def _begin(self) -> None:
+        """Tell the core of the start before the first observation, then ask."""
+        boot_id = secrets.token_hex(8)
+        await self.runtime.submit(Started(self.runtime.now(), boot_id))
+        await self.cadence.run()
+
+    async def _keep_counting(self) -> None:
+        """Tell systemd of life and refresh the outbox counts while rounds finish."""
+        seen = -1
+        while True:
+            await SystemClock().sleep(1.0)
+            loop = asyncio.get_running_loop()
+            try:
+                self.runtime.outbox = await loop.run_in_executor(
+                    self.journal_thread, self.journal.counts
+                )
+            except JournalError as error:
+                log.warning("journal: %s", error)
+            if self.runtime.state.view.sequence > seen:
+                seen = self.runtime.state.view.sequence
+                sdnotify.alive()
+
+
+async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
+    """Build all parts of the agent.
+
+    Raises SplitguardError (ConfigError, JournalError) with what to do.
+    """
+    clock, crash = SystemClock(), CrashPoints(environ)
+    _make_private(settings.state_dir, "state_dir")
+    _make_private(settings.capture_dir, "capture.dir")
+    tokens = _tokens(settings)
+    peers = HttpClient(_client_tls(settings))
+    receivers = HttpClient()
+    channels = [
+        WebhookChannel(each.name, each.read_url(), each.read_secret(), receivers)
+        for each in settings.channels
+    ]
+    tcp = servers.bind_tcp(settings.listen)
+    unix = servers.bind_unix(settings.socket)
+    journal_thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+    journal = await _on(journal_thread)(
+        lambda: SqliteJournal(settings.state_dir / JOURNAL_FILE)
+    )
+    restored = journal.load()
+    runtime = Runtime(
+        Parts(
+            policy=settings.policy(),
+            journal=journal,
+            clock=clock,
+            render=Renderer(settings),
+            on_journal_thread=_on(journal_thread),
+            crash=crash,
+        ),
+        State(restored.ledger, restored.knowledge),
+    )
+    prober = _prober(settings, clock, peers)
+    beside = _beside(settings, runtime, crash)
+    outbox = OutboxWorker(
+        journal,
+        channels,
+        clock,
+        _on(journal_thread),
+        lambda notice_id: runtime.post(NoticeDelivered(clock.moment(), notice_id)),
+    )
+    cadence = Cadence(
+        prober, beside, clock, settings.policy(), runtime.post, lambda: runtime.state
+    )
+    executor = ActionExecutor(prober, beside, clock, runtime.post, outbox.wake)
+    runtime.employ(executor, cadence.hurry)
+    options = _options(settings)
+    app = make_app(runtime, Shelf(settings.capture_dir), tokens, options)
+    return Assembly(
+        settings=settings,
+        runtime=runtime,
+        cadence=cadence,
+        outbox=outbox,
+        calendar=Calendar(),
+        servers=servers.Servers(app, tcp, unix, _server_tls(settings)),
+        options=options,
+        beside=beside,
+        journal=journal,
+        journal_thread=journal_thread,
+        prober=prober,
+        clients=[peers, receivers],
+    )
+
+
+def _on(pool: ThreadPoolExecutor) -> OnThread:
+    """Return a function that runs a call on the pool's thread and waits for it."""
+
+    async def run(call: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, call)
+
+    return run
+
+
+def _make_private(folder: Path, key: str) -> None:
+    """Make a folder that only this user may enter. Raises ConfigError."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            (f"{key} = {str(folder)!r}: cannot be made: {error.strerror}",),
+            "make it by hand and give it to the agent's user, mode 0700",
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(
+            (f"{key} = {str(folder)!r}: this user may not write there",),
+            "give it to the agent's user, mode 0700; or is the file system read-only?",
+        )
+
+
+def _tokens(settings: Settings) -> TokenBook | None:
+    auth = settings.auth
+    if auth.tokens_file is None and auth.peer_token_file is None:
+        return None
+    return TokenBook.load(auth.tokens_file, auth.peer_token_file)
+
+
+def _client_tls(settings: Settings) -> Tls | None:
+    tls = settings.tls
+    if tls.ca is None and tls.cert is None:
+        return None
+    return Tls(ca=tls.ca, cert=tls.cert, key=tls.key)
+
+
+def _server_tls(settings: Settings) -> servers.Tls | None:
+    tls = settings.tls
+    if tls.cert is None or tls.key is None:
+        return None
+    return servers.Tls(cert=tls.cert, key=tls.key, ca=tls.ca)
+
+
+def _prober(settings: Settings, clock: SystemClock, http: HttpClient) -> NetworkProber:
+    peer_token = settings.auth.peer_token_file
+    targets = {
+        member.name: Target(
+            name=member.name,
+            agent_url=member.agent,
+            postgres_dsn=member.postgres,
+            manager_url=member.manager,
+        )
+        for member in settings.members
+    }
+    shared = ProbeSettings(
+        cluster=settings.cluster,
+        me=settings.me,
+        peer_token=read_secret(peer_token) if peer_token else "",
+        deadline_s=settings.probe.deadline_s,
+    )
+    return NetworkProber(targets, shared, clock, http)
+
+
+def _beside(
+    settings: Settings, runtime: Runtime, crash: CrashPoints
+) -> ServerBeside | None:
+    mine = settings.node_settings(settings.me)
+    if mine.postgres is None or not mine.local:
+        return None
+
+    def told(status: CaptureStatus) -> None:
+        runtime.post_from_thread(CaptureReported(runtime.now(), status))
+
+    return ServerBeside(settings, runtime.now, told, crash)
+
+
+def _options(settings: Settings) -> ApiOptions:
+    host, _ = settings.listen_address
+    return ApiOptions(
+        loopback=host == "localhost" or ip_address(host.strip("[]")).is_loopback,
+        fail_closed=settings.lb.fail_closed,
+        agent_urls={m.name: m.agent for m in settings.members if m.agent},
+    )
