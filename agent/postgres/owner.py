@@ -9,6 +9,7 @@ user first.
 
 import os
 import pwd
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -114,8 +115,38 @@ def check_reachable(path: Path, owner: Owner) -> None:
     Only root asks this for somebody else: its own state folder is usually closed
     to the user that the server has to run as.
     """
+    closed = _closed_parent(path, owner)
+    if closed is not None:
+        raise PostgresError(
+            f"user {owner.name} cannot reach {path}: {closed} is closed to it",
+            "use a folder below one that this user may enter, or run the agent "
+            "as the owner of the data directory",
+        )
+
+
+def reaches(owner: Owner, path: Path) -> bool:
+    """Whether `owner` may walk down to `path`."""
+    return _closed_parent(path, owner) is None
+
+
+def make_folder(owner: Owner, prefix: str) -> Path:
+    """Make a temporary folder of `owner`, closed to all others but root.
+
+    In /tmp where the usual place for temporary files is closed to `owner`.
+    Raises OSError.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    if not reaches(owner, folder):
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    if os.geteuid() == 0:
+        os.chown(folder, owner.uid, owner.gid)
+    return folder
+
+
+def _closed_parent(path: Path, owner: Owner) -> Path | None:
     if os.geteuid() != 0 or owner.uid == 0:
-        return
+        return None
     for parent in reversed(path.absolute().parents):
         found = parent.stat()
         needed = 0o001
@@ -124,8 +155,5 @@ def check_reachable(path: Path, owner: Owner) -> None:
         elif found.st_gid == owner.gid:
             needed = 0o010
         if not found.st_mode & needed:
-            raise PostgresError(
-                f"user {owner.name} cannot reach {path}: {parent} is closed to it",
-                "use a folder below one that this user may enter, or run the agent "
-                "as the owner of the data directory",
-            )
+            return parent
+    return None

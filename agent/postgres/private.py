@@ -29,7 +29,7 @@ from agent.core.lsn import Lsn
 from agent.errors import PostgresError
 from agent.postgres.connect import connect, fetch_one, quoted
 from agent.postgres.control import ControlData, read_control
-from agent.postgres.owner import Owner, check_reachable, give, owner_of
+from agent.postgres.owner import Owner, check_reachable, give, make_folder, owner_of
 from agent.postgres.programs import Programs, last_lines
 from agent.postgres.scratch import prepare, stop_leftover
 from agent.postgres.settings import overrides
@@ -311,7 +311,7 @@ def _make_run_dir(owner: Owner) -> Path:
     """
     name = f".s.PGSQL.{_PORT}"
     try:
-        folder = Path(tempfile.mkdtemp(prefix="splitguard-"))
+        folder = make_folder(owner, "splitguard-")
         if len(os.fsencode(folder / name)) > _SOCKET_PATH_MAX:
             folder.rmdir()
             folder = Path(tempfile.mkdtemp(prefix="splitguard-", dir="/tmp"))

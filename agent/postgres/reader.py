@@ -109,6 +109,9 @@ class DiskReader:
         listing = _list(self._wal_dir)
         timeline = self._tip(control, listing)
         lineage = self._lineage(control, timeline)
+        end_lsn = None if is_running else self._end(control, listing, timeline)
+        # A server that was started meanwhile has moved that end already.
+        is_running = is_running or running(data_dir) is not None
         return ServerFacts(
             identity=f"{_boot_id()}:{found.st_dev}:{found.st_ino}",
             data_dir=str(data_dir),
@@ -118,7 +121,7 @@ class DiskReader:
             redo_lsn=control.redo_lsn,
             running=is_running,
             standby_signal=(data_dir / "standby.signal").exists(),
-            end_lsn=None if is_running else self._end(control, listing, timeline),
+            end_lsn=None if is_running else end_lsn,
             wal_segment_bytes=control.wal_segment_bytes,
             version_num=version_num,
         )

@@ -14,7 +14,7 @@ told so: it would otherwise wait five seconds for that file to appear.
 
 import os
 import re
-import tempfile
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from agent.core.lineage import Lineage, Switch
 from agent.core.lsn import Lsn, wal_file_name
 from agent.errors import PostgresError
 from agent.postgres.history import children, read_switches
-from agent.postgres.owner import owner_of
+from agent.postgres.owner import make_folder, owner_of, reaches
 from agent.postgres.programs import Finished, Programs
 from agent.postgres.records import (
     BLOCK_BYTES,
@@ -213,13 +213,16 @@ class _Chain:
             limit = end
         if limit <= start:
             return end if end == start else None
+        # Root reads a kept copy in its own closed folder itself: pg_waldump only reads.
+        reachable = reaches(owner_of(self._wal_dir), self._wal_dir)
         with _links(self._wal_dir, present, self._timeline, self._size) as folder:
             finished = programs.run(
                 [
                     "pg_waldump", "--quiet", "-p", folder, "-t", str(self._timeline),
                     "-s", str(start), "-e", str(limit),
                 ],
-                as_owner_of=self._wal_dir, timeout_s=TIMEOUT_S, check=False,
+                as_owner_of=self._wal_dir if reachable else None,
+                timeout_s=TIMEOUT_S, check=False,
             )  # fmt: skip
         return self._judge(finished, start, limit)
 
@@ -270,13 +273,12 @@ def _links(
     wal_dir: Path, files: Sequence[SegmentFile], timeline: int, segment_bytes: int
 ) -> Iterator[Path]:
     """Show these files under one timeline's names, readable for the folder's owner."""
-    with tempfile.TemporaryDirectory(prefix="splitguard-wal-") as name:
-        folder = Path(name)
+    folder = make_folder(owner_of(wal_dir), "splitguard-wal-")
+    try:
         for file in files:
             first = Lsn(file.number * segment_bytes)
             link = folder / wal_file_name(timeline, first, segment_bytes)
             link.symlink_to(file.path.absolute())
-        owner = owner_of(wal_dir)
-        if os.geteuid() == 0 and owner.uid != 0:
-            os.chown(folder, owner.uid, owner.gid)
         yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
