@@ -237,7 +237,7 @@ def _durations(plain: Plain) -> Iterator[Problem]:
     round_s, deadline_s = given.get("round_s", 1.0), given.get("deadline_s", 0.8)
     if not isinstance(round_s, int | float) or not isinstance(deadline_s, int | float):
         return
-    if deadline_s > round_s:
+    if deadline_s > round_s > 0:
         text = f"deadline_s ({deadline_s:g}) must not be above round_s ({round_s:g})"
         yield Problem(("probe", key), text, given.get(key))
 

@@ -118,6 +118,15 @@ def listen(text: str) -> str:
     return text
 
 
+def host_port(text: str) -> str:
+    """Check a server's address as PostgreSQL's statistics show it."""
+    host, _, port = text.rpartition(":")
+    if not host:
+        raise ValueError("not HOST:PORT; give it as in primary_conninfo: 10.0.0.1:5432")
+    port_number(port)
+    return text
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach a listener on that host."""
     try:

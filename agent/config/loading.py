@@ -55,7 +55,12 @@ def load(
     try:
         settings = Settings.model_validate(plain)
     except ValidationError as error:
-        problems += [from_pydantic(found, Settings) for found in error.errors()]
+        problems += [
+            from_pydantic(found, Settings)
+            for found in error.errors()
+            # A list whose elements are all wrong is no empty list.
+            if not (found["type"] == "too_short" and found["input"])
+        ]
     problems += check_all(plain)
     if files:
         problems += check_files(plain)

@@ -30,6 +30,7 @@ Dsn = Annotated[str, AfterValidator(forms.dsn)]
 RemoteDsn = Annotated[str, AfterValidator(forms.remote_dsn)]
 WebhookUrl = Annotated[str, AfterValidator(forms.webhook_url)]
 AbsolutePath = Annotated[Path, AfterValidator(forms.absolute)]
+HostPort = Annotated[str, AfterValidator(forms.host_port)]
 Flag = Annotated[bool, Field(strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
@@ -56,9 +57,21 @@ class NodeSettings(_Table):
     password into a passfile (passfile=…). Without it the node casts no vote."""
     manager: Url | None = None
     """Base address of the manager there, asked whether it is active."""
+    upstreams: Annotated[tuple[HostPort, ...], BeforeValidator(_as_many)] = ()
+    """By which "host:port" texts standbys stream from this node (primary_conninfo), if
+    they differ from host and port of postgres: a VIP, a proxy. By them a standby's
+    replication testifies that this node lives."""
     local: Flag = True
     """Whether the agent stands on the machine of its PostgreSQL. With false no file is
     read: no tail, no copy, no end of WAL of a stopped server."""
+
+    @property
+    def streamed_from(self) -> tuple[str, ...]:
+        """Return every `host:port` by which standbys name this node's server."""
+        if self.postgres is None:
+            return self.upstreams
+        own = ":".join(forms.server_of(self.postgres))
+        return tuple(dict.fromkeys((own, *self.upstreams)))
 
 
 class WitnessSettings(_Table):
@@ -272,6 +285,7 @@ class Settings(_Table):
                     has_postgres=member.postgres is not None,
                     has_manager=member.manager is not None,
                     has_agent=member.agent is not None,
+                    upstreams=member.streamed_from,
                 )
                 for member in self.members
             ),

@@ -16,6 +16,7 @@ from typing import get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+from agent.config import forms
 from agent.config.forms import did_you_mean, parse_dsn
 from agent.config.lines import Path as KeyPath
 from agent.config.lines import line_of
@@ -112,7 +113,12 @@ def without_password(text: str) -> str:
         pairs = parse_dsn(text)
     except ValueError:
         return "(not shown: it may hold a password)"
-    hidden = {key: "***" for key in pairs if re.search("password|secret", key)}
+    # A misspelt parameter may hold what `password` was meant to hold.
+    hidden = {
+        key: "***"
+        for key in pairs
+        if key not in forms.DSN_KEYS or re.search("password|secret", key)
+    }
     return " ".join(f"{key}={value}" for key, value in (pairs | hidden).items())
 
 

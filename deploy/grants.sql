@@ -1,0 +1,58 @@
+-- Splitguard's two roles, for PostgreSQL 14 and later.
+-- Run once on the primary, as a superuser: psql -X -d postgres -f grants.sql
+-- It may be run again at any time. Passwords are not set here:
+--   psql -c '\password splitguard_probe'
+--
+-- pg_hba.conf on every node, above other lines (one line for each agent's address):
+--   hostssl  postgres  splitguard_probe  10.0.0.1/32  scram-sha-256
+--   hostssl  postgres  splitguard_probe  10.0.0.2/32  scram-sha-256
+--   local    postgres  splitguard_local               peer map=splitguard
+-- pg_ident.conf on every node; the second word is the user that the agent runs as:
+--   splitguard  postgres  splitguard_local
+-- Then: SELECT pg_reload_conf();
+
+\set ON_ERROR_STOP on
+
+BEGIN;
+
+DO $splitguard$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'splitguard_probe') THEN
+    CREATE ROLE splitguard_probe;
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'splitguard_local') THEN
+    CREATE ROLE splitguard_local;
+  END IF;
+END
+$splitguard$;
+
+-- Asked once a second by every agent, over one kept connection and now and then a new
+-- one: the limit leaves room for nine agents and keeps a fault from using up all slots.
+ALTER ROLE splitguard_probe LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION
+  NOBYPASSRLS CONNECTION LIMIT 20;
+ALTER ROLE splitguard_probe SET default_transaction_read_only = on;
+ALTER ROLE splitguard_probe SET statement_timeout = '5s';
+GRANT pg_monitor TO splitguard_probe;
+GRANT CONNECT ON DATABASE postgres TO splitguard_probe;
+
+-- Starts and stops a backup, through the unix socket of its own machine only.
+ALTER ROLE splitguard_local LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION
+  NOBYPASSRLS CONNECTION LIMIT 5;
+GRANT pg_monitor TO splitguard_local;
+GRANT CONNECT ON DATABASE postgres TO splitguard_local;
+
+DO $splitguard$
+BEGIN
+  IF current_setting('server_version_num')::int >= 150000 THEN
+    GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean) TO splitguard_local;
+    GRANT EXECUTE ON FUNCTION pg_backup_stop(boolean) TO splitguard_local;
+    GRANT pg_checkpoint TO splitguard_local;
+  ELSE
+    GRANT EXECUTE ON FUNCTION pg_start_backup(text, boolean, boolean)
+      TO splitguard_local;
+    GRANT EXECUTE ON FUNCTION pg_stop_backup(boolean, boolean) TO splitguard_local;
+  END IF;
+END
+$splitguard$;
+
+COMMIT;
