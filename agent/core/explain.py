@@ -34,7 +34,7 @@ _MEANINGS = {
     ),
     VerdictCode.LINK_DOWN: "A pair of nodes cannot see each other; others see both.",
     VerdictCode.FAILOVER: "The primary moved to another node.",
-    VerdictCode.NO_PRIMARY: "No node accepts writes.",
+    VerdictCode.NO_PRIMARY: "No node that a majority can see accepts writes.",
     VerdictCode.SPLIT_BRAIN_SUSPECTED: (
         "A node accepts writes, cut off from a side that has, or may elect, another."
     ),
@@ -348,7 +348,7 @@ _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
     ),
     VerdictCode.FAILOVER: _failover,
     VerdictCode.NO_PRIMARY: _plain(
-        "No node accepts writes; the last primary was {last_primary}."
+        "No node that can be seen accepts writes; the last primary was {last_primary}."
     ),
     VerdictCode.SPLIT_BRAIN_SUSPECTED: _suspected,
     VerdictCode.SPLIT_BRAIN: _split,

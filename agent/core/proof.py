@@ -239,19 +239,18 @@ def _by_overlap(
     for own in state.view.writable:
         if own.node != policy.me or _has_proof(state.view, own, report.node):
             continue
-        overlap_s = max(
-            (
-                min(own.last_s, sent_s + end_s)
-                - max(own.first_s, sent_s + start_s + slack_s)
-                for start_s, end_s in (
-                    _on_our_clock(span, heard, policy)
-                    for span in report.writable[-SPANS_PER_NODE:]
-                )
-            ),
-            default=0.0,
-        )
-        if overlap_s > 0:
-            yield _overlap_proof(own, report, overlap_s, at, policy)
+        for span in report.writable[-SPANS_PER_NODE:]:
+            start_s, end_s = _on_our_clock(span, heard, policy)
+            overlap_s = min(own.last_s, sent_s + end_s) - max(
+                own.first_s, sent_s + start_s + slack_s
+            )
+            if overlap_s > 0:
+                own_age_s = at.monotonic_s - own.last_s
+                ended = max(own_age_s, span.ended_age_s) > policy.fresh_s
+                proof = _overlap_proof(own, report, at, policy)
+                more = {"overlap_s": round(overlap_s, 1), "ended": ended}
+                yield replace(proof, evidence={**proof.evidence, **more})
+                break
 
 
 def _has_proof(view: View, own: WritableSince, peer: str) -> bool:
@@ -298,7 +297,7 @@ def _on_our_clock(
 
 
 def _overlap_proof(
-    own: WritableSince, report: Report, overlap_s: float, at: Moment, policy: Policy
+    own: WritableSince, report: Report, at: Moment, policy: Policy
 ) -> SplitProof:
     """Put the proof down; the peer's run is the one that its report shows."""
     told = {sight.node: sight.postgres for sight in report.sights if sight.postgres}
@@ -309,7 +308,6 @@ def _overlap_proof(
         evidence={
             **proof.evidence,
             sides[own.node]: own.postmaster_started,
-            "overlap_s": round(overlap_s, 1),
         },
     )
 

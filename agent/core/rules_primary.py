@@ -4,8 +4,8 @@ Theory of operation. The last node that was the only primary is remembered acros
 restarts. When another one is the only primary now, the primary has moved: at once
 when the new one is on a higher timeline, whatever became of the old one; otherwise
 only when the old one is known not to accept writes. Two primaries at a time are a
-split, never a failover. That nobody accepts writes is said only when it is known of
-every server; a server that cannot be seen may be accepting some.
+split, never a failover. That nobody accepts writes is said only when every server was
+read, or is down by a majority; one that this agent alone cannot see may accept some.
 """
 
 from agent.core.detector import Look
@@ -57,18 +57,20 @@ def _switch_lsn(scene: Scene, old: PrimarySeen, new: ServerSight) -> Lsn | None:
 def known_not_writable(scene: Scene, node: str) -> bool:
     """Whether it is known, and not merely unseen, that the node accepts no writes."""
     fresh = scene.sights.get(node)
+    if scene.stopped(node):
+        return True
     if fresh is not None:
         return fresh.sight.in_recovery
-    facts = scene.facts(node)
-    if facts is not None and not facts.running:
-        return True
     if node not in scene.policy.order:
         return True
     return is_down(scene, node) or postgres_down(scene, node) is not None
 
 
 def no_primary(scene: Scene, _: str) -> Finding | None:
-    """Every server is known to accept no writes."""
+    """No server is seen to accept writes, and none can be doing so unseen.
+
+    Unless it is cut off from a majority: what a majority calls down counts as such.
+    """
     servers = [node.name for node in scene.policy.nodes if node.has_postgres]
     if not servers or scene.writable:
         return None
@@ -105,7 +107,7 @@ ROWS = (
         Family.PRIMARY,
         Severity.CRITICAL,
         Scope.CLUSTER,
-        "Every server is known to accept no writes.",
+        "No server that a majority can see accepts writes.",
         no_primary,
         hold=Hold.NO_PRIMARY,
     ),

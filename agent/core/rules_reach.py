@@ -139,7 +139,7 @@ def _channel_down(scene: Scene, node: str, channel: Channel) -> Finding | None:
         if other is not channel and (node, other) in scene.seen_by
     ]
     if node == scene.me:
-        answers.append("this agent")
+        answers = ["this agent"]
     if not answers:
         return None
     seen = scene.state.view.latest[f"{node}/{channel.value}"]

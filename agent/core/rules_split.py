@@ -17,7 +17,7 @@ from agent.core.kinship import fork_timeline, past_fork, relate
 from agent.core.lineage import Fork, Kinship, Lineage
 from agent.core.observation import Channel
 from agent.core.prediction import winner
-from agent.core.proof import OVERLAP, same_server
+from agent.core.proof import same_server
 from agent.core.quorum import majority
 from agent.core.rule import Finding, Hold, Rule, Scope
 from agent.core.rules_reach import beside_primary
@@ -51,10 +51,10 @@ def split_brain(scene: Scene, _: str) -> Finding | None:
 
 
 def split_brain_past(scene: Scene, _: str) -> Finding | None:
-    """Two nodes were proven writable at once, and one of them has ended since."""
+    """Two nodes were proven writable at once, after one of them had ended."""
     for proof in reversed(scene.state.view.proofs):
         age_s = scene.at.monotonic_s - proof.proven_s
-        if proof.method == OVERLAP and age_s <= LINGER_S:
+        if proof.evidence.get("ended") and age_s <= LINGER_S:
             return _proven(scene, proof)
     return None
 
@@ -69,8 +69,7 @@ def _lasts(scene: Scene, proof: SplitProof) -> bool:
 
 def _ended(scene: Scene, proof: SplitProof, node: str, started: Fact) -> bool:
     """Whether that run of the server is over, or nobody has seen it for long."""
-    facts = scene.facts(node)
-    if facts is not None and not facts.running:
+    if scene.stopped(node):
         return True
     fresh = scene.sights.get(node)
     if fresh is not None:

@@ -61,8 +61,6 @@ class Scene:
     reports: Mapping[str, Report]
     """The fresh reports of peers."""
     sights: Mapping[str, ServerSight]
-    writable: tuple[str, ...]
-    """The nodes that were lately read out of recovery, in order of the list."""
     starting: bool
     """Whether some voter has not been looked at yet since the agent started."""
     reachable: frozenset[str]
@@ -76,11 +74,23 @@ class Scene:
         return self.policy.me
 
     @property
+    def writable(self) -> tuple[str, ...]:
+        """The nodes that were lately read out of recovery, in order of the list."""
+        return tuple(
+            node.name
+            for node in self.policy.nodes
+            if node.name in self.sights
+            and not self.sights[node.name].sight.in_recovery
+            and not self.stopped(node.name)
+        )
+
+    @property
     def sole_primary(self) -> ServerSight | None:
         """The one node that accepts writes; None for none, several, or blindness."""
-        if self.isolated or self.starting or len(self.writable) != 1:
+        writable = self.writable
+        if self.isolated or self.starting or len(writable) != 1:
             return None
-        return self.sights[self.writable[0]]
+        return self.sights[writable[0]]
 
     def facts(self, node: str) -> ServerFacts | None:
         """Return what was read from the node's disk, if it was lately."""
@@ -89,6 +99,24 @@ class Scene:
             return server if isinstance(server, ServerFacts) else None
         report = self.reports.get(node)
         return None if report is None else report.server
+
+    def stopped(self, node: str) -> bool:
+        """Whether the node's disk says that its server does not run.
+
+        An answer of the server that is younger than the reading says more.
+        """
+        facts, fresh = self.facts(node), self.sights.get(node)
+        if facts is None or facts.running:
+            return False
+        return fresh is None or fresh.read_s < self._disk_read_s(node)
+
+    def _disk_read_s(self, node: str) -> float:
+        """Return when the node's disk was read, on our own clock."""
+        if node == self.me:
+            return self.state.view.server_read_s
+        seen = self.state.view.reports[node]
+        age_s = self.reports[node].server_age_s
+        return seen.received_s - age_s
 
     def read_failure(self) -> ReadFailure | None:
         """Return why the disk of the server beside this agent cannot be read."""
@@ -193,11 +221,6 @@ def build(state: State, at: Moment, policy: Policy) -> Scene:
             if seen.report is not None
         },
         sights=sights,
-        writable=tuple(
-            node.name
-            for node in policy.nodes
-            if node.name in sights and not sights[node.name].sight.in_recovery
-        ),
         starting=starting,
         reachable=reachable,
         isolated=not starting and len(reachable) < majority(len(policy.voters)),
