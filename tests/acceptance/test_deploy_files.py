@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli import grants
+from agent.config import example
+
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 UNIT = DEPLOY / "splitguard.service"
 DEPENDENCIES = (
@@ -127,3 +130,13 @@ def test_the_configuration_folder_is_closed_to_strangers(tmp_path):
         check=True, capture_output=True,
     )  # fmt: skip
     assert stat.S_IMODE((etc / "splitguard").stat().st_mode) == 0o750
+
+
+def test_the_example_configuration_is_what_the_settings_say():
+    # splitguard config example > deploy/agent.example.toml
+    assert (DEPLOY / "agent.example.toml").read_text("utf-8") == example()
+
+
+def test_the_grants_are_what_the_command_prints():
+    # splitguard grants > deploy/grants.sql
+    assert (DEPLOY / "grants.sql").read_text("utf-8") == grants.SQL
