@@ -361,6 +361,8 @@ class VerifyOut(Answer):
     files: int
     bytes: int
     problems: list[str]
+    notes: list[str]
+    """What could not be checked, and why."""
 
 
 class PermitIn(Question):

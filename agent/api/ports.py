@@ -24,11 +24,11 @@ class SnapshotCard:
     node: str
     cluster: str
     created_wall_s: float
-    """When the manifest was last written."""
+    """When the capture began."""
     grade: str
     """`none`, `captured`, `complete` or `opened`."""
     levels: tuple[str, ...]
-    """Of `tail`, `pin` and `full`, what is there now."""
+    """Of `tail`, `pin` and `full`, what was ordered."""
     method: str
     """How the full copy was made; empty when there is none."""
     reason: str
@@ -57,6 +57,8 @@ class VerifyReport:
     bytes: int
     problems: tuple[str, ...]
     """Each file that is missing, changed or too much; bounded to 100."""
+    notes: tuple[str, ...] = ()
+    """What could not be checked, and why."""
 
 
 class SnapshotShelf(Protocol):

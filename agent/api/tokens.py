@@ -86,12 +86,24 @@ class TokenBook:
         Raises ConfigError with every line that does not fit; no line is quoted.
         """
         problems: list[str] = []
-        entries = _read_entries(tokens_file, problems) if tokens_file else ()
+        text = ""
+        if tokens_file is not None:
+            text = _read_text(tokens_file, "auth.tokens_file", problems)
+        entries = _entries(text, problems)
         peer = _read_peer_token(peer_token_file, problems) if peer_token_file else None
         if problems:
             hint = "make a line with `splitguard token create NAME --scope SCOPE`"
             raise ConfigError(tuple(problems), hint)
         return cls(entries, peer)
+
+    @classmethod
+    def parse(cls, text: str, peer_token: str | None) -> "TokenBook":
+        """Make a book of a tokens file's text. Raises ConfigError."""
+        problems: list[str] = []
+        entries = _entries(text, problems)
+        if problems:
+            raise ConfigError(tuple(problems))
+        return cls(entries, peer_token)
 
     @property
     def entries(self) -> tuple[Entry, ...]:
@@ -138,9 +150,8 @@ def _read_peer_token(path: Path, problems: list[str]) -> str | None:
     return token or None
 
 
-def _read_entries(path: Path, problems: list[str]) -> tuple[Entry, ...]:
+def _entries(text: str, problems: list[str]) -> tuple[Entry, ...]:
     entries: list[Entry] = []
-    text = _read_text(path, "auth.tokens_file", problems)
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
@@ -151,7 +162,7 @@ def _read_entries(path: Path, problems: list[str]) -> tuple[Entry, ...]:
         if isinstance(entry, Entry):
             entries.append(entry)
         else:
-            problems.append(f"auth.tokens_file: {path}, line {number}: {entry}")
+            problems.append(f"auth.tokens_file, line {number}: {entry}")
     return tuple(entries)
 
 

@@ -133,12 +133,18 @@ def _groups(lineage: Json, names: set[str]) -> list[_Group]:
             and last.branch == place["branch"]
             and lsn - last.lsn <= TOGETHER_BYTES
             and not any(last.lsn <= fork < lsn for fork in forks)
+            and _is_old(place) == _is_old(last.places[-1])
         )
         if last is not None and together:
             groups[-1] = _Group(last.branch, lsn, (*last.places, place))
         else:
             groups.append(_Group(place["branch"], lsn, (place,)))
     return groups
+
+
+def _is_old(place: Json) -> bool:
+    """Whether the place is one where the node was, and not where it is."""
+    return place["role"] in ("unknown", "stopped")
 
 
 def _spread(branches: Sequence[Json], groups: Sequence[_Group]) -> dict[int, float]:

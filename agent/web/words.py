@@ -17,7 +17,9 @@ def size(number: int | None) -> str:
     value = float(number)
     for unit in ("bytes", "kiB", "MiB", "GiB"):
         if value < KIB:
-            return f"{int(value)} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+            if unit == "bytes":
+                return "1 byte" if number == 1 else f"{number} bytes"
+            return f"{value:.1f} {unit}"
         value /= KIB
     return f"{value:.1f} TiB"
 

@@ -142,15 +142,19 @@ def protection(frame: Frame, spec: NodeSpec) -> str:
 def lag_bytes(frame: Frame, name: str) -> int | None:
     """Return how far a standby's received WAL is behind its primary's.
 
-    None for a primary, and where no primary of the same timeline is seen.
+    None for a primary, for a standby not seen lately, and where no primary of the same
+    timeline is seen.
     """
     mine = frame.sight(name)
-    if mine is None or not mine[0].in_recovery or mine[0].flush_lsn is None:
+    if mine is None or not mine[0].in_recovery or not frame.fresh(mine[1]):
+        return None
+    if mine[0].flush_lsn is None:
         return None
     ahead = [
         seen[0].flush_lsn
         for other in frame.policy.nodes
         if (seen := frame.sight(other.name)) is not None
+        and frame.fresh(seen[1])
         and _leads(seen[0], mine[0])
         and seen[0].flush_lsn is not None
     ]

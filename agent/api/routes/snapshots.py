@@ -111,6 +111,7 @@ async def verify_snapshot(ctx: Ctx, snapshot_id: str) -> VerifyOut:
         files=result.files,
         bytes=result.bytes,
         problems=list(result.problems),
+        notes=list(result.notes),
     )
 
 

@@ -1,0 +1,92 @@
+"""The catalogue on disk, in the words of the API.
+
+Theory of operation. An adapter and nothing more: manifests become cards, the archive
+and the check come from `agent.snapshot`. All of it blocks; the routes call it in
+threads.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.api.ports import SnapshotCard, VerifyReport
+from agent.errors import SnapshotError
+from agent.postgres.programs import Programs, find_programs
+from agent.snapshot import archive
+from agent.snapshot.catalogue import Catalogue, check_id
+from agent.snapshot.manifest import DATA, Manifest
+from agent.snapshot.verify import verify_and_record
+
+
+class CatalogueShelf:
+    """Snapshots below one capture folder; implements SnapshotShelf.
+
+    `bin_dir` is where the server's programs are, as configured; None finds them by the
+    version of the snapshot.
+    """
+
+    def __init__(self, catalogue: Catalogue, bin_dir: Path | None) -> None:
+        self._catalogue = catalogue
+        self._bin_dir = bin_dir
+
+    def list(self) -> tuple[SnapshotCard, ...]:
+        """Return all snapshots, newest first. Raises SnapshotError."""
+        return tuple(card(manifest) for manifest in self._catalogue.list())
+
+    def show(self, snapshot_id: str) -> SnapshotCard | None:
+        """Return one snapshot; None when there is none of this id."""
+        try:
+            check_id(snapshot_id)
+            return card(self._catalogue.show(snapshot_id))
+        except SnapshotError:
+            return None
+
+    def stream(self, snapshot_id: str) -> Iterator[bytes]:
+        """Yield the archive in pieces. Raises SnapshotError."""
+        return archive.stream(self._catalogue.folder(snapshot_id))
+
+    def verify(self, snapshot_id: str) -> VerifyReport:
+        """Read every file back. Raises SnapshotError when there is no manifest.
+
+        Raises PostgresError when the programs that check WAL are not there.
+        """
+        folder = self._catalogue.folder(snapshot_id)
+        manifest = self._catalogue.show(snapshot_id)
+        result = verify_and_record(folder, programs=self._programs(folder))
+        return VerifyReport(
+            id=snapshot_id,
+            ok=result.good,
+            grade=result.grade.value,
+            files=len(manifest.files),
+            bytes=result.bytes_checked,
+            problems=result.problems,
+            notes=result.notes,
+        )
+
+    def _programs(self, folder: Path) -> Programs | None:
+        if self._bin_dir is None or not (folder / DATA).is_dir():
+            return None
+        return find_programs(self._bin_dir, folder / DATA)
+
+
+def card(manifest: Manifest) -> SnapshotCard:
+    """Return a manifest in the words of the API."""
+    end = manifest.end_lsn if manifest.end_lsn is not None else manifest.tail_lsn
+    return SnapshotCard(
+        id=manifest.id,
+        node=manifest.node,
+        cluster=manifest.cluster,
+        created_wall_s=manifest.created_wall_s,
+        grade=manifest.grade.value,
+        levels=tuple(level.value for level in manifest.levels),
+        method=manifest.method,
+        reason=manifest.reason,
+        incident_ids=manifest.incident_ids,
+        system_id=manifest.system_id,
+        timeline=manifest.timeline,
+        start_lsn=str(manifest.start_lsn),
+        end_lsn=str(end),
+        bytes=manifest.size_bytes,
+        files=len(manifest.files),
+        version_num=manifest.version_num,
+        closed=manifest.closed,
+    )

@@ -1,0 +1,281 @@
+"""An agent to serve over HTTP: the real core, in the simulated world, behind the ports.
+
+`SimulatedDesk` is a Desk over one agent of a Simulation; `MemoryShelf` is a
+SnapshotShelf that keeps its snapshots as dictionaries of bytes. `stories` makes the
+states that the tests look at. Both doubles stand at ports; nothing of ours is
+replaced.
+"""
+
+import asyncio
+import contextlib
+import io
+import socket
+import tarfile
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from agent.api.app import make_app
+from agent.api.ports import ApiOptions, SnapshotCard, VerifyReport
+from agent.api.tokens import Scope, TokenBook, create
+from agent.core.event import Event
+from agent.core.moment import Moment
+from agent.core.observation import Report
+from agent.core.policy import Policy
+from agent.core.reporting import make_report
+from agent.core.state import State
+from agent.errors import SnapshotError
+from agent.ports import OutboxCounts
+from tests.sim.harness import Simulation
+
+
+class SimulatedDesk:
+    """One agent of a simulation, as the routes see it."""
+
+    def __init__(self, sim: Simulation, me: str) -> None:
+        self.sim = sim
+        self.me = me
+        self.revision = 1
+        self.journal_error: str | None = None
+        self.outbox = OutboxCounts(0, 0)
+        self.heard_by: list[str | None] = []
+        self._news = asyncio.Condition()
+
+    @property
+    def state(self) -> State:
+        return self.sim.agents[self.me].state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self.sim.agents[self.me].state = state
+
+    @property
+    def policy(self) -> Policy:
+        return self.sim.agents[self.me].policy
+
+    def now(self) -> Moment:
+        return self.sim.moment()
+
+    def report(self, heard_by: str | None) -> Report:
+        self.heard_by.append(heard_by)
+        return make_report(self.state, self.now(), self.policy)
+
+    async def submit(self, event: Event) -> State:
+        self.sim.submit(self.me, event)
+        await self.bump()
+        return self.state
+
+    async def changed(self, since_revision: int, timeout_s: float) -> int:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._news:
+                await self._news.wait_for(lambda: self.revision > since_revision)
+        return self.revision
+
+    async def bump(self) -> None:
+        """Something that people see has changed."""
+        async with self._news:
+            self.revision += 1
+            self._news.notify_all()
+
+
+@dataclass
+class MemoryShelf:
+    """Snapshots in memory."""
+
+    cards: dict[str, SnapshotCard] = field(default_factory=dict)
+    contents: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    unreadable: str = ""
+
+    def add(self, card: SnapshotCard, contents: dict[str, bytes]) -> None:
+        self.cards[card.id], self.contents[card.id] = card, contents
+
+    def list(self) -> tuple[SnapshotCard, ...]:
+        if self.unreadable:
+            raise SnapshotError(self.unreadable, "look at the disk")
+        return tuple(reversed(self.cards.values()))
+
+    def show(self, snapshot_id: str) -> SnapshotCard | None:
+        return self.cards.get(snapshot_id)
+
+    def stream(self, snapshot_id: str) -> Iterator[bytes]:
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            for name, content in self.contents[snapshot_id].items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+        for start in range(0, len(packed.getvalue()), 4096):
+            yield packed.getvalue()[start : start + 4096]
+
+    def verify(self, snapshot_id: str) -> VerifyReport:
+        contents = self.contents[snapshot_id]
+        broken = tuple(f"{name} is empty" for name, c in contents.items() if not c)
+        total = sum(map(len, contents.values()))
+        grade = self.cards[snapshot_id].grade
+        return VerifyReport(
+            snapshot_id, not broken, grade, len(contents), total, broken
+        )
+
+
+def card(snapshot_id: str = "n1-abc", **more) -> SnapshotCard:
+    """A complete snapshot of n1."""
+    return replace(
+        SnapshotCard(
+            id=snapshot_id,
+            node="n1",
+            cluster="sim",
+            created_wall_s=1_800_001_000.0,
+            grade="complete",
+            levels=("tail", "pin", "full"),
+            method="copy",
+            reason="split-brain",
+            incident_ids=("inc-1",),
+            system_id="7300000000000000001",
+            timeline=1,
+            start_lsn="0/2000000",
+            end_lsn="0/3000A00",
+            bytes=41_900_000,
+            files=2,
+            version_num=160014,
+            closed=True,
+        ),
+        **more,
+    )
+
+
+@dataclass
+class Served:
+    """An app, what stands behind it, and a token of each scope."""
+
+    app: FastAPI
+    desk: SimulatedDesk
+    shelf: MemoryShelf
+    options: ApiOptions
+    tokens: dict[str, str]
+
+    def client(self, scope: str | None = None, **more) -> httpx.AsyncClient:
+        """A client over TCP, with a token of this scope, or without one."""
+        headers = {"Authorization": f"Bearer {self.tokens[scope]}"} if scope else {}
+        transport = httpx.ASGITransport(
+            self.app, raise_app_exceptions=False, client=("127.0.0.1", 40000)
+        )
+        return httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", headers=headers, **more
+        )
+
+    def local(self) -> httpx.AsyncClient:
+        """A client over the unix socket."""
+
+        async def app(scope, receive, send) -> None:
+            await self.app({**scope, "client": None}, receive, send)
+
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://agent")
+
+
+PEER_TOKEN = "one-secret-that-all-agents-share"
+
+
+def token_book() -> tuple[TokenBook, dict[str, str]]:
+    """A book with one token of each scope."""
+    tokens, entries = {"peer": PEER_TOKEN}, []
+    for scope in (Scope.READ, Scope.OPERATE, Scope.DATA):
+        token, line = create(f"{scope.value}-name", scope)
+        tokens[scope.value] = token
+        entries.append(line)
+    return TokenBook.parse("\n".join(entries), PEER_TOKEN), tokens
+
+
+def serve(
+    sim: Simulation, me: str = "n1", *, with_tokens: bool = True, **options
+) -> Served:
+    """Serve one agent of a simulation."""
+    desk, shelf = SimulatedDesk(sim, me), MemoryShelf()
+    book, tokens = token_book()
+    made = ApiOptions(**options)
+    app = make_app(desk, shelf, book if with_tokens else None, made)
+    return Served(app, desk, shelf, made, tokens)
+
+
+def healthy() -> Simulation:
+    """Three nodes, n1 the primary, all well."""
+    sim = Simulation()
+    sim.run(10)
+    return sim
+
+
+def node_down() -> Simulation:
+    """n3 has died and everybody knows."""
+    sim = healthy()
+    sim.world.kill("n3")
+    sim.run(12)
+    return sim
+
+
+def isolated() -> Simulation:
+    """n1, the primary, is cut off and takes writes; n2 was promoted meanwhile."""
+    sim = healthy()
+    for row in range(5):
+        sim.world.write("n1", f"before {row}")
+    sim.run(3)
+    sim.world.cut_off("n1")
+    sim.run(5)
+    sim.world.promote("n2")
+    sim.world.servers["n3"].upstream = "n2"
+    for row in range(40):
+        sim.world.write("n1", f"left {row}")
+        sim.world.write("n2", f"right {row}")
+    sim.run(3)
+    return sim
+
+
+def split_brain() -> Simulation:
+    """The network is back: two primaries, proven."""
+    sim = isolated()
+    sim.world.heal()
+    sim.run(6)
+    return sim
+
+
+STORIES: dict[str, Callable[[], Simulation]] = {
+    "healthy": healthy,
+    "node-down": node_down,
+    "isolated": isolated,
+    "split-brain": split_brain,
+}
+
+
+@pytest.fixture
+def served() -> Served:
+    """A healthy cluster, seen from n1."""
+    return serve(healthy())
+
+
+@contextlib.contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """Serve an app on a free loopback port, in a thread; yield its address."""
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(app, log_level="error", lifespan="off", loop="asyncio")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        thread.join(10)
+        sock.close()
+
+
+async def lines_of(response: httpx.Response) -> AsyncIterator[str]:
+    """The lines of a streamed answer that are not empty."""
+    async for line in response.aiter_lines():
+        if line:
+            yield line
