@@ -171,7 +171,6 @@ class PostgresProbe:
         if self._kept is not None:
             self._kept.pgconn.finish()
         self._kept = None
-        self._waits = {}
 
 
 class _Budget:
