@@ -7,10 +7,12 @@ let the resync pass.
 """
 
 import asyncio
+import json
+import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+from agent.lab.plan import NodeLayout
 from agent.lab.web import CallError, send_json
 
 BASE = "http://agent/v1/guard/permits"
@@ -22,13 +24,15 @@ PASSING = frozenset({"granted", "released"})
 class Permits:
     """Asks the agent beside this node."""
 
-    def __init__(self, socket: Path, say: Callable[[str], None]) -> None:
-        self._socket = socket
+    def __init__(self, node: NodeLayout, say: Callable[[str], None]) -> None:
+        self._socket = node.agent_socket
+        self._kept = node.permits
         self._say = say
 
     async def granted(self) -> str:
         """Return the permit's id once there is one that lets the resync pass."""
         permit: dict[str, Any] | None = None
+        asked_at = time.time()
         while True:
             if permit is None or permit.get("state") == "void":
                 permit = await self._call("POST", BASE, {"purpose": "resync"})
@@ -36,6 +40,7 @@ class Permits:
                 url = f"{BASE}/{permit['id']}?wait={WAIT_S}"
                 permit = await self._call("GET", url, None)
             if permit is not None and permit["state"] in PASSING:
+                self._keep(permit, asked_at)
                 return str(permit["id"])
             if permit is None or permit["state"] == "void":
                 await asyncio.sleep(AGAIN_S)
@@ -44,6 +49,12 @@ class Permits:
         """Whether the permit holds now; False also when the agent is away."""
         permit = await self._call("GET", f"{BASE}/{permit_id}", None)
         return permit is not None and permit["state"] in PASSING
+
+    def _keep(self, permit: dict[str, Any], asked_at: float) -> None:
+        """Note how long the wait was, for whoever tells the story."""
+        line = {"permit": permit["id"], "asked_at": asked_at, "granted_at": time.time()}
+        with self._kept.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
 
     async def _call(self, method: str, url: str, body: object) -> dict[str, Any] | None:
         """Return the permit, or None when the agent gave none."""

@@ -34,6 +34,7 @@ class Lab:
     """A running lab, as a command sees it."""
 
     def __init__(self, state_dir: Path) -> None:
+        self.kept = False
         self.layout = Layout(state_dir)
         self.plan: Plan = load_plan(state_dir)
 
@@ -41,6 +42,11 @@ class Lab:
         """Return what `lab status --output json` prints. Raises LabError."""
         found: dict[str, Any] = self.ask("status")
         return found
+
+    def keep(self) -> None:
+        """Let a lab that was `started` outlive this command."""
+        self.ask("keep")
+        self.kept = True
 
     def ask(self, do: str, **arguments: object) -> Any:  # noqa: ANN401 - JSON
         """Ask the supervisor to do something. Raises LabError."""
@@ -59,33 +65,23 @@ def find(state_dir: Path) -> Lab:
 @contextlib.contextmanager
 def started(state_dir: Path, options: Options, say: Say) -> Iterator[Lab]:
     """Run a lab while the block runs. Raises LabError when it cannot come up."""
-    child = _spawn(state_dir, options, die_with(os.getpid()))
+    lab: Lab | None = None
+    child: subprocess.Popen[bytes] | None = None
     try:
+        child = _spawn(state_dir, options)
         _until_ready(child, say)
-        yield Lab(state_dir)
+        lab = Lab(state_dir)
+        yield lab
     finally:
-        if not _kept(state_dir, child):
+        if child is not None and not (lab is not None and lab.kept):
             _stop(child)
 
 
 def detached(state_dir: Path, options: Options, say: Say) -> Lab:
     """Start a lab that outlives this command. Raises LabError."""
-    child = _spawn(state_dir, options, None)
-    try:
-        _until_ready(child, say)
-    except BaseException:
-        _stop(child)
-        raise
-    return Lab(state_dir)
-
-
-def keep(lab: Lab) -> None:
-    """Let a lab that was `started` outlive this command."""
-    lab.ask("keep")
-    (lab.layout.state_dir / KEPT).touch()
-
-
-KEPT = ".kept"
+    with started(state_dir, options, say) as lab:
+        lab.keep()
+    return lab
 
 
 def down(state_dir: Path) -> bool:
@@ -112,9 +108,7 @@ def clear(layout: Layout) -> None:
         shutil.rmtree(layout.state_dir)
 
 
-def _spawn(
-    state_dir: Path, options: Options, arm: Callable[[], None] | None
-) -> "subprocess.Popen[bytes]":
+def _spawn(state_dir: Path, options: Options) -> "subprocess.Popen[bytes]":
     wanted = {"state_dir": str(state_dir), "options": to_plain(options)}
     return subprocess.Popen(
         [sys.executable, "-m", "agent.lab.supervisor", json.dumps(wanted)],
@@ -122,7 +116,7 @@ def _spawn(
         stdout=subprocess.PIPE,
         cwd="/",
         start_new_session=True,
-        preexec_fn=arm,  # noqa: PLW1509 - no thread has been started yet
+        preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - no thread has been started yet
     )
 
 
@@ -151,7 +145,3 @@ def _stop(child: "subprocess.Popen[bytes]") -> None:
         child.wait()
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _kept(state_dir: Path, child: "subprocess.Popen[bytes]") -> bool:
-    return child.poll() is None and (state_dir / KEPT).exists()

@@ -231,7 +231,7 @@ class Machine:
         """
         permits = None
         if self.plan.options.agents and self.plan.options.capture:
-            permits = Permits(self.layout.agent_socket, self.say)
+            permits = Permits(self.layout, self.say)
         loser = Loser(
             plan=self.plan,
             name=self.name,

@@ -258,6 +258,11 @@ class NodeLayout:
         """Says that a resync has begun to change the data folder."""
         return self.root / "resync"
 
+    @property
+    def permits(self) -> Path:
+        """When permits were asked for and granted, one JSON object a line."""
+        return self.root / "permits.jsonl"
+
     def log(self, program: str) -> Path:
         """Return where a program of this node logs to."""
         return self.root / f"{program}.log"

@@ -1,0 +1,331 @@
+"""`splitguard lab`: the embedded cluster, its faults and its stories.
+
+Theory of operation. The commands are thin: each asks the lab's supervisor one thing
+over its control socket and prints the answer. `up` and `story` start one. Whatever
+ends such a command (Ctrl-C, SIGTERM, an error) ends its lab with it, unless it was
+detached or its remains are to be kept.
+"""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.cli.console import Out, Output, grid, say, stacked, words
+from agent.errors import LabError
+from agent.lab.plan import Options, Plan, default_state_dir
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from agent.lab.handle import Lab
+
+app = typer.Typer(
+    help="Three real PostgreSQL servers on this machine, and faults on demand.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+StateDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        help="The lab's folder. Default: splitguard-lab-UID among temporary files.",
+        show_default=False,
+    ),
+]
+Pg = Annotated[
+    str,
+    typer.Option("--pg", help="16, 18, or the folder of an installed server."),
+]
+Printed = Annotated[
+    Output, typer.Option("--output", "-o", help="How data is printed on stdout.")
+]
+Node = Annotated[str, typer.Argument(help="n1, n2 or n3.")]
+Settle = Annotated[float, typer.Option("--settle", hidden=True, min=0.5, max=600)]
+NoAgents = Annotated[bool, typer.Option("--no-agents", hidden=True)]
+CrashAt = Annotated[list[str] | None, typer.Option("--crash-at", hidden=True)]
+
+
+class Direction(StrEnum):
+    """Which way a cut goes."""
+
+    IN = "in"
+    OUT = "out"
+
+
+class StoryName(StrEnum):
+    """The stories that can be told."""
+
+    SPLIT_BRAIN = "split-brain"
+    NODE_DOWN = "node-down"
+    FAILOVER = "failover"
+
+
+class Winner(StrEnum):
+    """Which side of a split is to have the newest database."""
+
+    MAJORITY = "majority"
+    MINORITY = "minority"
+
+
+@app.command()
+def up(  # noqa: PLR0913 - each is an option of its own
+    *,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return once it is healthy.")
+    ] = False,
+    pg: Pg = "16",
+    output: Printed = Output.TABLE,
+    state_dir: StateDir = None,
+    settle: Settle = 3.0,
+    no_agents: NoAgents = False,
+    crash_at: CrashAt = None,
+) -> None:
+    """Start the lab: three servers, three managers, three agents."""
+    options = Options(
+        pg=pg, agents=not no_agents, settle_s=settle, crash_at=tuple(crash_at or ())
+    )
+    folder = _folder(state_dir)
+    with _interruptible():
+        if detach:
+            from agent.lab.handle import detached
+
+            _show_status(detached(folder, options, say), output)
+        else:
+            _foreground(folder, options, output)
+
+
+@app.command()
+def status(*, output: Printed = Output.TABLE, state_dir: StateDir = None) -> None:
+    """Show nodes, addresses, and what is cut."""
+    _show_status(_lab(state_dir), output)
+
+
+@app.command()
+def partition(
+    node: Node,
+    *,
+    one_way: Annotated[
+        Direction | None,
+        typer.Option("--one-way", help="Only what comes in, or goes out."),
+    ] = None,
+    mute: Annotated[
+        bool, typer.Option("--mute", help="Hold connections open and pass nothing on.")
+    ] = False,
+    state_dir: StateDir = None,
+) -> None:
+    """Cut a node off from the others."""
+    direction = one_way.value if one_way else "both"
+    lab = _lab(state_dir)
+    lab.ask("partition", node=node, direction=direction, mute=mute)
+    how = "mute" if mute else "cut off"
+    say(f"{node} is {how}" + (f" ({direction})" if one_way else ""))
+
+
+@app.command()
+def heal(*, state_dir: StateDir = None) -> None:
+    """Make every link whole again."""
+    _lab(state_dir).ask("heal")
+    say("every link is whole")
+
+
+@app.command()
+def delay(
+    node: Node,
+    seconds: Annotated[float, typer.Argument(min=0, max=60, help="For each piece.")],
+    *,
+    state_dir: StateDir = None,
+) -> None:
+    """Slow a node's links down; `heal` ends it."""
+    _lab(state_dir).ask("delay", node=node, delay_s=seconds)
+    say(f"{node}'s links are slower by {seconds:g} s")
+
+
+@app.command()
+def kill(node: Node, *, state_dir: StateDir = None) -> None:
+    """Kill a whole machine: manager, PostgreSQL and agent, with kill -9."""
+    _lab(state_dir).ask("kill", node=node)
+    say(f"{node} is dead")
+
+
+@app.command()
+def start(node: Node, *, state_dir: StateDir = None) -> None:
+    """Switch a killed machine on again."""
+    _lab(state_dir).ask("start", node=node)
+    say(f"{node} is starting")
+
+
+@app.command()
+def promote(node: Node, *, state_dir: StateDir = None) -> None:
+    """Promote a node's PostgreSQL and make its manager active, whoever else is."""
+    _lab(state_dir).ask("promote", node=node)
+    say(f"{node} is promoted")
+
+
+@app.command()
+def write(
+    *,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="So many rows.")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--for", min=0.1, help="For so many seconds.")
+    ] = None,
+    output: Printed = Output.TABLE,
+    state_dir: StateDir = None,
+) -> None:
+    """Write rows through the active manager; keep what was acknowledged."""
+    from agent.lab.client import Ledger, write_rows
+
+    lab = _lab(state_dir)
+    ledger = Ledger(lab.layout.acknowledged)
+    wanted = count if count is not None or seconds is not None else 100
+    limit = seconds if seconds is not None else 60.0
+    with _interruptible():
+        try:
+            done = write_rows(lab.plan, ledger, count=wanted, seconds=limit)
+        finally:
+            ledger.close()
+    result = {"acknowledged": done, "log": str(lab.layout.acknowledged)}
+    Out(output).data(
+        result, lambda: grid(("acknowledged", "log"), [tuple(result.values())])
+    )
+    if count is not None and done < count:
+        raise LabError(
+            f"only {done} of {count} writes were acknowledged in {limit:g} s"
+        )
+
+
+@app.command()
+def story(  # noqa: PLR0913 - each is an option of its own
+    name: Annotated[StoryName, typer.Argument(help="Which one.")],
+    *,
+    winner: Annotated[
+        Winner, typer.Option("--winner", help="Whose database is to be the newest.")
+    ] = Winner.MAJORITY,
+    pg: Pg = "16",
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", help="Leave log, archives and running winner here."),
+    ] = None,
+    break_capture: Annotated[
+        bool, typer.Option("--break-capture", help="Capture nothing: see what is lost.")
+    ] = False,
+    output: Printed = Output.TABLE,
+    state_dir: StateDir = None,
+    settle: Settle = 3.0,
+    crash_at: CrashAt = None,
+) -> int:
+    """Play a trouble from its beginning to its end, and count what came of it."""
+    from agent.lab.handle import started
+    from agent.lab.stage import Stage
+
+    options = Options(
+        pg=pg,
+        capture=not break_capture,
+        settle_s=settle,
+        crash_at=tuple(crash_at or ()),
+    )
+    with _interruptible(), started(_folder(state_dir), options, say) as lab:
+        stage = Stage(lab, say)
+        if name is StoryName.SPLIT_BRAIN:
+            from agent.lab.split_brain import SplitBrain, Wanted
+
+            wanted = Wanted(winner.value, keep, captures=not break_capture)
+            result = SplitBrain(stage, wanted).play()
+        else:
+            from agent.lab import outages
+
+            played = {StoryName.NODE_DOWN: outages.node_down}
+            result = played.get(name, outages.failover)(stage)
+    Out(output).data(result, lambda: _story_table(result))
+    return 1 if result.get("writes", {}).get("lost") else 0
+
+
+@app.command()
+def down(*, state_dir: StateDir = None) -> None:
+    """End the lab and remove its folder."""
+    from agent.lab.handle import down as end
+
+    folder = _folder(state_dir)
+    say("the lab is gone" if end(folder) else f"no lab in {folder}")
+
+
+def _folder(state_dir: Path | None) -> Path:
+    return (state_dir or default_state_dir()).absolute()
+
+
+def _lab(state_dir: Path | None) -> "Lab":
+    from agent.lab.handle import find
+
+    return find(_folder(state_dir))
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does, with all its clean-up."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _foreground(folder: Path, options: Options, output: Output) -> None:
+    from agent.lab.supervisor import supervise
+
+    def ready(plan: Plan) -> None:
+        shown = [(node.name, plan.agent_url(node.name)) for node in plan.nodes]
+        document = {"state_dir": plan.state_dir, "agents": dict(shown)}
+        Out(output).data(document, lambda: grid(("node", "agent"), shown))
+        say("the lab is up; Ctrl-C ends it")
+
+    asyncio.run(supervise(folder, options, say, ready))
+
+
+def _show_status(lab: "Lab", output: Output) -> None:
+    found = lab.status()
+    Out(output).data(found, lambda: _status_table(found))
+
+
+def _status_table(found: dict[str, Any]) -> "RenderableType":
+    nodes = found["nodes"]
+    keys = ("name", "role", "agent_url", "manager_url", "pid", "note")
+    rows = [[node[key] for key in keys] for node in nodes]
+    table = grid(("node", "role", "agent", "manager", "pid", "note"), rows)
+    lines = [words(trouble, "yellow") for trouble in found["troubles"]]
+    return stacked(table, *lines)
+
+
+def _story_table(result: dict[str, Any]) -> "RenderableType":
+    parts: list[RenderableType] = []
+    timings = [
+        (name.replace("_", " "), "-" if value is None else f"{value:.2f} s")
+        for name, value in result["timings_s"].items()
+    ]
+    parts.append(grid(("time", ""), timings))
+    if "writes" in result:
+        from agent.lab.split_brain import truth
+
+        counts = [*result["writes"].items()]
+        counts.append(("lost without Splitguard", result["without_splitguard"]["lost"]))
+        rows = [(name.replace("_", " "), str(count)) for name, count in counts]
+        style = "bold red" if result["writes"]["lost"] else "bold green"
+        parts += [words(""), grid(("acknowledged writes", ""), rows)]
+        parts += [words(""), words(truth(result), style)]
+    return stacked(*parts)
