@@ -37,6 +37,7 @@ from agent.core.event import (
 )
 from agent.core.policy import Policy
 from agent.core.state import State
+from agent.core.verdict import VerdictCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,7 @@ def step(state: State, event: Event, policy: Policy) -> Step:
     """
     seen = _fold(view.fold(state, event, policy), event, policy)
     questions = proof.questions(state, seen, event, policy)
-    judged = replace(
-        seen, view=replace(seen.view, verdicts=rules.judge(seen, event.at, policy))
-    )
+    judged = _judged(seen, event, policy)
     ledger, changes = incidents.advance(
         judged.ledger, judged.view.verdicts, judged, event.at, policy
     )
@@ -64,6 +63,15 @@ def step(state: State, event: Event, policy: Policy) -> Step:
     kept, captures = protection.advance(answered, event.at, policy)
     told, tells = telling.advance(kept, changes, event.at, policy)
     return Step(told, (*questions, *captures, *tells))
+
+
+def _judged(state: State, event: Event, policy: Policy) -> State:
+    """Let the rules say what is so now."""
+    verdicts = rules.judge(state, event.at, policy)
+    view = replace(state.view, verdicts=verdicts)
+    if any(one.code is VerdictCode.OBSERVER_ISOLATED for one in verdicts):
+        view = replace(view, isolated_s=event.at.monotonic_s)
+    return replace(state, view=view)
 
 
 def _fold(state: State, event: Event, policy: Policy) -> State:

@@ -62,6 +62,7 @@ def _silent(scene: Scene, node: str) -> bool:
     """Whether neither this agent, nor a peer, nor replication sees the node."""
     return (
         scene.nodes.get(node) is Look.UNSEEN
+        and scene.looked_since_return(node)
         and not scene.seen_alive(node)
         and replication_lives(scene.state.view, node, scene.at, scene.policy) is None
     )
@@ -143,6 +144,8 @@ def _channel_down(scene: Scene, node: str, channel: Channel) -> Finding | None:
     if not answers:
         return None
     seen = scene.state.view.latest[f"{node}/{channel.value}"]
+    if seen.sent_s <= scene.state.view.dark.get(node, seen.sent_s - 1):
+        return None  # the node has just come back; this channel was not asked since
     return Finding({"answers_on": ",".join(answers), "reason": seen.reason})
 
 

@@ -151,6 +151,19 @@ class Scene:
         ]
         return self.at.monotonic_s - max(signs) if signs else None
 
+    def looked_since_return(self, node: str) -> bool:
+        """Whether each channel was asked again since this agent was isolated.
+
+        Who comes back has old misses of everybody; they accuse nobody.
+        """
+        since_s = self.state.view.isolated_s
+        if since_s is None or self.isolated:
+            return True
+        return all(
+            self.state.view.latest[key(node, channel)].sent_s > since_s
+            for channel in channels(self.policy, node)
+        )
+
     def position(self, node: str) -> Position | None:
         """Return where the node's WAL is, with the timeline that this is known of.
 

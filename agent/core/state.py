@@ -156,6 +156,10 @@ class View:
     sent: tuple[tuple[int, float], ...] = ()
     """Sequence and instant of this agent's own reports, oldest first, bounded."""
     proofs: tuple[SplitProof, ...] = ()
+    dark: Mapping[str, float] = field(default_factory=dict)
+    """Per node the last instant at which this agent saw it on no channel."""
+    isolated_s: float | None = None
+    """The last instant at which this agent saw no majority."""
     in_hand: frozenset[str] = frozenset()
     """Captures that the engine was given since the agent started."""
     verdicts: tuple[Verdict, ...] = ()

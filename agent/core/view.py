@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from agent.core import proof
-from agent.core.detector import key, marks_after
+from agent.core.detector import channels, key, marks_after
 from agent.core.event import Event, Observed, ServerRead, Started, Ticked
 from agent.core.incident import Incident, Status
 from agent.core.lineage import Lineage
@@ -102,12 +102,22 @@ def _observed(state: State, seen: Observation, at: Moment, policy: Policy) -> St
         alive={**state.view.alive, name: fitting} if alive else state.view.alive,
         missed={**state.view.missed, name: missed},
     )
-    known = replace(state, view=view)
+    known = replace(state, view=_darkened(view, fitting, policy))
     if fitting.report is not None:
         return proof.collect(_reported(known, fitting, policy), fitting, at, policy)
     if fitting.postgres is not None:
         return proof.collect(_read(known, last, fitting, policy), fitting, at, policy)
     return known
+
+
+def _darkened(view: View, seen: Observation, policy: Policy) -> View:
+    """Note that the node was just seen on no channel, if that is so."""
+    asked = channels(policy, seen.node)
+    misses = [view.missed.get(key(seen.node, channel), 0) for channel in asked]
+    dark = min(misses, default=0) >= policy.missed_to_accuse
+    if seen.node == policy.me or not dark:
+        return view
+    return replace(view, dark={**view.dark, seen.node: seen.received_s})
 
 
 def _fitting(seen: Observation, policy: Policy) -> Observation:
