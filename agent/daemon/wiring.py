@@ -20,6 +20,7 @@ from typing import Protocol, TypeVar
 
 from agent.api.app import make_app
 from agent.api.ports import ApiOptions
+from agent.api.shelf import CatalogueShelf
 from agent.api.tokens import TokenBook
 from agent.config import Settings
 from agent.config.model import read_secret
@@ -35,12 +36,12 @@ from agent.daemon.crash import CrashPoints
 from agent.daemon.executor import ActionExecutor
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
-from agent.daemon.shelf import Shelf
 from agent.errors import ConfigError, JournalError
 from agent.notify.outbox import OutboxWorker
 from agent.notify.webhook import WebhookChannel
 from agent.probe.prober import NetworkProber
 from agent.probe.target import ProbeSettings, Target
+from agent.snapshot.catalogue import Catalogue
 from agent.store.sqlite import SqliteJournal
 from agent.transport import HttpClient, Tls
 
@@ -178,7 +179,8 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
     executor = ActionExecutor(prober, beside, clock, runtime.post, outbox.wake)
     runtime.employ(executor, cadence.hurry)
     options = _options(settings)
-    app = make_app(runtime, Shelf(settings.capture_dir), tokens, options)
+    shelf = CatalogueShelf(Catalogue(settings.capture_dir), settings.local.bin_dir)
+    app = make_app(runtime, shelf, tokens, options)
     return Assembly(
         settings=settings,
         runtime=runtime,
