@@ -21,6 +21,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,9 +32,9 @@ from agent.postgres.connect import connect, fetch_one, quoted
 from agent.postgres.control import ControlData, read_control
 from agent.postgres.owner import Owner, check_reachable, give, make_folder, owner_of
 from agent.postgres.programs import Programs, last_lines
-from agent.postgres.scratch import prepare, stop_leftover
+from agent.postgres.scratch import RUN_PREFIX, prepare, stop_leftover
 from agent.postgres.settings import overrides
-from agent.postgres.wal import record_end
+from agent.postgres.wal import created_tablespaces, record_end
 
 __all__ = ["PrivateServer", "prepare", "stop_leftover"]
 
@@ -44,6 +45,8 @@ _PAUSE_S = 0.02
 _PAUSE_MAX_S = 0.25
 _LABEL_BYTES_MAX = 65_536
 _LOG_BYTES_MAX = 64 * 1024 * 1024
+_REFUSED = "FATAL:  the database system is "
+_LOG_TAIL_LINES = 7
 _LOG_TAIL_BYTES = 16_384
 _SOCKET_PATH_MAX = 107
 """Of sun_path in struct sockaddr_un, without the final zero."""
@@ -51,6 +54,9 @@ _PORT = 5432
 _NO_ROLE = re.compile(r'role ".*" does not exist')
 _SINGLE_ROLE = re.compile(r'rolname = "([^"]+)"')
 _LABEL_TIMELINE = re.compile(r"^START TIMELINE: ([0-9]{1,10})$", re.MULTILINE)
+_LABEL_START = re.compile(
+    r"^START WAL LOCATION: ([0-9A-F]{1,8}/[0-9A-F]{1,8})", re.MULTILINE
+)
 _REDO_DONE = re.compile(r"redo done at ([0-9A-F]+/[0-9A-F]+)")
 _HBA = "local all all trust\n"
 
@@ -121,7 +127,10 @@ class PrivateServer:
         """The last lines of the server's log, on one line; also after it stopped."""
         if self._run_dir is None:
             return self._log_at_stop
-        return last_lines(_tail(self._directory() / "log"))
+        lines = _tail(self._directory() / "log").splitlines()
+        # Our own attempts to connect leave a line each.
+        kept = [line for line in lines if _REFUSED not in line]
+        return last_lines("\n".join(kept), _LOG_TAIL_LINES)
 
     def start(self) -> None:
         """Start and wait until it is out of recovery. Raises PostgresError."""
@@ -132,14 +141,15 @@ class PrivateServer:
         check_reachable(self._folder, owner)
         self._run_dir = _make_run_dir(owner)
         tip = self._tip_timeline
-        if tip == _start_timeline(self._folder, control):
+        if tip == (_label(self._folder).timeline or control.timeline):
             tip = None
         self._given = {
             **overrides(control, self._programs.major, self._directory(), tip),
             **self._settings,
         }
-        before = self._checkpoint_end(control)
+        before = self._record_end(control, control.checkpoint_lsn)
         try:
+            self._refuse_created_tablespaces(control)
             if tip is not None:
                 signal_file = self._folder / "recovery.signal"
                 signal_file.touch(0o600)
@@ -171,8 +181,21 @@ class PrivateServer:
             raise PostgresError(f"the copy in {self._folder} was not opened yet")
         return self._recovered
 
-    def _checkpoint_end(self, control: ControlData) -> Lsn | None:
-        return self._record_end(control, control.checkpoint_lsn)
+    def _refuse_created_tablespaces(self, control: ControlData) -> None:
+        """Raise when replay would write outside, where CREATE TABLESPACE points."""
+        found = created_tablespaces(
+            self._programs,
+            self._folder / "pg_wal",
+            self._timeline(control),
+            _label(self._folder).start_lsn or control.redo_lsn,
+            control.wal_segment_bytes,
+        )
+        if found:
+            raise PostgresError(
+                f"the WAL of {self._folder} creates a tablespace at {found[0]}: "
+                "replaying it would write there, and that may be the original",
+                "open this copy on a machine where that location holds nothing",
+            )
 
     def _redo_end(self) -> Lsn | None:
         """Return the end of the record that the log calls the last one replayed."""
@@ -185,10 +208,15 @@ class PrivateServer:
         last = Lsn.parse(found[1])
         return self._record_end(control, last) or last
 
+    def _timeline(self, control: ControlData) -> int:
+        return max(control.timeline, self._tip_timeline or 0)
+
     def _record_end(self, control: ControlData, start: Lsn) -> Lsn | None:
-        timeline = max(control.timeline, self._tip_timeline or 0)
         return record_end(
-            self._folder / "pg_wal", timeline, start, control.wal_segment_bytes
+            self._folder / "pg_wal",
+            self._timeline(control),
+            start,
+            control.wal_segment_bytes,
         )
 
     def _wait(self) -> None:
@@ -311,10 +339,10 @@ def _make_run_dir(owner: Owner) -> Path:
     """
     name = f".s.PGSQL.{_PORT}"
     try:
-        folder = make_folder(owner, "splitguard-")
+        folder = make_folder(owner, RUN_PREFIX)
         if len(os.fsencode(folder / name)) > _SOCKET_PATH_MAX:
             folder.rmdir()
-            folder = Path(tempfile.mkdtemp(prefix="splitguard-", dir="/tmp"))
+            folder = Path(tempfile.mkdtemp(prefix=RUN_PREFIX, dir="/tmp"))
         (folder / "postgresql.conf").write_text(
             "# Everything is on the command line.\n"
         )
@@ -329,15 +357,26 @@ def _make_run_dir(owner: Owner) -> Path:
     return folder
 
 
-def _start_timeline(folder: Path, control: ControlData) -> int:
-    """Return the timeline on which recovery of this folder begins."""
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """What backup_label says; None where there is no such file."""
+
+    timeline: int | None
+    start_lsn: Lsn | None
+
+
+def _label(folder: Path) -> _Label:
     try:
         with (folder / "backup_label").open("rb") as file:
-            label = file.read(_LABEL_BYTES_MAX).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return control.timeline
-    found = _LABEL_TIMELINE.search(label)
-    return int(found[1]) if found is not None else control.timeline
+            text = file.read(_LABEL_BYTES_MAX).decode("utf-8", "replace")
+    except OSError:
+        return _Label(None, None)
+    timeline = _LABEL_TIMELINE.search(text)
+    start = _LABEL_START.search(text)
+    return _Label(
+        int(timeline[1]) if timeline is not None else None,
+        Lsn.parse(start[1]) if start is not None else None,
+    )
 
 
 def _tail(path: Path) -> str:

@@ -155,10 +155,10 @@ def clean_environment() -> dict[str, str]:
     return {**kept, "LC_ALL": "C", "LANG": "C", "TZ": "UTC"}
 
 
-def last_lines(text: str) -> str:
+def last_lines(text: str, lines_max: int = _STDERR_LINES) -> str:
     """Return the last few lines of a log or a complaint, on one line."""
     lines = [line.strip()[:_LINE_CHARS] for line in text.splitlines() if line.strip()]
-    return "; ".join(lines[-_STDERR_LINES:])
+    return "; ".join(lines[-lines_max:])
 
 
 def find_programs(bin_dir: Path | None, data_dir: Path | None) -> Programs:

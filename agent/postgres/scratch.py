@@ -22,6 +22,8 @@ from agent.postgres.control import read_control
 from agent.postgres.owner import give, owner_of, unprivileged
 
 STOP_LEFTOVER_S = 5.0
+RUN_PREFIX = "splitguard-run-"
+"""How the folder of a private server's socket and configuration is called."""
 _PAUSE_S = 0.02
 _CLEARED = (
     "pg_replslot",
@@ -92,6 +94,10 @@ def stop_leftover(folder: Path) -> bool:
         os.kill(found.pid, signal.SIGQUIT)
     for _ in range(int(STOP_LEFTOVER_S / _PAUSE_S)):
         if postmaster.running(folder) is None:
+            if found.socket_dir is not None and found.socket_dir.name.startswith(
+                RUN_PREFIX
+            ):
+                shutil.rmtree(found.socket_dir, ignore_errors=True)
             return True
         time.sleep(_PAUSE_S)
     raise PostgresError(

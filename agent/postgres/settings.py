@@ -43,7 +43,7 @@ _QUIET = {
     "logging_collector": "off",
     "log_destination": "stderr",
     "log_min_messages": "warning",
-    "log_line_prefix": "%m [%p] ",
+    "log_line_prefix": "",
     "log_statement": "none",
     "log_min_duration_statement": "-1",
     "lc_messages": "C",

@@ -36,6 +36,7 @@ from agent.postgres.records import (
 __all__ = [
     "SegmentFile",
     "check_chain",
+    "created_tablespaces",
     "end_of_wal",
     "fingerprint",
     "is_segment",
@@ -51,6 +52,7 @@ SEGMENTS_MAX = 65_536
 _NAME = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})(\.partial)?")
 _LAST_GOOD = re.compile(r"error in WAL record at ([0-9A-F]+/[0-9A-F]+)")
 _NOTHING = re.compile(r"could not find a valid record after")
+_CREATED = re.compile(r'desc: CREATE [0-9]+ "(.+)"$', re.MULTILINE)
 _LATER = re.compile(r"first record is after [0-9A-F]+/[0-9A-F]+, at [0-9A-F]+/")
 
 
@@ -160,6 +162,19 @@ def record_end(
     return record.end if record is not None else None
 
 
+def created_tablespaces(
+    programs: Programs, wal_dir: Path, timeline: int, start: Lsn, segment_bytes: int
+) -> tuple[str, ...]:
+    """Return the locations of tablespaces that the WAL from `start` on creates.
+
+    Replaying such a record points the tablespace at that location again, whatever
+    its link led to before, and writes there. Raises PostgresError.
+    """
+    chain = _Chain(wal_dir, read_switches(wal_dir, timeline), timeline, segment_bytes)
+    printed = chain.select(programs, start, "Tablespace")
+    return tuple(match[1] for match in _CREATED.finditer(printed))
+
+
 class _Chain:
     """The segments of one folder that belong to one lineage."""
 
@@ -213,18 +228,37 @@ class _Chain:
             limit = end
         if limit <= start:
             return end if end == start else None
+        finished = self._dump(programs, ["--quiet"], present, start, limit)
+        return self._judge(finished, start, limit)
+
+    def select(self, programs: Programs, start: Lsn, manager: str) -> str:
+        """Return what pg_waldump prints of one resource manager's records."""
+        present = self._present(start, None)
+        if not present:
+            return ""
+        limit = Lsn((present[-1].number + 1) * self._size)
+        return self._dump(programs, ["-r", manager], present, start, limit).stdout
+
+    def _dump(
+        self,
+        programs: Programs,
+        options: Sequence[str],
+        files: Sequence[SegmentFile],
+        start: Lsn,
+        limit: Lsn,
+    ) -> Finished:
         # Root reads a kept copy in its own closed folder itself: pg_waldump only reads.
         reachable = reaches(owner_of(self._wal_dir), self._wal_dir)
-        with _links(self._wal_dir, present, self._timeline, self._size) as folder:
-            finished = programs.run(
+        with _links(self._wal_dir, files, self._timeline, self._size) as folder:
+            return programs.run(
                 [
-                    "pg_waldump", "--quiet", "-p", folder, "-t", str(self._timeline),
+                    "pg_waldump", *options, "-p", folder, "-t", str(self._timeline),
                     "-s", str(start), "-e", str(limit),
                 ],
                 as_owner_of=self._wal_dir if reachable else None,
-                timeout_s=TIMEOUT_S, check=False,
+                timeout_s=TIMEOUT_S,
+                check=False,
             )  # fmt: skip
-        return self._judge(finished, start, limit)
 
     def _present(self, start: Lsn, end: Lsn | None) -> tuple[SegmentFile, ...]:
         """Return the files from `start` on, up to the first gap or the end."""
