@@ -207,6 +207,30 @@ def test_a_tablespace_is_pointed_at_its_copy_or_refused(stage16: Stage):
         assert count(server) == 1
 
 
+def test_wal_that_creates_a_tablespace_is_not_replayed_over_the_original(
+    stage: Stage,
+):
+    primary = stage.primary()
+    space = stage.folder / "space"
+    space.mkdir()
+    give(space, owner_of(primary.data_dir))
+    primary.query(f"CREATE TABLESPACE away LOCATION '{space}'")
+    primary.query("CREATE TABLE kept TABLESPACE away AS SELECT 1 AS id")
+    oid = primary.value("SELECT oid FROM pg_tablespace WHERE spcname = 'away'")
+    primary.crash()
+    eventually("all is ended", lambda: not postmaster.orphans(primary.data_dir))
+    scratch = stage.scratch(primary)
+    copy = stage.folder / "space-copy"
+    copy_tree(space, copy)
+    prepare(scratch, tablespaces={oid: copy})
+    before = sorted(space.rglob("*"))
+    with pytest.raises(PostgresError, match="creates a tablespace"):
+        PrivateServer(scratch, stage.programs).start()
+    assert sorted(space.rglob("*")) == before
+    primary.start()
+    assert primary.rows() == 1
+
+
 def test_a_damaged_copy_fails_with_the_last_lines_of_its_log(stage: Stage):
     primary = stage.primary()
     primary.write(5)
