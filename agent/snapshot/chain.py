@@ -13,11 +13,15 @@ from agent.snapshot.manifest import WAL
 from agent.snapshot.record import Record
 
 
+class BrokenChainError(CaptureError):
+    """The kept WAL ends before the copy is of any use."""
+
+
 def check_copy(record: Record, programs: Programs | None) -> None:
     """Prove the record's full copy as far as its WAL goes.
 
-    Raises CaptureError when the chain ends before the copy is consistent, or when
-    it cannot be checked; PostgresError when pg_waldump cannot be run.
+    Raises BrokenChainError when the chain ends before the copy is consistent;
+    CaptureError when it cannot be checked; PostgresError when pg_waldump cannot run.
     """
     with record.lock:
         copy, upto, lineage = record.copy, record.tail_lsn, record.lineage
@@ -36,7 +40,7 @@ def check_copy(record: Record, programs: Programs | None) -> None:
     if known is None or (end < upto and settled == upto):
         end = wal.check_chain(programs, folder, lineage, copy.copy_lsn, upto)
     if end < copy.needed_lsn:
-        raise CaptureError(
+        raise BrokenChainError(
             f"the kept WAL ends at {end}, before {copy.needed_lsn} that the copy needs"
         )
     record.prove(end)

@@ -99,6 +99,11 @@ class Follower:
         )
         self._tail.begin(min(facts.redo_lsn, self._confirmed() or facts.redo_lsn))
 
+    def close(self) -> None:
+        """Let go of the server's files."""
+        if self._tail is not None:
+            self._tail.close()
+
     def look(self, now: Moment) -> Where:
         """Find out where the server is. Raises PostgresError, LeftError."""
         known = self._record.identity

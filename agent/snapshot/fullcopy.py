@@ -22,7 +22,7 @@ from agent.postgres.control import ControlData, read_control
 from agent.postgres.postmaster import orphans, running
 from agent.postgres.programs import Programs
 from agent.snapshot.backup import BackupSession, Begun
-from agent.snapshot.chain import check_copy
+from agent.snapshot.chain import BrokenChainError, check_copy
 from agent.snapshot.copying import Copier, Plan, VanishedError, make_plan
 from agent.snapshot.files import (
     PRIVATE_FILE,
@@ -296,7 +296,11 @@ class FullCopyThread(threading.Thread):
                 raise CaptureError(
                     f"the WAL up to {copy.needed_lsn} did not arrive in the tail"
                 )
-        check_copy(self._record, self._source.programs)
+        try:
+            check_copy(self._record, self._source.programs)
+        except BrokenChainError as error:
+            self._record.adopt(None)
+            raise RestartError(error.message) from error
 
     def _check_stopped(self) -> None:
         if self._stopped.is_set():

@@ -133,6 +133,7 @@ def incarnation(data_dir: Path) -> str:
 def _link_all(source: Path, farm: Path) -> None:
     """Link every regular file below `source` that `farm` does not have yet."""
     farm.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+    _own_like(source, farm)
     for relative, entry in tree(source):
         target = farm / relative
         with suppress(FileExistsError, FileNotFoundError):
@@ -140,5 +141,13 @@ def _link_all(source: Path, farm: Path) -> None:
                 target.symlink_to(Path(entry.path).readlink())
             elif entry.is_dir(follow_symlinks=False):
                 target.mkdir(mode=PRIVATE_FOLDER)
+                _own_like(Path(entry.path), target)
             elif entry.is_file(follow_symlinks=False):
                 os.link(entry.path, target, follow_symlinks=False)
+
+
+def _own_like(source: Path, target: Path) -> None:
+    """Give a folder of the farm its owner, where only root can: it may go back."""
+    if os.geteuid() == 0:
+        found = source.stat()
+        os.chown(target, found.st_uid, found.st_gid)

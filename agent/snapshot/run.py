@@ -16,10 +16,10 @@ from pathlib import Path
 
 from agent.core.capture import CaptureOrder, CaptureStatus, Grade, Level, Phase
 from agent.core.moment import Moment
-from agent.errors import CaptureError, PostgresError, SnapshotError, SplitguardError
+from agent.errors import PostgresError, SnapshotError, SplitguardError
 from agent.postgres.reader import DiskReader
 from agent.snapshot import manifest as manifests
-from agent.snapshot.chain import check_copy
+from agent.snapshot.chain import BrokenChainError, check_copy
 from agent.snapshot.files import hash_file, make_folder, remove_tree
 from agent.snapshot.follower import Follower, Where
 from agent.snapshot.fullcopy import (
@@ -39,6 +39,7 @@ from agent.snapshot.manifest import (
 )
 from agent.snapshot.pin import Pin
 from agent.snapshot.record import Record
+from agent.snapshot.resume import restore
 from agent.snapshot.room import MAX_WAL_BYTES, Room, measure
 from agent.snapshot.server import LocalServer
 from agent.snapshot.state import StateFiles
@@ -130,6 +131,7 @@ class CaptureRun(threading.Thread):
         finally:
             self._end_copy()
             self._server.close()
+            self._follower.close()
 
     def _follow(self) -> None:
         while not self._stopping.is_set():
@@ -331,17 +333,19 @@ class CaptureRun(threading.Thread):
         due = where.stopped or now_s - self._checked_s >= CHAIN_S
         if behind and due and not self._outdated(where):
             self._checked_s = now_s
-            self._extend_proof(stopped=where.stopped)
+            self._extend_proof()
 
-    def _extend_proof(self, *, stopped: bool) -> None:
+    def _extend_proof(self) -> None:
         """Check the chain on; a copy whose WAL is broken is of no use."""
-        programs = self._follower.programs()
+        record = self._record
         try:
-            check_copy(self._record, programs)
-        except CaptureError:
-            if not stopped or programs is None:
-                raise
-            self._record.adopt(None)
+            check_copy(record, self._follower.programs())
+        except BrokenChainError:
+            record.adopt(None)
+            return
+        rest = record.settled_lsn
+        if rest is not None and record.end_lsn is not None and record.end_lsn < rest:
+            record.adopt(None)  # a gap before the end of a server that stands still
 
     def _show_phase(self) -> None:
         record = self._record

@@ -14,6 +14,7 @@ import os
 import re
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +81,8 @@ class WalTail:
         self._closed: dict[str, FileEntry] = {}
         self._copied: dict[str, int] = {}
         """Bytes known to be kept of segments that are not closed."""
+        self._held: tuple[Segment, int] | None = None
+        """The open segment and a handle on its file, whatever becomes of its name."""
         self._wanted: Lsn = Lsn(0)
         self.start_lsn: Lsn | None = None
         self.tail_lsn: Lsn | None = None
@@ -127,12 +130,16 @@ class WalTail:
         first = max(self._wanted, urgent or self._wanted).segment(self._size)
         for segment in self._segments(timeline, first, last):
             self._close_segment(segment)
+        for number in range(first, last):
+            self._recover(number, timeline)
         offset = int(upto) % self._size
         if offset:
             name = wal_file_name(timeline, upto, self._size)
             self._extend(Segment(name, timeline, last), offset)
+            self._hold(Segment(name, timeline, last))
         fsync_path(self._keep)
-        self._settle(timeline, upto, first, last if offset else last - 1)
+        self.start_lsn = Lsn(max(int(self._wanted), first * self._size))
+        self.timeline, self.tail_lsn = timeline, upto
         after = (self.tail_lsn, self.start_lsn, self.timeline, len(self._closed))
         return before != after
 
@@ -195,16 +202,75 @@ class WalTail:
         self._closed[segment.name] = self._entry(segment.name)
         self._copied.pop(segment.name, None)
 
+    def _recover(self, number: int, timeline: int) -> None:
+        """Close the segment of this number, if none is closed yet, wherever it is."""
+        names = [n for n in (*self._closed, *self._copied) if self._number(n) == number]
+        if any(name in self._closed for name in names):
+            return
+        name = max(names) if names else self._find(number, timeline)[0]
+        found = parse_name(name, self._size)
+        if found is None:
+            raise RecycledError(name)
+        self._extend(found, self._size)
+        self._closed[name] = self._entry(name)
+        self._copied.pop(name, None)
+
+    def _number(self, name: str) -> int:
+        segment = parse_name(name, self._size)
+        return -1 if segment is None else segment.number
+
+    def _find(self, number: int, timeline: int) -> tuple[str, Path]:
+        """Return what a segment was called, and the file that now has its bytes."""
+        for name in os.listdir(self._source):  # noqa: PTH208 - many names
+            if parse_name(name, self._size) is None:
+                continue
+            header = self._header(self._source / name)
+            if len(header) == _HEADER.size:
+                born = int(_HEADER.unpack(header)[2])
+                first = Lsn(number * self._size)
+                was = Segment(wal_file_name(born, first, self._size), born, number)
+                if born <= timeline and self._is(was, header):
+                    return was.name, self._source / name
+        raise RecycledError(f"segment {number} of timeline {timeline}")
+
+    def _header(self, path: Path) -> bytes:
+        try:
+            with path.open("rb", buffering=0) as file:
+                return file.read(_HEADER.size)
+        except FileNotFoundError:
+            return b""
+
+    def _hold(self, segment: Segment) -> None:
+        """Keep the open segment's file open."""
+        if self._held is None or self._held[0] != segment:
+            self.close()
+            self._held = segment, self._handle(segment)
+
+    def close(self) -> None:
+        """Let go of the file that is kept open."""
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held[1])
+
+    def _handle(self, segment: Segment) -> int:
+        """Open the segment where it is; raise RecycledError when it is nowhere."""
+        with suppress(FileNotFoundError):
+            handle = os.open(self._source / segment.name, os.O_RDONLY)
+            if self._is(segment, os.pread(handle, _HEADER.size, 0)):
+                return handle
+            os.close(handle)
+        if self._held is not None and self._held[0] == segment:
+            return os.dup(self._held[1])
+        with suppress(FileNotFoundError):
+            return os.open(self._find(segment.number, segment.timeline)[1], os.O_RDONLY)
+        raise RecycledError(segment.name)
+
     def _entry(self, name: str) -> FileEntry:
         sha256 = hash_file(self._keep / name)
         return FileEntry(f"{WAL}/{name}", self._size, sha256, PRIVATE_FILE)
 
     def _belongs(self, segment: Segment) -> bool:
-        try:
-            with (self._source / segment.name).open("rb", buffering=0) as file:
-                return self._is(segment, file.read(_HEADER.size))
-        except FileNotFoundError:
-            return False
+        return self._is(segment, self._header(self._source / segment.name))
 
     def _is(self, segment: Segment, header: bytes) -> bool:
         """Whether a first page's header belongs to this very segment."""
@@ -223,10 +289,7 @@ class WalTail:
         known = self._copied.get(segment.name, 0)
         if known >= upto:
             return
-        try:
-            reading = os.open(self._source / segment.name, os.O_RDONLY)
-        except FileNotFoundError as error:
-            raise RecycledError(segment.name) from error
+        reading = self._handle(segment)
         try:
             self._still(segment, reading)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
@@ -260,30 +323,9 @@ class WalTail:
             self._crash("during-tail")
 
     def _still(self, segment: Segment, reading: int) -> None:
-        """See that what was read was not recycled under the reading."""
-        try:
-            found = (self._source / segment.name).stat()
-        except FileNotFoundError as error:
-            raise RecycledError(segment.name) from error
-        if found.st_ino != os.fstat(reading).st_ino or not self._is(
-            segment, os.pread(reading, _HEADER.size, 0)
-        ):
+        """See that what was read was not overwritten: the first page goes first."""
+        if not self._is(segment, os.pread(reading, _HEADER.size, 0)):
             raise RecycledError(segment.name)
-
-    def _settle(self, timeline: int, upto: Lsn, first: int, last: int) -> None:
-        """Note what is kept without a gap, now that it is on disk."""
-        have = {
-            segment.number
-            for name in (*self._closed, *self._copied)
-            if (segment := parse_name(name, self._size)) is not None
-        }
-        number = last
-        while number - 1 in have and number > self._wanted.segment(self._size):
-            number -= 1
-        if number > first and last >= first:
-            raise RecycledError(f"the segment before number {number}")
-        self.start_lsn = Lsn(max(int(self._wanted), number * self._size))
-        self.timeline, self.tail_lsn = timeline, upto
 
     def _copy_histories(self) -> None:
         for name in os.listdir(self._source):  # noqa: PTH208 - many names, often

@@ -1,0 +1,239 @@
+"""Captures of real servers in every state: what was acknowledged is in the copy."""
+
+import shutil
+import signal
+import time
+
+import pytest
+
+from agent.core.capture import Grade, Level, Phase
+from agent.snapshot.opening import check_opened
+from agent.snapshot.verify import verify_folder
+from tests.capturing import ID, Client, Gate, capturing
+from tests.fix_postgres import Stage, eventually
+
+pytestmark = pytest.mark.postgres
+
+
+def test_every_acknowledged_row_of_a_running_primary_is_in_the_opened_copy(
+    stage: Stage,
+):
+    primary = stage.primary()
+    with Client(primary) as client, capturing(stage, primary) as capture:
+        capture.order(Level.TAIL, Level.PIN, confirmed=primary.lsn)
+        capture.until("the pin is held", lambda s: s.pin == "held")
+        client.go_on()
+        capture.order()
+        capture.until_complete()
+        client.go_on()
+        primary.stop()
+        client.end()
+        before_s = time.monotonic()
+        reached = capture.take_the_rest()
+        assert time.monotonic() - before_s < 5
+        assert reached.method == "copy"
+        assert capture.ids() >= client.acknowledged
+        manifest = capture.close()
+        assert manifest.closed
+        assert verify_folder(capture.folder, programs=stage.programs).good
+        opened = check_opened(capture.folder, stage.folder, stage.programs)
+        assert opened.problems == ()
+        assert capture.manifest.grade is Grade.OPENED
+        assert not list(primary.data_dir.parent.glob(".splitguard-pin*"))
+
+
+def test_a_crashed_primary_is_copied_cold_to_the_end_of_its_wal(stage: Stage):
+    primary = stage.primary()
+    with Client(primary) as client, capturing(stage, primary) as capture:
+        client.go_on()
+        primary.crash()
+        client.end()
+        reached = capture.take_the_rest()
+        assert reached.method == "cold copy"
+        assert capture.ids() >= client.acknowledged
+        assert verify_folder(capture.folder, programs=stage.programs).good
+
+
+def test_a_cleanly_stopped_primary_is_copied_cold(stage16: Stage):
+    primary = stage16.primary()
+    with Client(primary) as client, capturing(stage16, primary) as capture:
+        client.go_on()
+        primary.stop()
+        client.end()
+        assert capture.take_the_rest().method == "cold copy"
+        assert capture.ids() == client.acknowledged
+        capture.close()
+        assert check_opened(capture.folder, stage16.folder, stage16.programs).good
+
+
+def test_a_running_standby_is_copied_and_followed(stage: Stage):
+    primary, standby = stage.pair()
+    with Client(primary) as client, capturing(stage, standby) as capture:
+        capture.order(Level.TAIL, Level.FULL)
+        capture.until_complete()
+        client.go_on()
+        client.end()
+        standby.caught_up(primary)
+        standby.stop()
+        assert capture.take_the_rest().method == "copy"
+        assert capture.ids() >= client.acknowledged
+
+
+def test_a_promotion_during_the_copy_starts_it_again_in_the_new_role(stage: Stage):
+    primary, standby = stage.pair()
+    primary.write(20, "common")
+    gate = Gate("during-copy")
+    with capturing(stage, standby, crash=gate) as capture:
+        standby.caught_up(primary)
+        capture.order(Level.TAIL, Level.FULL)
+        assert gate.reached.wait(20)
+        primary.stop()
+        standby.promote()
+        standby.write(30, "after")
+        capture.until("the tail follows", lambda s: s.timeline == 2)
+        gate.opened.set()
+        assert capture.until_complete().timeline == 2
+        assert capture.manifest.copy_timeline == 2
+        standby.stop()
+        capture.take_the_rest()
+        assert len(capture.ids()) == 50
+
+
+def test_a_copy_of_a_standby_that_is_promoted_afterwards_opens_with_its_new_rows(
+    stage: Stage,
+):
+    primary, standby = stage.pair()
+    primary.write(20, "common")
+    with capturing(stage, standby) as capture:
+        standby.caught_up(primary)
+        capture.order(Level.TAIL, Level.FULL)
+        capture.until_complete()
+        primary.stop()
+        standby.promote()
+        standby.write(30, "after")
+        standby.crash()
+        reached = capture.take_the_rest()
+        assert (reached.method, reached.timeline) == ("copy", 2)
+        assert capture.manifest.copy_timeline == 1
+        assert len(capture.ids()) == 50
+
+
+def test_a_stop_during_the_copy_makes_it_a_cold_one(stage16: Stage):
+    primary = stage16.primary()
+    gate = Gate("during-copy")
+    with (
+        Client(primary) as client,
+        capturing(stage16, primary, crash=gate) as capture,
+    ):
+        capture.order()
+        assert gate.reached.wait(20)
+        primary.stop()
+        client.end()
+        gate.opened.set()
+        reached = capture.take_the_rest()
+        assert reached.method == "cold copy"
+        assert capture.ids() >= client.acknowledged
+
+
+def test_the_tail_goes_on_over_a_crash_and_restart(stage16: Stage):
+    primary = stage16.primary()
+    with Client(primary) as client, capturing(stage16, primary) as capture:
+        capture.order()
+        capture.until_complete()
+        client.go_on()
+        primary.crash()
+        client.end()
+        capture.end_of_stopped()
+        primary.start()
+        primary.write(20, "again")
+        capture.until_kept(primary.lsn)
+        primary.stop()
+        capture.take_the_rest()
+        assert len(capture.ids()) >= len(client.acknowledged) + 20
+
+
+def test_a_server_that_recycles_its_wal_is_followed_without_a_gap(stage16: Stage):
+    primary = stage16.primary(
+        wal_keep_size="0", min_wal_size="32MB", max_wal_size="1GB"
+    )
+    primary.write(10)
+    with capturing(stage16, primary) as capture:
+        capture.order()
+        capture.until_complete()
+        for _ in range(5):
+            primary.write(20)
+            primary.query("SELECT pg_switch_wal()")
+            primary.query("CHECKPOINT")
+            capture.until_kept(primary.lsn)
+        primary.stop()
+        assert capture.take_the_rest().method == "copy"
+        assert len(capture.ids()) == 110
+
+
+def test_a_frozen_server_is_followed_from_its_disk(stage16: Stage):
+    primary = stage16.primary()
+    primary.write(30)
+    end = primary.lsn
+    primary.signal(signal.SIGSTOP)
+    try:
+        with capturing(stage16, primary) as capture:
+            capture.order(Level.TAIL, Level.PIN)
+            capture.until_kept(end)
+            capture.until("the pin is held", lambda s: s.pin == "held")
+            began_s = time.monotonic()
+            capture.engine.stop()
+            assert time.monotonic() - began_s < 3.5
+    finally:
+        primary.signal(signal.SIGCONT)
+
+
+def test_without_sql_a_running_server_gets_a_tail_and_a_clear_refusal(stage16: Stage):
+    primary = stage16.primary()
+    primary.write(30)
+    with capturing(stage16, primary, sql=False) as capture:
+        capture.order()
+        failed = capture.until("it says why", lambda s: s.phase is Phase.FAILED)
+        assert "local.dsn" in failed.reason
+        capture.until_kept(primary.lsn)
+        primary.stop()
+        assert capture.take_the_rest().method == "cold copy"
+
+
+def test_a_rewound_server_adds_nothing_to_its_capture(stage16: Stage):
+    old, new = stage16.split()
+    new.query("CHECKPOINT")
+    eventually(
+        "the new timeline is in the control file",
+        lambda: new.value("SELECT timeline_id FROM pg_control_checkpoint()") == 2,
+    )
+    with capturing(stage16, old) as capture:
+        capture.order()
+        capture.until_complete()
+        old.stop()
+        reached = capture.take_the_rest()
+        old.programs.run(
+            ["pg_rewind", "-D", old.data_dir, "--source-server", new.dsn],
+            as_owner_of=old.data_dir,
+        )
+        capture.until("it says so", lambda s: "nothing more" in s.reason)
+        assert capture.manifest.end_lsn == reached.reached_lsn
+        manifest = capture.close()
+        assert verify_folder(capture.folder, programs=stage16.programs).good
+        assert manifest.timeline == 1
+        assert len(capture.ids()) == 100
+
+
+def test_the_pin_outlives_a_wipe_of_the_data_directory(stage16: Stage):
+    primary = stage16.primary()
+    primary.write(30)
+    with capturing(stage16, primary) as capture:
+        capture.order(Level.TAIL, Level.PIN)
+        capture.until("the pin is held", lambda s: s.pin == "held")
+        primary.write(30)
+        primary.stop()
+        capture.until_kept(capture.end_of_stopped())
+        shutil.rmtree(primary.data_dir)
+        farm = primary.data_dir.parent / f".splitguard-pin-{ID}@data"
+        capture.until("it says what is wrong", lambda s: s.phase is Phase.FAILED)
+        farm.rename(primary.data_dir)
+        assert primary.start().rows() == 60
