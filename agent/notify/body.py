@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
-from agent.core import explain
+from agent.core.explain import next_step, sentence
 from agent.core.incident import Incident, Status
 from agent.core.moment import Moment
 from agent.core.notice import Notice, NoticeReason
@@ -54,7 +54,7 @@ def render(notice: Notice, state: State, at: Moment, policy: Policy, urls: Urls)
         "reporter": policy.me,
         "summary": summary(notice.reason, incident, stakes, policy),
         "sentences": _sentences(incident, policy),
-        "next_step": _cut(explain.next_step(incident.verdict), SENTENCE_LIMIT),
+        "next_step": _cut(next_step(incident.verdict), SENTENCE_LIMIT),
         "runbook_url": _filled(urls.runbook, incident),
         "page_url": _filled(urls.page, incident),
         "data_at_stake": {
@@ -83,8 +83,7 @@ def summary(
         f"{_cut(policy.cluster, NAME_LIMIT)}: {marks.get(reason, '')}{verdict.code}"
         f" on {_cut(verdict.subject, NAME_LIMIT)}, {stakes.state.words}"
     )
-    sentence = explain.sentence(verdict, policy)
-    return _cut(f"{head}. {sentence}", SUMMARY_LIMIT)
+    return _cut(f"{head}. {sentence(verdict, policy)}", SUMMARY_LIMIT)
 
 
 def _incident(notice: Notice, state: State, at: Moment) -> Incident:
@@ -135,7 +134,7 @@ def _incident_out(incident: Incident) -> dict[str, object]:
 
 def _sentences(incident: Incident, policy: Policy) -> list[str]:
     """Return what is so now, then how it came to it, newest last."""
-    told = [explain.sentence(incident.verdict, policy)]
+    told = [sentence(incident.verdict, policy)]
     for flip in incident.history[-SENTENCES_LIMIT:]:
         line = f"{_time(flip.wall_s)} {flip.status}: {flip.sentence or flip.verdict}"
         told.append(line)

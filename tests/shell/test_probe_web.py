@@ -37,7 +37,9 @@ async def prober(*, agent=None, manager=None, deadline_s=DEADLINE_S):
 
 
 def report(**more) -> bytes:
-    return json.dumps({**codec.to_plain(given.report("n2")), **more}).encode()
+    return json.dumps(
+        {**json.loads(codec.to_json(given.report("n2"))), **more}
+    ).encode()
 
 
 async def ask_agent(network, answer: bytes):
