@@ -28,9 +28,10 @@ PostgreSQL {major} in PATH:
   cp open/* data/
   pg_ctl -D data -w -l server.log -o "-k /tmp -p 54399" start
 
-Then: psql -h /tmp -p 54399 postgres. It listens on that socket only, is read-only by
-default, and reaches nobody: what could was replaced by the files of `open`. Stop it
-with: pg_ctl -D data stop. The server's own configuration is in state/config.
+Then: psql -h /tmp -p 54399 postgres; while that is refused, recovery still goes on.
+The server listens on that socket only, is read-only by default, and reaches nobody:
+what could was replaced by the files of `open`. Stop it with: pg_ctl -D data stop.
+The server's own configuration is in state/config.
 """
 
 _CONF = """\
@@ -40,7 +41,7 @@ archive_mode = off
 restore_command = '/bin/false'
 recovery_target_timeline = '{timeline}'
 primary_conninfo = ''
-hot_standby = off
+hot_standby = {hot_standby}
 synchronous_standby_names = ''
 shared_preload_libraries = ''
 session_preload_libraries = ''
@@ -64,7 +65,11 @@ default_transaction_read_only = on
 
 def texts(manifest: Manifest, control: ControlData) -> dict[str, bytes]:
     """Return the files that belong into the archive, by path."""
+    spans = manifest.copy_timeline != manifest.timeline
     conf = _CONF.format(
+        # Off, nobody can read before the end; on, pg_ctl waits for the end by itself,
+        # but only where recovery follows no promotion.
+        hot_standby="off" if spans else "on",
         timeline=manifest.timeline,
         connections=control.max_connections,
         workers=control.max_worker_processes,
@@ -87,7 +92,7 @@ def texts(manifest: Manifest, control: ControlData) -> dict[str, bytes]:
         f"{OPEN}/pg_hba.conf": "local all all trust\n",
         f"{OPEN}/pg_ident.conf": "",
     }
-    if manifest.copy_timeline != manifest.timeline:
+    if spans:
         # Its WAL goes over a promotion: only an archive recovery follows there.
         made[f"{OPEN}/recovery.signal"] = ""
     return {path: text.encode("utf-8") for path, text in made.items()}

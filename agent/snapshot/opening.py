@@ -177,6 +177,8 @@ def _clone(folder: Path, manifest: Manifest, scratch: Path) -> Path:
         tablespaces: dict[int, Path] = {}
         if (folder / TABLESPACES).is_dir():
             clone_tree(folder / TABLESPACES, scratch / TABLESPACES)
+            if os.geteuid() == 0:
+                (scratch / TABLESPACES).chmod(0o711)
             for place in (scratch / TABLESPACES).iterdir():
                 tablespaces[int(place.name)] = place
         data.chmod(PRIVATE_FOLDER)
