@@ -57,6 +57,7 @@ _QUIET = {
 _CHEAP = {
     "shared_buffers": "64MB",
     "huge_pages": "off",
+    "dynamic_shared_memory_type": "mmap",  # inside the folder: nothing is left behind
     "jit": "off",
     "fsync": "off",
     "wal_recycle": "off",
