@@ -32,11 +32,13 @@ VERSIONS = ("15", "16", "18")
 DEBIAN_BIN = "/usr/lib/postgresql/{}/bin"
 WHEEL_FOLDERS = {"16": "pginstall", "18": "pginstall18"}
 START_S = 30.0
+MEMORY_BYTES_MIN = 4 * 1024**3
 PORT = 5432
 SETTINGS = {
     "listen_addresses": "",
     "fsync": "off",
     "wal_init_zero": "off",
+    "dynamic_shared_memory_type": "mmap",
     "shared_buffers": "16MB",
     "autovacuum": "off",
     "wal_log_hints": "on",
@@ -297,10 +299,25 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def fast_place() -> str | None:
+    """Return a memory file system with room for servers; None for the usual place.
+
+    A server is a copy of a thousand files: ten times faster in memory.
+    """
+    place = "/dev/shm"
+    try:
+        found = os.statvfs(place)
+    except OSError:
+        return None
+    roomy = found.f_bavail * found.f_frsize >= MEMORY_BYTES_MIN
+    usable = os.access(place, os.W_OK) and not found.f_flag & os.ST_NOEXEC
+    return place if roomy and usable else None
+
+
 @pytest.fixture(scope="session")
 def postgres_home() -> Iterator[Path]:
     """A folder that the servers' user may enter, with a short path."""
-    with tempfile.TemporaryDirectory(prefix="sg-") as name:
+    with tempfile.TemporaryDirectory(prefix="sg-", dir=fast_place()) as name:
         home = Path(name)
         home.chmod(0o755)
         yield home
