@@ -1,9 +1,11 @@
 """A journal that lives as long as the process: for tests and for simulation.
 
 Theory of operation. It keeps the very values that it was given, since they are
-frozen, and follows the same rules as the journal on disk.
+frozen, and follows the same rules as the journal on disk. Any thread may call, one
+at a time.
 """
 
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -20,10 +22,12 @@ class MemoryJournal:
         self._ledger = Ledger()
         self._knowledge = Knowledge()
         self._messages: dict[tuple[str, str], Message] = {}
+        self._turn = threading.Lock()
 
     def load(self) -> Restored:
         """Return what was committed last; empty values for a new journal."""
-        return Restored(self._ledger, self._knowledge)
+        with self._turn:
+            return Restored(self._ledger, self._knowledge)
 
     def commit(
         self,
@@ -33,53 +37,60 @@ class MemoryJournal:
         wall_s: float,
     ) -> None:
         """Take over the ledger, the knowledge and the outbox rows."""
-        self._ledger, self._knowledge = ledger, knowledge
-        for rendered in notices:
-            notice = rendered.notice
-            for channel in rendered.channels:
-                row = OutboxRow(
-                    notice_id=notice.id,
-                    channel=channel,
-                    incident_id=notice.incident_id,
-                    body=rendered.body,
-                    attempts=0,
-                    due_wall_s=wall_s,
-                    last_error="",
-                )
-                self._messages.setdefault(
-                    (notice.id, channel), Message(row, Fate.WAITING)
-                )
+        with self._turn:
+            self._ledger, self._knowledge = ledger, knowledge
+            for rendered in notices:
+                for channel in rendered.channels:
+                    self._post(rendered, channel, wall_s)
+
+    def _post(self, rendered: Rendered, channel: str, wall_s: float) -> None:
+        notice = rendered.notice
+        row = OutboxRow(
+            notice_id=notice.id,
+            channel=channel,
+            incident_id=notice.incident_id,
+            body=rendered.body,
+            attempts=0,
+            due_wall_s=wall_s,
+            last_error="",
+        )
+        self._messages.setdefault((notice.id, channel), Message(row, Fate.WAITING))
 
     def due(self, wall_s: float, limit: int) -> tuple[OutboxRow, ...]:
         """Return undelivered rows whose time has come, oldest first."""
-        return outbox.due(self._messages.values(), wall_s, limit)
+        with self._turn:
+            return outbox.due(self._messages.values(), wall_s, limit)
 
     def delivered(self, notice_id: str, channel: str, wall_s: float) -> bool:  # noqa: ARG002 - the port's signature
         """Note a delivery; return whether all channels have this notice now."""
         key = (notice_id, channel)
-        if key in self._messages:
-            self._messages[key] = replace(self._messages[key], fate=Fate.DELIVERED)
-        fates = [m.fate for (name, _), m in self._messages.items() if name == notice_id]
+        with self._turn:
+            if key in self._messages:
+                self._messages[key] = replace(self._messages[key], fate=Fate.DELIVERED)
+            fates = [m.fate for k, m in self._messages.items() if k[0] == notice_id]
         return bool(fates) and all(fate is Fate.DELIVERED for fate in fates)
 
     def failed(self, row: OutboxRow, error: str, next_due_wall_s: float | None) -> None:
         """Note a failed attempt; None for the next time makes it a dead letter."""
         key = (row.notice_id, row.channel)
-        message = self._messages.get(key)
-        if message is None or message.fate is Fate.DELIVERED:
-            return
-        tried = replace(
-            message.row,
-            attempts=row.attempts + 1,
-            last_error=error,
-            due_wall_s=row.due_wall_s if next_due_wall_s is None else next_due_wall_s,
-        )
+        due_wall_s = row.due_wall_s if next_due_wall_s is None else next_due_wall_s
         fate = Fate.DEAD if next_due_wall_s is None else Fate.WAITING
-        self._messages[key] = Message(tried, fate)
+        with self._turn:
+            message = self._messages.get(key)
+            if message is None or message.fate is Fate.DELIVERED:
+                return
+            tried = replace(
+                message.row,
+                attempts=row.attempts + 1,
+                last_error=error,
+                due_wall_s=due_wall_s,
+            )
+            self._messages[key] = Message(tried, fate)
 
     def counts(self) -> OutboxCounts:
         """Count what is on its way and what was given up."""
-        fates = [message.fate for message in self._messages.values()]
+        with self._turn:
+            fates = [message.fate for message in self._messages.values()]
         return OutboxCounts(
             undelivered=fates.count(Fate.WAITING), dead=fates.count(Fate.DEAD)
         )
