@@ -21,6 +21,7 @@ from agent.snapshot import manifest as manifests
 from agent.snapshot.files import BLOCK_BYTES, make_folder, read_blocks, remove_tree
 from agent.snapshot.manifest import DATA, Manifest, check_inside, check_link
 
+_END = bytes(2 * tarfile.BLOCKSIZE)
 _ENCODING = ("utf-8", "surrogateescape")
 
 
@@ -41,7 +42,7 @@ def stream(folder: Path) -> Iterator[bytes]:
         yield _header(link.path, tarfile.SYMTYPE, now_s, target=link.target)
     for entry in manifest.files:
         yield from _file(folder, entry.path, entry.size)
-    yield bytes(2 * tarfile.BLOCKSIZE)
+    yield _END
 
 
 def _extra(folder: Path, manifest: Manifest) -> dict[str, bytes]:
@@ -130,6 +131,7 @@ def unpack(archive: Path, target: Path) -> None:
     """
     make_folder(target)
     try:
+        _check_end(archive)
         with tarfile.open(archive, "r:", errors="surrogateescape") as tar:
             for member in tar:
                 _unpack_one(tar, member, target)
@@ -145,6 +147,15 @@ def unpack(archive: Path, target: Path) -> None:
     except SnapshotError:
         remove_tree(target)
         raise
+
+
+def _check_end(archive: Path) -> None:
+    """See that the archive has its end mark: a cut may fall between two members."""
+    with archive.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - len(_END)))
+        if file.read() != _END:
+            raise tarfile.ReadError("its end is missing")
 
 
 def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:

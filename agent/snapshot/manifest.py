@@ -195,11 +195,11 @@ def check_inside(path: str, where: str) -> None:
 def check_link(path: str, target: str, where: str) -> None:
     """Raise SnapshotError unless the link leads to a place inside the snapshot."""
     depth = len(PurePosixPath(path).parts) - 1
-    if target.startswith("/") or "\0" in target:
-        depth = -1
+    outside = target.startswith("/") or not target or "\0" in target
     for part in PurePosixPath(target).parts:
         depth += -1 if part == ".." else 1
-        if depth < 0:
-            raise SnapshotError(
-                f"{where} has a link that leads outside the snapshot: {path!r:.200}"
-            )
+        outside = outside or depth < 0
+    if outside:
+        raise SnapshotError(
+            f"{where} has a link that leads outside the snapshot: {path!r:.200}"
+        )
