@@ -12,7 +12,7 @@ import io
 import socket
 import tarfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import httpx
@@ -157,6 +157,35 @@ class Served:
     shelf: MemoryShelf
     options: ApiOptions
     tokens: dict[str, str]
+    loop: asyncio.AbstractEventLoop | None = None
+    news: asyncio.Future[None] | None = None
+
+    def on_loop(self, act: Callable[[], object]) -> None:
+        """Do something in the thread that serves, and wait until it is done."""
+        assert self.loop is not None
+        done = threading.Event()
+
+        def run() -> None:
+            act()
+            done.set()
+
+        self.loop.call_soon_threadsafe(run)
+        assert done.wait(10)
+
+    async def waited_on(self) -> None:
+        """Wait until a request waits for a change."""
+        async with asyncio.timeout(5):
+            while not self.app.state.context.waiting:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0)
+
+    def become(self, sim: Simulation) -> None:
+        """Let the agent that is served be one of another simulation."""
+
+        def change() -> None:
+            self.desk.sim = sim
+            self.news = asyncio.ensure_future(self.desk.bump())
+
+        self.on_loop(change)
 
     def client(self, scope: str | None = None, **more) -> httpx.AsyncClient:
         """A client over TCP, with a token of this scope, or without one."""
@@ -257,25 +286,30 @@ def served() -> Served:
 
 
 @contextlib.contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
-    """Serve an app on a free loopback port, in a thread; yield its address."""
+def listening(served: Served) -> Iterator[str]:
+    """Serve on a free loopback port, in a thread of its own; yield the address.
+
+    The desk then belongs to that thread: use `on_loop` to change it.
+    """
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_level="error", lifespan="off", loop="asyncio")
+    config = uvicorn.Config(served.app, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    started = threading.Event()
+
+    async def run() -> None:
+        served.loop = asyncio.get_running_loop()
+        started.set()
+        await server.serve(sockets=[sock])
+
+    thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
+    started.wait(10)
     try:
         yield f"http://127.0.0.1:{sock.getsockname()[1]}"
     finally:
+        served.on_loop(served.options.closing.set)
         server.should_exit = True
-        server.force_exit = True
         thread.join(10)
         sock.close()
-
-
-async def lines_of(response: httpx.Response) -> AsyncIterator[str]:
-    """The lines of a streamed answer that are not empty."""
-    async for line in response.aiter_lines():
-        if line:
-            yield line
+        assert not thread.is_alive()

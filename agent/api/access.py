@@ -10,8 +10,8 @@ Theory of operation. The rule, in this order:
 3. Everything else needs a token of the route's scope. No scope includes another.
 4. The page at `/` needs `read`. A browser cannot be told to send a bearer token, so
    the page also takes the token as the password of HTTP Basic. And where no tokens
-   are configured and the listener is on loopback, the page alone is open, so that a
-   fresh installation can be looked at; the Host header must then be a loopback one,
+   file is configured and the listener is on loopback, the page alone is open, so that
+   a fresh installation can be looked at; the Host header must then be a loopback one,
    or a foreign web site could read the page through a rebound name.
 """
 
@@ -62,7 +62,8 @@ def page_reader(request: Request) -> Principal:
         return LOCAL
     ctx = context(request)
     token = _bearer(request) or _basic_password(request)
-    if token is None and ctx.tokens is None and ctx.options.loopback:
+    closed = ctx.tokens is not None and ctx.tokens.for_people
+    if token is None and ctx.options.loopback and not closed:
         host = request.url.hostname or ""
         if host in LOOPBACK_HOSTS:
             return ONLOOKER

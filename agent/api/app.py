@@ -13,12 +13,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agent import __version__
 from agent.api import problems
 from agent.api.context import Context
 from agent.api.document import finish
+from agent.api.layers import BodyLimit, BrowserHeaders
 from agent.api.ports import ApiOptions, SnapshotShelf
 from agent.api.routes import (
     events,
@@ -35,15 +35,10 @@ from agent.api.tokens import TokenBook
 from agent.ports import Desk
 
 PARTS = (open_routes, status, incidents, snapshots, guard, peer, events, metrics, page)
-BODY_BYTES_MAX = 64 * 1024
 DESCRIPTION = (
     "What the Splitguard agent beside this machine sees, concludes and keeps. "
     "Errors are RFC 9457 problem details. A token has one scope and no scope includes "
     "another; requests over the unix socket need no token."
-)
-HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
 )
 
 
@@ -67,7 +62,6 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
-        max_body_size=BODY_BYTES_MAX,
         telemetry={
             "auto_configure": False,
             "tracing": False,
@@ -79,8 +73,9 @@ def make_app(
     for part in PARTS:
         app.include_router(part.router)
     problems.install(app)
+    app.add_middleware(BodyLimit)
     app.add_middleware(problems.LastResort)
-    app.add_middleware(_Headers)
+    app.add_middleware(BrowserHeaders)
     return app
 
 
@@ -105,20 +100,3 @@ def _documented() -> Iterator[APIRoute]:
         for route in part.router.routes:
             if isinstance(route, APIRoute) and route.include_in_schema:
                 yield route
-
-
-class _Headers:
-    """Gives every answer the headers that keep a browser from guessing."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *HEADERS]
-            await send(message)
-
-        await self._app(scope, receive, with_headers)

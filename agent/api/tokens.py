@@ -110,6 +110,11 @@ class TokenBook:
         """Return what is known of each token; hashes, no tokens."""
         return self._entries
 
+    @property
+    def for_people(self) -> bool:
+        """Whether anybody but a peer could present a token."""
+        return any(entry.scope is not Scope.PEER for entry in self._entries)
+
     def find(self, token: str) -> Principal | None:
         """Return who presents this token; None when nobody is known by it.
 
@@ -178,7 +183,7 @@ def _entry(line: str) -> Entry | str:
     problem = _name_problem(name)
     if problem:
         return problem
-    if scope not in set(Scope):
+    if scope not in list(Scope):
         return f"scope must be one of {', '.join(Scope)}"
     if not _is_sha256(sha256):
         return "sha256 must be 64 hexadecimal digits"

@@ -8,8 +8,8 @@ from agent.api.models import (
     NoticeOut,
 )
 from agent.api.present.frame import Frame, lsn_text, rfc3339, rfc3339_or_none
-from agent.core import explain
 from agent.core.capture import Capture
+from agent.core.explain import incident_story, next_step, sentence
 from agent.core.incident import Incident
 
 
@@ -32,8 +32,8 @@ def incident_out(frame: Frame, incident: Incident) -> IncidentOut:
         acknowledged_by=incident.acknowledged_by,
         sticky=verdict.sticky,
         revision=incident.revision,
-        sentence=explain.sentence(verdict, frame.policy),
-        next_step=explain.next_step(verdict),
+        sentence=sentence(verdict, frame.policy),
+        next_step=next_step(verdict),
     )
 
 
@@ -43,7 +43,7 @@ def incident_detail(frame: Frame, incident: Incident) -> IncidentDetail:
         **incident_out(frame, incident).model_dump(),
         rule=incident.verdict.rule,
         evidence=dict(incident.verdict.evidence),
-        sentences=list(explain.incident_story(incident, frame.policy)),
+        sentences=list(incident_story(incident, frame.policy)),
         history=[
             FlipOut(
                 at=rfc3339(flip.wall_s),

@@ -15,7 +15,7 @@ from agent.api.models import (
 from agent.api.present.frame import Frame, rfc3339, rfc3339_or_none, short
 from agent.api.present.incidents import capture_out
 from agent.api.present.nodes import matrix, node_out, protection
-from agent.core import explain
+from agent.core.explain import next_step, sentence
 from agent.core.incident import Incident, Status
 from agent.core.policy import NodeSpec
 from agent.core.standing import standing
@@ -70,8 +70,8 @@ def verdict_out(frame: Frame, verdict: Verdict) -> VerdictOut:
         severity=verdict.severity.value,
         since=rfc3339_or_none(incident.since_wall_s if incident else None),
         rule=verdict.rule,
-        sentence=explain.sentence(verdict, frame.policy),
-        next_step=explain.next_step(verdict),
+        sentence=sentence(verdict, frame.policy),
+        next_step=next_step(verdict),
         incident=incident.id if incident else None,
         evidence=dict(verdict.evidence),
     )

@@ -1,0 +1,115 @@
+"""Incidents over HTTP: list, story, and taking one."""
+
+from dataclasses import replace
+
+from agent.core.incident import Status
+from tests.fix_desk import Served, node_down, serve, split_brain
+
+
+async def first_id(served: Served) -> str:
+    async with served.client("read") as client:
+        found = (await client.get("/v1/incidents")).json()["incidents"]
+    return str(found[0]["id"])
+
+
+async def test_incidents_come_latest_first_with_words_and_what_to_do():
+    served = serve(split_brain(), "n2")
+    async with served.client("read") as client:
+        found = (await client.get("/v1/incidents")).json()["incidents"]
+        one = (await client.get(f"/v1/incidents/{found[0]['id']}")).json()
+    verdicts = [incident["verdict"] for incident in found]
+    assert "split-brain" in verdicts
+    assert all(incident["sentence"] for incident in found)
+    split = next(i for i in found if i["verdict"] == "split-brain")
+    assert split["status"] == "open"
+    assert split["next_step"]
+    assert one["history"]
+    assert all(flip["at"].endswith("Z") for flip in one["history"])
+    assert one["sentences"]
+    assert one["evidence"]
+
+
+async def test_an_incident_tells_its_notices_and_captures():
+    sim = split_brain()
+    served = serve(sim, "n1")
+    async with served.client("read") as client:
+        found = (await client.get("/v1/incidents")).json()["incidents"]
+        every = [
+            (await client.get(f"/v1/incidents/{one['id']}")).json() for one in found
+        ]
+    notices = [notice for one in every for notice in one["notices"]]
+    assert {notice["by"] for notice in notices} <= {"this agent", "a peer"}
+    assert notices
+    captures = [capture for one in every for capture in one["captures"]]
+    assert captures[0]["node"] == "n1"
+    assert captures[0]["grade"] == "complete"
+
+
+async def test_incidents_can_be_asked_for_by_status_and_number():
+    served = serve(split_brain(), "n2")
+    async with served.client("read") as client:
+        standing = await client.get("/v1/incidents", params={"status": "open"})
+        both = await client.get("/v1/incidents?status=open&status=resolved&limit=1")
+        wrong = await client.get("/v1/incidents", params={"status": "half"})
+    assert {one["status"] for one in standing.json()["incidents"]} == {"open"}
+    assert len(both.json()["incidents"]) == 1
+    assert wrong.status_code == 422
+    assert wrong.json()["errors"][0]["field"].startswith("query.status")
+
+
+async def test_an_incident_is_taken_once_and_by_name():
+    served = serve(node_down(), "n1")
+    taken = await first_id(served)
+    async with served.client("operate") as client:
+        answer = await client.post(f"/v1/incidents/{taken}/ack", json={"who": "ada"})
+        again = await client.post(f"/v1/incidents/{taken}/ack", json={"who": "bob"})
+    assert answer.status_code == 200
+    assert answer.json()["status"] == "acknowledged"
+    assert answer.json()["acknowledged_by"] == "ada"
+    assert again.json()["acknowledged_by"] == "ada"
+
+
+async def test_who_defaults_to_the_name_of_the_token_or_to_the_socket():
+    served = serve(node_down(), "n1")
+    async with served.client("operate") as client:
+        path = f"/v1/incidents/{await first_id(served)}/ack"
+        answer = await client.post(path)
+    assert answer.json()["acknowledged_by"] == "operate-name"
+    served = serve(node_down(), "n1")
+    async with served.local() as client:
+        answer = await client.post(f"/v1/incidents/{await first_id(served)}/ack")
+    assert answer.json()["acknowledged_by"] == "local"
+
+
+async def test_what_is_over_or_not_there_cannot_be_taken():
+    sim = node_down()
+    served = serve(sim, "n1")
+    taken = await first_id(served)
+    sim.world.start("n3")
+    sim.boot("n3")
+    sim.run(30)
+    assert sim.incidents("n1")[-1].status is Status.RESOLVED
+    async with served.client("operate") as client:
+        over = await client.post(f"/v1/incidents/{taken}/ack")
+        absent = await client.post("/v1/incidents/inc-none/ack")
+        misspelt = await client.post(f"/v1/incidents/{taken}/ack", json={"whom": "ada"})
+    assert over.status_code == 409
+    assert absent.status_code == 404
+    assert misspelt.status_code == 422
+    assert "whom" in misspelt.json()["errors"][0]["field"]
+
+
+async def test_a_pending_incident_opens_by_itself_first():
+    sim = node_down()
+    served = serve(sim, "n1")
+    taken = await first_id(served)
+    agent = sim.agents["n1"]
+    pending = tuple(
+        replace(one, status=Status.PENDING) for one in agent.state.ledger.incidents
+    )
+    ledger = replace(agent.state.ledger, incidents=pending)
+    agent.state = replace(agent.state, ledger=ledger)
+    async with served.client("operate") as client:
+        answer = await client.post(f"/v1/incidents/{taken}/ack")
+    assert answer.status_code == 409
+    assert "not opened" in answer.json()["detail"]
