@@ -12,7 +12,7 @@ order alone names neither: a loser is often ahead.
 
 from itertools import pairwise
 
-from agent.core.lineage import Fingerprint, Fork, Kinship, Lineage, Relation
+from agent.core.lineage import Fork, Kinship, Lineage, Relation
 from agent.core.lsn import Lsn
 from agent.core.state import Position
 
@@ -23,6 +23,8 @@ _MIRRORED = {
 
 Step = tuple[int, Lsn | None]
 """A timeline and where it was left; None for the one that is still written."""
+Place = tuple[int, Lsn]
+"""A timeline and where it began."""
 
 
 def relate(first: Lineage, second: Lineage) -> Relation:
@@ -134,17 +136,26 @@ def _fingerprint_fork(
     first: Lineage, second: Lineage, shared: tuple[Step, ...]
 ) -> Fork | None:
     """Return where equal history stands before different WAL, if it does."""
-    theirs = {_place(one): one.sha256 for one in second.fingerprints}
-    parents = {
-        (timeline, end): parent for (parent, end), (timeline, _) in pairwise(shared)
-    }
+    ours, theirs = _prints(first), _prints(second)
     forks = [
-        Fork(parents[_place(one)], one.lsn)
-        for one in first.fingerprints
-        if _place(one) in parents and theirs.get(_place(one), one.sha256) != one.sha256
+        Fork(parent, end)
+        for (parent, end), (timeline, _) in pairwise(shared)
+        if end is not None and _differ(ours, theirs, (timeline, end))
     ]
     return min(forks, key=lambda fork: fork.lsn, default=None)
 
 
-def _place(one: Fingerprint) -> tuple[int, Lsn]:
-    return (one.timeline, one.lsn)
+def _prints(lineage: Lineage) -> dict[Place, set[str]]:
+    """Return the fingerprints by the place that they are of."""
+    found: dict[Place, set[str]] = {}
+    for one in lineage.fingerprints:
+        found.setdefault((one.timeline, one.lsn), set()).add(one.sha256)
+    return found
+
+
+def _differ(
+    ours: dict[Place, set[str]], theirs: dict[Place, set[str]], place: Place
+) -> bool:
+    """Whether both have a fingerprint of this place, and none in common."""
+    one, other = ours.get(place, set()), theirs.get(place, set())
+    return bool(one) and bool(other) and not one & other

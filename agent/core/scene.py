@@ -10,7 +10,7 @@ scene is built from the state and one instant, and nothing in it changes.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.core.detector import Look, channels, judge, key, look, together
+from agent.core.detector import Look, channels, key, look, reported, together
 from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
 from agent.core.moment import Moment
@@ -177,9 +177,6 @@ class Scene:
         named = fresh is not None and fresh.sight.timeline is not None
         if facts is None or (named and facts.running):
             return last
-        if last is not None and last.timeline > facts.lineage.timeline:
-            # pg_control lags behind on a standby that has followed a promotion.
-            return last
         end = facts.checkpoint_lsn + 1
         if not facts.running and facts.end_lsn is not None:
             end = max(end, int(facts.end_lsn))
@@ -253,7 +250,7 @@ def _matrix(
         for sight in _testimony(peer, heard, looks):
             place = (sight.node, sight.channel)
             if place in looks or place == (policy.me, Channel.AGENT):
-                told = judge(sight.missed, sight.age_s + age_s, policy)
+                told = reported(sight, age_s, policy)
                 found[told].setdefault(place, []).append(peer)
     return (
         {place: tuple(names) for place, names in found[Look.SEEN].items()},

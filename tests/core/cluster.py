@@ -17,8 +17,10 @@ from agent.core.observation import (
     ManagerSight,
     Observation,
     Outcome,
+    ReadFailure,
     SelfHealth,
     Sender,
+    ServerFacts,
 )
 from agent.core.policy import NodeSpec, Policy
 from agent.core.reporting import make_report
@@ -88,7 +90,9 @@ class Cluster:
 
     def __init__(self, count: int = 3, *, managers: bool = False, **policy) -> None:
         names = tuple(f"n{i}" for i in range(1, count + 1))
-        nodes = tuple(NodeSpec(n, has_postgres=True, has_manager=managers) for n in names)
+        nodes = tuple(
+            NodeSpec(n, has_postgres=True, has_manager=managers) for n in names
+        )
         self.servers = {name: Server(name, follows="n1") for name in names}
         self.servers["n1"].in_recovery, self.servers["n1"].follows = False, None
         self.agents = {
@@ -100,6 +104,8 @@ class Cluster:
         self.cuts: set[tuple[str, str]] = set()
         self.deaf: set[tuple[str, str, Channel]] = set()
         """Who cannot reach whom on one channel only."""
+        self.unreadable: set[str] = set()
+        """Whose disk the agent beside it cannot read."""
         self.now_s = 0.0
         for name in names:
             self.start_agent(name)
@@ -166,13 +172,18 @@ class Cluster:
                 continue
             if (server.node, source.node) in self.cuts:
                 continue
-            if server.timeline == source.timeline or server.lsn <= _switch(source, server):
+            if server.timeline == source.timeline or server.lsn <= _switch(
+                source, server
+            ):
                 server.timeline, server.switches = source.timeline, source.switches
                 server.lsn = max(server.lsn, source.lsn)
 
     def _round(self, name: str, agent: Agent) -> None:
         server = self.servers[name]
-        agent.step(ServerRead(self.at(name), self._facts(server)))
+        facts = self._facts(server)
+        if name in self.unreadable:
+            facts = ReadFailure("permission denied", "Run the agent as postgres.")
+        agent.step(ServerRead(self.at(name), facts))
         for node in self.agents:
             for channel in Channel:
                 self._probe(name, node, channel, 0.01)
@@ -201,24 +212,23 @@ class Cluster:
         )
         if cut:
             return seen
+        runs = {
+            Channel.AGENT: self.agents[node].up,
+            Channel.MANAGER: self.managers_up[node],
+            Channel.POSTGRES: self.servers[node].up,
+        }
+        if not runs[channel]:
+            return replace(seen, outcome=Outcome.UNREACHABLE, received_s=sent + 0.001)
         answered = replace(
             seen, outcome=Outcome.ANSWERED, reason="", received_s=sent + 0.002
         )
-        refused = replace(seen, outcome=Outcome.UNREACHABLE, received_s=sent + 0.001)
         if channel is Channel.AGENT:
             peer = self.agents[node]
-            if not peer.up:
-                return refused
             made = make_report(peer.state, self.at(node, sent_s), peer.policy)
             return replace(answered, report=made)
         if channel is Channel.MANAGER:
-            if not self.managers_up[node]:
-                return refused
             return replace(answered, manager=ManagerSight(self.active[node], "6.2"))
-        server = self.servers[node]
-        if not server.up:
-            return refused
-        return replace(answered, postgres=self._sight(server))
+        return replace(answered, postgres=self._sight(self.servers[node]))
 
     def _sight(self, server: Server):
         followers = [
@@ -244,7 +254,7 @@ class Cluster:
             ),
         )
 
-    def _facts(self, server: Server):
+    def _facts(self, server: Server) -> ServerFacts | ReadFailure:
         return given.facts(
             running=server.up,
             standby=server.in_recovery,

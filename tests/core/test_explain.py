@@ -1,0 +1,207 @@
+"""What people read: every verdict has a meaning, a sentence and a next step."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from agent.core import explain
+from agent.core.incident import Status
+from agent.core.verdict import VerdictCode
+from tests.core import given
+from tests.core.cluster import Cluster
+from tests.core.test_incidents import ROWS, Life, said
+from tests.core.test_rows import split
+
+POLICY = given.policy()
+
+
+@pytest.mark.parametrize("code", list(VerdictCode))
+def test_every_verdict_has_a_meaning(code):
+    assert re.fullmatch(r"[A-Z][^\n]{10,160}\.", explain.meaning(code))
+
+
+@pytest.mark.parametrize("number", list(ROWS))
+def test_a_verdict_without_evidence_still_reads(number):
+    verdict = said(number, "n1|n2" if ROWS[number].scope == "pairs" else "n1")
+    for text in (explain.sentence(verdict, POLICY), explain.next_step(verdict)):
+        assert 8 < len(text) < 500
+        assert "None" not in text
+        assert "{" not in text
+
+
+@pytest.mark.parametrize(
+    ("number", "evidence", "sentence"),
+    [
+        (
+            903,
+            {"primary": "n1", "nodes": 3},
+            "All 3 nodes answer, and n1 is the primary.",
+        ),
+        (903, {"primary": None, "nodes": 2}, "All 2 nodes answer."),
+        (
+            901,
+            {"starting": True},
+            "This agent has just started and has not looked at every node yet.",
+        ),
+        (
+            901,
+            {"not_seen": "n3/agent", "not_read": "n3", "primaries": 0},
+            (
+                "Not everything is known: no fresh answer from n3/agent; PostgreSQL "
+                "could not be read on n3; 0 nodes accept writes."
+            ),
+        ),
+        (901, {"primaries": 1}, "Not everything is known: no reason given."),
+        (
+            101,
+            {
+                "reachable": 1,
+                "voters": 3,
+                "missing": "n2,n3",
+                "writable": True,
+                "since_age_s": 3.2,
+            },
+            (
+                "The agent on n1 sees 1 of 3 voters, itself included, which is no "
+                "majority; it misses n2,n3; the last sign of life came 3 s before. Its "
+                "server accepts writes."
+            ),
+        ),
+        (
+            201,
+            {"confirmed_by": 2, "voters": 3},
+            "n1 is down: 2 of 3 voters have looked and see it on no channel.",
+        ),
+        (
+            203,
+            {"confirmed_by": 1, "voters": 3},
+            (
+                "n1 cannot be reached: 1 of 3 voters see it on no channel, and 2 would "
+                "be needed to call it down. It may be cut off and still accept writes."
+            ),
+        ),
+        (
+            205,
+            {"reason": "refused", "answers_on": "agent"},
+            "PostgreSQL on n1 answers nobody (refused); the node answers on agent.",
+        ),
+        (
+            211,
+            {"replication_seen_by": "n2"},
+            "n1 missed its last probe; replication on n2 shows that it lives.",
+        ),
+        (
+            401,
+            {
+                "from": "n1",
+                "to": "n2",
+                "from_timeline": 1,
+                "to_timeline": 2,
+                "switch_lsn": "0/1300",
+                "not_replicated_bytes": 256,
+                "old_seen": False,
+            },
+            (
+                "The primary moved from n1 (timeline 1) to n2 (timeline 2) at 0/1300; "
+                "at least 256 bytes of n1 were not replicated. If n1 is only cut off, "
+                "it may still accept writes."
+            ),
+        ),
+        (
+            401,
+            {
+                "from": "n1",
+                "to": "n2",
+                "from_timeline": 1,
+                "to_timeline": 2,
+                "old_seen": True,
+            },
+            "The primary moved from n1 (timeline 1) to n2 (timeline 2).",
+        ),
+        (
+            509,
+            {"first": "n1", "first_timeline": 1, "cut_off_from": "n2,n3"},
+            (
+                "n1 accepts writes on timeline 1 and is cut off from n2,n3, who may "
+                "have another primary."
+            ),
+        ),
+        (
+            513,
+            {"first": "n2", "second": "n1", "manager_says": "active"},
+            (
+                "n2 is the primary, but the manager on n1 says that it is active, and "
+                "nobody can read the PostgreSQL beside it."
+            ),
+        ),
+        (
+            511,
+            {"first": "n1", "second": "n2", "read_by": "n3"},
+            (
+                "n1 and n2 were both read as accepting writes (by n3); the proof is "
+                "still missing."
+            ),
+        ),
+        (
+            501,
+            {
+                "first": "n1",
+                "second": "n2",
+                "first_timeline": 1,
+                "second_timeline": 2,
+                "method": "three readings",
+                "fork_timeline": "1",
+                "winner": None,
+            },
+            (
+                "n1 (timeline 1) and n2 (timeline 2) accepted writes at once, proven "
+                "by three readings; they parted on timeline 1. Nobody can tell which side "
+                "will be kept."
+            ),
+        ),
+    ],
+)
+def test_sentences_say_who_and_what(number, evidence, sentence):
+    assert explain.sentence(said(number, "n1", **evidence), POLICY) == sentence
+
+
+def test_the_next_step_after_a_failover_names_both_nodes():
+    text = explain.next_step(said(401, **{"from": "n1", "to": "n2"}))
+    assert "clients follow to n2" in text
+    assert "Do not resync n1" in text
+
+
+def test_a_real_split_reads_from_beginning_to_end():
+    cluster = split()
+    cluster.run(2)
+    agent = cluster.agents["n1"]
+    story = explain.incident_story(cluster.incident("n1", "split"), agent.policy)
+    assert story[0].startswith("First seen: n1 accepts writes on timeline 1")
+    assert "at 0/1000. n2 will probably be kept." in story[2]
+    assert story[-1].startswith("Next: Decide which side is kept")
+
+
+def test_a_story_says_who_took_it_and_that_it_is_over():
+    life = Life()
+    life.at(1, said(201, "n3", confirmed_by=2, voters=3))
+    taken = replace(life.only, status=Status.ACKNOWLEDGED, acknowledged_by="ann")
+    assert "ann has taken it." in explain.incident_story(taken, POLICY)
+    life.at(2)
+    life.at(8)
+    story = explain.incident_story(life.only, POLICY)
+    assert story[-1].startswith("Over: n3 is down")
+
+
+def test_an_incident_without_a_history_tells_its_verdict():
+    story = explain.incident_story(given.incident(), POLICY)
+    assert story[0].startswith("an unknown first")
+
+
+def test_everything_a_healthy_cluster_says_can_be_read():
+    cluster = Cluster()
+    cluster.run(2)
+    (said_now,) = cluster.agents["n1"].state.view.verdicts
+    assert explain.sentence(said_now, POLICY) == (
+        "All 3 nodes answer, and n1 is the primary."
+    )

@@ -1,0 +1,305 @@
+"""A split brain is proven by readings that exclude every other story."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core import proof, view
+from agent.core.action import AskAgain
+from agent.core.event import Observed, ServerRead, Ticked
+from agent.core.moment import Moment
+from agent.core.observation import Channel, Heard, Outcome, Sight, WritableSpan
+from agent.core.state import State
+from tests.core import given
+from tests.core.cluster import FINE, Cluster
+
+POLICY = given.policy("n3")
+
+
+def writable(node, sent_s, started=None, **more):
+    more.setdefault("timeline", 2 if node == "n2" else 1)
+    sight = given.sight(postmaster_started=started or f"{node} run 1", **more)
+    return given.postgres(node, sight, sent_s)
+
+
+def read(*observations, state=None, policy=POLICY):
+    state = state or State()
+    for seen in observations:
+        event = Observed(Moment(seen.received_s, seen.received_s), seen)
+        state = view.fold(state, event, policy)
+    return state
+
+
+def standby(node, sent_s, **more):
+    return writable(node, sent_s, in_recovery=True, **more)
+
+
+def test_three_readings_that_do_not_overlap_prove_it():
+    state = read(writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
+    (found,) = state.view.proofs
+    assert (found.first, found.second, found.method) == ("n1", "n2", "three readings")
+    assert found.evidence["first_timeline"] == 1
+    assert found.evidence["second_timeline"] == 2
+
+
+@pytest.mark.parametrize(
+    ("story", "readings"),
+    [
+        ("two readings only", [writable("n1", 1.0), writable("n2", 1.1)]),
+        (
+            "a clean switchover",
+            [writable("n1", 1.0), standby("n1", 1.1), writable("n2", 1.2)],
+        ),
+        (
+            "there and back",
+            [
+                writable("n1", 1.0),
+                standby("n1", 1.1, started="n1 run 2"),
+                writable("n2", 1.2),
+                standby("n2", 1.3, started="n2 run 2"),
+                writable("n1", 1.4, started="n1 run 2"),
+            ],
+        ),
+        (
+            "restarted in between",
+            [
+                writable("n1", 1.0),
+                writable("n2", 1.1),
+                writable("n1", 1.2, started="n1 run 2"),
+            ],
+        ),
+        (
+            "promoted in between",
+            [writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2, timeline=3)],
+        ),
+        (
+            "overlapping questions",
+            [
+                writable("n1", 1.0),
+                replace(writable("n2", 1.0005), received_s=1.2),
+                writable("n1", 1.1),
+            ],
+        ),
+        (
+            "the first reading overlaps",
+            [
+                replace(writable("n1", 1.0), received_s=1.15),
+                writable("n2", 1.1),
+                writable("n1", 1.2),
+            ],
+        ),
+        (
+            "too old",
+            [writable("n1", 1.0), writable("n2", 1.1), writable("n1", 9.2)],
+        ),
+        (
+            "another system",
+            [
+                writable("n1", 1.0),
+                writable("n2", 1.1, system_id="42"),
+                writable("n1", 1.2),
+            ],
+        ),
+        (
+            "one server under two names",
+            [
+                writable("n1", 1.0, started="same", timeline=1),
+                writable("n2", 1.1, started="same", timeline=1),
+                writable("n1", 1.2, started="same", timeline=1),
+            ],
+        ),
+    ],
+)
+def test_other_stories_prove_nothing(story, readings):
+    assert read(*readings).view.proofs == (), story
+
+
+def test_identities_from_the_disks_tell_servers_apart_and_names_together():
+    def known(one, other):
+        reports = (
+            given.heard(
+                "n1", given.report("n1", server=given.facts(identity=one)), 0.5
+            ),
+            given.heard(
+                "n2", given.report("n2", server=given.facts(identity=other)), 0.5
+            ),
+        )
+        same = {"started": "same", "timeline": 1}
+        readings = (
+            writable("n1", 1.0, **same),
+            writable("n2", 1.1, **same),
+            writable("n1", 1.2, **same),
+        )
+        return read(*reports, *readings).view.proofs
+
+    assert known("boot:1", "boot:2")
+    assert not known("boot:1", "boot:1")
+
+
+def test_the_local_identity_is_read_from_the_own_disk():
+    policy = given.policy("n1")
+    event = ServerRead(given.at(0.5), given.facts(identity="boot:2"))
+    state = view.fold(State(), event, policy)
+    report = given.report("n2", server=given.facts(identity="boot:2"))
+    state = read(given.heard("n2", report, 0.6), state=state, policy=policy)
+    assert proof.same_server(state, "n1", "n2", policy)
+
+
+def test_servers_of_which_nothing_was_read_are_not_taken_for_one():
+    assert not proof.same_server(State(), "n1", "n2", POLICY)
+
+
+def test_a_proof_is_kept_once_for_each_pair_of_runs():
+    state = read(*(writable(n, 1 + i / 10) for i, n in enumerate(("n1", "n2") * 4)))
+    assert len(state.view.proofs) == 1
+
+
+def test_at_first_sight_of_a_second_primary_the_first_is_asked_again():
+    before = read(writable("n1", 1.0))
+    seen = writable("n2", 1.1)
+    event = Observed(Moment(seen.received_s, 0.0), seen)
+    after = view.fold(before, event, POLICY)
+    asked = proof.questions(before, after, event, POLICY)
+    assert asked == (AskAgain("n1", Channel.POSTGRES),)
+    again = writable("n2", 1.3)
+    event = Observed(Moment(again.received_s, 0.0), again)
+    assert proof.questions(after, view.fold(after, event, POLICY), event, POLICY) == ()
+
+
+@pytest.mark.parametrize("seen", [standby("n2", 1.1), writable("n2", 9.0)])
+def test_nothing_is_asked_without_a_fresh_second_primary(seen):
+    before = read(writable("n1", 1.0))
+    event = Observed(Moment(seen.received_s, 0.0), seen)
+    after = view.fold(before, event, POLICY)
+    assert proof.questions(before, after, event, POLICY) == ()
+
+
+def test_old_news_and_ticks_raise_no_question():
+    before = read(writable("n1", 1.0), writable("n2", 1.1))
+    late = Observed(Moment(1.2, 0.0), writable("n2", 1.05))
+    assert proof.questions(before, before, late, POLICY) == ()
+    assert proof.questions(before, before, Ticked(given.at(2), FINE), POLICY) == ()
+
+
+def test_a_split_is_proven_in_the_round_in_which_it_becomes_visible():
+    cluster = Cluster()
+    cluster.run(3)
+    cluster.cut("n1")
+    cluster.run(3)
+    cluster.servers["n2"].promote()
+    cluster.run(3)
+    cluster.heal()
+    cluster.run(1)
+    assert "split-brain" in cluster.codes("n1")
+    assert AskAgain("n1", Channel.POSTGRES) in cluster.agents["n1"].actions
+
+
+# --- intervals -------------------------------------------------------------------
+
+
+def test_a_run_out_of_recovery_is_one_interval_from_first_to_last():
+    state = read(writable("n1", 1), writable("n1", 2), writable("n1", 3))
+    (span,) = state.view.writable
+    assert (span.first_s, span.last_s) == (1.001, 3)
+
+
+def test_recovery_a_restart_or_a_promotion_begins_another_interval():
+    state = read(
+        writable("n1", 1),
+        standby("n1", 2),
+        writable("n1", 3),
+        writable("n1", 4, started="n1 run 2"),
+        writable("n1", 5, started="n1 run 2", timeline=2),
+    )
+    assert [span.first_s for span in state.view.writable] == [3.001, 4.001, 5.001]
+
+
+def test_old_intervals_and_proofs_are_dropped():
+    state = read(writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
+    kept = proof.trimmed(state.view, given.at(1000))
+    assert kept.writable
+    assert kept.proofs
+    half = proof.trimmed(state.view, given.at(1 + proof.SPAN_KEPT_S + 1))
+    assert half.writable == ()
+    assert half.proofs
+    assert proof.trimmed(state.view, given.at(2 + proof.PROOF_KEPT_S)).proofs == ()
+
+
+ME = given.policy("n1")
+
+
+def after_the_cut(*, spans, heard_age_s, mine=(10, 100), sequence=10, **told):
+    """n1 was writable from 10 to 100, made report k at k, and now hears n2."""
+    state = State()
+    for second in range(1, 101):
+        state = view.fold(state, Ticked(given.at(second), FINE), ME)
+        if mine[0] <= second <= mine[1]:
+            state = read(writable("n1", second + 0.1), state=state, policy=ME)
+    state = replace(state, view=replace(state.view, boot_id="boot-n1"))
+    sight = Sight("n2", Channel.POSTGRES, Outcome.ANSWERED, "", 0.1, 0,
+                  writable("n2", 0).postgres, None)  # fmt: skip
+    heard = Heard("n1", told.get("boot", "boot-n1"), sequence, heard_age_s, 0.01)
+    report = given.report(
+        "n2",
+        sights=told.get("sights", (sight,)),
+        heard=told.get("heard", (Heard("n3", "x", 1, 0, 0), heard)),
+        writable=tuple(WritableSpan(*span) for span in spans),
+    )
+    return read(given.heard("n2", report, 101), state=state, policy=ME).view.proofs
+
+
+def test_intervals_that_overlap_by_more_than_the_doubt_prove_it():
+    (found,) = after_the_cut(spans=[(60, 0)], heard_age_s=90)
+    assert found.method == "overlapping intervals"
+    assert (found.first, found.second) == ("n1", "n2")
+    # From 40 to 100, less a round, a round trip, and 1 % of 30 s and of 90 s.
+    assert found.evidence["overlap_s"] == pytest.approx(60 - 1.01 - 0.3 - 0.9, abs=0.1)
+    assert not found.evidence["ended"]
+
+
+def test_a_run_that_ended_before_the_heal_is_said_to_have_ended():
+    (found,) = after_the_cut(spans=[(60, 30)], heard_age_s=90)
+    assert found.evidence["ended"]
+
+
+@pytest.mark.parametrize(
+    ("why", "arguments"),
+    [
+        ("the peer was writable only afterwards", {"spans": [(0.5, 0)]}),
+        ("the overlap is within the doubt", {"spans": [(81, 79)], "mine": (21, 100)}),
+        ("the peer was never writable", {"spans": []}),
+        ("the local server was never writable", {"spans": [(60, 0)], "mine": (0, 0)}),
+        ("an exchange of another boot", {"spans": [(60, 0)], "boot": "boot-0"}),
+        ("an exchange that is forgotten", {"spans": [(60, 0)], "sequence": 5000}),
+        ("no exchange", {"spans": [(60, 0)], "heard": ()}),
+    ],
+)
+def test_intervals_prove_nothing_when(why, arguments):
+    if why == "the peer was writable only afterwards":
+        arguments["mine"] = (10, 60)
+    assert after_the_cut(heard_age_s=90, **arguments) == (), why
+
+
+def test_a_peer_whose_server_cannot_be_read_still_counts_by_its_interval():
+    (found,) = after_the_cut(spans=[(60, 0)], heard_age_s=90, sights=())
+    assert found.evidence["second_timeline"] is None
+
+
+def test_a_run_is_proven_against_a_peer_only_once():
+    state = State()
+    for second in range(1, 50):
+        state = view.fold(state, Ticked(given.at(second), FINE), ME)
+        state = read(writable("n1", second + 0.1), state=state, policy=ME)
+    state = replace(state, view=replace(state.view, boot_id="boot-n1"))
+    report = given.report(
+        "n2",
+        heard=(Heard("n1", "boot-n1", 10, 41, 0.01),),
+        writable=(WritableSpan(31, 0),),
+    )
+    for second in (51, 52):
+        state = read(given.heard("n2", report, second), state=state, policy=ME)
+    assert len(state.view.proofs) == 1
+    other = replace(state.view.proofs[0], second="n3")
+    later = replace(state, view=replace(state.view, proofs=(other,)))
+    after = read(given.heard("n2", report, 60), state=later, policy=ME)
+    assert len(after.view.proofs) == 2

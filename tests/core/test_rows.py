@@ -1,0 +1,483 @@
+"""Each row of the rule table fires in the situation that it is for."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from agent.core import rules
+from agent.core.capture import Phase
+from agent.core.event import ServerRead
+from agent.core.lineage import Fingerprint, Switch
+from agent.core.lsn import Lsn
+from agent.core.observation import Channel, ReadFailure
+from agent.core.policy import NodeSpec, Policy
+from agent.core.rule import Hold
+from agent.core.verdict import Severity, VerdictCode
+from tests.core import given
+from tests.core.cluster import Cluster
+
+
+def split(count=3, **policy) -> Cluster:
+    """n1 was cut off and n2 was promoted; both took writes; the link is back."""
+    cluster = Cluster(count, **policy)
+    cluster.run(3)
+    cluster.cut("n1")
+    cluster.run(3)
+    cluster.servers["n2"].promote()
+    for name in list(cluster.servers)[2:]:
+        cluster.servers[name].follows = "n2"
+    for _ in range(3):
+        cluster.servers["n1"].write()
+        cluster.servers["n2"].write(2)
+        cluster.run()
+    cluster.heal()
+    return cluster
+
+
+def rule(cluster, name, code):
+    return cluster.verdict(name, code).rule
+
+
+# --- the table proves itself -----------------------------------------------------
+
+
+def test_the_numbers_ascend_and_are_odd():
+    numbers = [row.number for row in rules.TABLE]
+    assert numbers == sorted(set(numbers))
+    assert all(number % 2 for number in numbers)
+
+
+def test_a_familys_rows_share_a_hundred():
+    hundreds: dict[int, set[str]] = {}
+    for row in rules.TABLE:
+        hundreds.setdefault(row.number // 100, set()).add(row.family)
+    assert all(len(families) == 1 for families in hundreds.values())
+
+
+def test_every_verdict_has_a_row():
+    assert {row.code for row in rules.TABLE} == set(VerdictCode)
+
+
+def test_every_row_says_what_it_is_for():
+    assert all(row.sentence.endswith(".") for row in rules.TABLE)
+    assert len({row.sentence for row in rules.TABLE}) == len(rules.TABLE)
+
+
+def test_every_row_has_a_test_that_is_named_after_it():
+    named = {
+        int(found[1])
+        for name in globals()
+        if (found := re.match(r"test_row_(\d+)_", name))
+    }
+    assert named == {row.number for row in rules.TABLE}
+
+
+def test_every_hold_is_a_time_of_the_policy():
+    policy = given.policy()
+    assert [hold.seconds(policy) for hold in Hold] == [0.0, 3.0, 5.0, 2.0, 3.0]
+
+
+def test_the_gravest_verdict_is_the_headline():
+    cluster = split()
+    cluster.run(2)
+    cluster.managers_up["n3"] = False
+    cluster.agents["n3"].up = False
+    cluster.run(4)
+    found = cluster.agents["n2"].state.view.verdicts
+    assert found[0].code is VerdictCode.SPLIT_BRAIN
+    ranks = [one.severity.rank for one in found]
+    assert ranks == sorted(ranks, reverse=True)
+
+
+# --- 1xx: this agent itself ------------------------------------------------------
+
+
+def test_row_101_a_cut_off_agent_beside_a_primary_says_that_it_is_isolated():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.cut("n1")
+    cluster.run(3)
+    found = cluster.verdict("n1", "observer-isolated")
+    assert (found.rule, found.severity) == (101, Severity.CRITICAL)
+    assert found.evidence["missing"] == "n2,n3"
+
+
+def test_row_101_holds_when_the_primary_is_known_from_before_only():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.cut("n1")
+    cluster.run(3)
+    cluster.start_agent("n1")
+    agent = cluster.agents["n1"]
+    cluster.deaf |= {("n1", "n1", Channel.POSTGRES)}
+    cluster.unreadable = {"n1"}
+    cluster.run(3)
+    assert rule(cluster, "n1", "observer-isolated") == 101
+    agent.state = replace(
+        agent.state, knowledge=replace(agent.state.knowledge, primary=None)
+    )
+    cluster.run()
+    assert rule(cluster, "n1", "observer-isolated") == 103
+
+
+def test_row_103_a_cut_off_agent_beside_a_standby_only_warns():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.cut("n3")
+    cluster.run(3)
+    found = cluster.verdict("n3", "observer-isolated")
+    assert (found.rule, found.severity) == (103, Severity.WARNING)
+    assert cluster.codes("n3") == {"observer-isolated"}
+
+
+# --- 2xx, 3xx: who answers -------------------------------------------------------
+
+
+def test_row_201_a_majority_calls_a_dead_node_down():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.kill("n3")
+    cluster.run(3)
+    for name in ("n1", "n2"):
+        found = cluster.verdict(name, "node-down")
+        assert (found.rule, found.subject) == (201, "n3")
+        assert found.evidence["confirmed_by"] == 2
+        assert cluster.codes(name) == {"node-down"}
+
+
+def test_row_203_two_voters_cannot_confirm_a_death():
+    cluster = Cluster(2)
+    cluster.run(2)
+    cluster.kill("n2")
+    cluster.run(5)
+    assert rule(cluster, "n1", "node-unreachable") == 203
+    assert "node-down" not in cluster.codes("n1")
+    assert "split-brain-suspected" not in cluster.codes("n1")
+
+
+def test_row_203_nobody_is_left_who_could_confirm():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.agents["n3"].up = False
+    cluster.kill("n2")
+    cluster.run(5)
+    assert cluster.verdict("n1", "node-unreachable").subject == "n2"
+    assert cluster.verdict("n1", "agent-down").subject == "n3"
+
+
+def test_row_205_a_stopped_server_is_not_a_dead_node():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.servers["n3"].up = False
+    cluster.run(3)
+    for name in cluster.agents:
+        assert rule(cluster, name, "postgres-down") == 205
+    assert cluster.verdict("n3", "postgres-down").evidence["answers_on"] == "this agent"
+
+
+def test_row_207_a_stopped_agent_is_not_a_dead_node():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.agents["n3"].up = False
+    cluster.run(4)
+    found = cluster.verdict("n1", "agent-down")
+    assert (found.rule, found.severity) == (207, Severity.WARNING)
+
+
+def test_row_209_a_stopped_manager_is_not_a_dead_node():
+    cluster = Cluster(managers=True)
+    cluster.run(2)
+    cluster.managers_up["n3"] = False
+    cluster.run(3)
+    assert rule(cluster, "n1", "manager-down") == 209
+
+
+def test_row_211_a_lost_round_is_a_suspicion_and_no_more():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.kill("n3")
+    cluster.run(1)
+    found = cluster.verdict("n2", "node-suspect")
+    assert (found.rule, found.evidence["replication_seen_by"]) == (211, None)
+
+
+def test_row_301_a_broken_link_between_two_is_nobodys_death():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.cuts = {("n1", "n2")}
+    cluster.run(4)
+    for name in cluster.agents:
+        found = cluster.verdict(name, "link-down")
+        assert (found.rule, found.subject) == (301, "n1|n2")
+        assert found.evidence["direction"] == "n1>n2"
+        assert cluster.codes(name) <= {"link-down", "unknown"}
+
+
+# --- 4xx: who is primary ---------------------------------------------------------
+
+
+def test_row_401_a_promotion_after_a_death_is_a_failover():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.kill("n1")
+    cluster.run(3)
+    cluster.servers["n2"].promote()
+    cluster.servers["n3"].follows = "n2"
+    cluster.run(1)
+    found = cluster.verdict("n3", "failover")
+    assert found.rule == 401
+    assert (found.evidence["from"], found.evidence["to"]) == ("n1", "n2")
+    assert (found.evidence["from_timeline"], found.evidence["to_timeline"]) == (1, 2)
+    assert found.sticky
+
+
+def test_row_403_nobody_accepts_writes():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.servers["n1"].up = False
+    cluster.run(3)
+    found = cluster.verdict("n2", "no-primary")
+    assert (found.rule, found.evidence["last_primary"]) == (403, "n1")
+    assert found.evidence["standbys"] == "n2,n3"
+
+
+# --- 5xx: two histories ----------------------------------------------------------
+
+
+def test_row_501_two_writable_nodes_are_proven_by_all():
+    cluster = split()
+    cluster.run(2)
+    for name in cluster.agents:
+        found = cluster.verdict(name, "split-brain")
+        assert (found.rule, found.discriminator) == (501, "1")
+        assert found.evidence["winner"] == "n2"
+        assert found.evidence["losers"] == "n1"
+
+
+def test_row_503_same_history_files_and_other_wal_are_twins():
+    cluster = Cluster()
+    cluster.run(2)
+    one, two = cluster.servers["n2"], cluster.servers["n3"]
+    cluster.servers["n1"].up = False
+    one.promote()
+    two.promote()
+    two.restart(standby=True)
+    one.fingerprints = (Fingerprint(2, Lsn(0x1000), "a" * 64),)
+    two.fingerprints = (Fingerprint(2, Lsn(0x1000), "b" * 64),)
+    one.write(2)
+    two.write(1)
+    cluster.run(3)
+    found = cluster.verdict("n2", "lineage-twin")
+    assert (found.rule, found.discriminator) == (503, "1")
+    assert found.evidence["losers"] == "n3"
+
+
+def test_row_505_a_stopped_loser_still_has_diverged():
+    cluster = split()
+    cluster.run(2)
+    cluster.servers["n1"].up = False
+    cluster.run(3)
+    for name in cluster.agents:
+        found = cluster.verdict(name, "lineage-diverged")
+        assert (found.rule, found.evidence["losers"]) == (505, "n1")
+        assert found.evidence["past_fork_bytes"] == 0x300
+
+
+def test_row_507_a_split_that_ended_before_the_heal_is_proven_afterwards():
+    cluster = Cluster()
+    cluster.run(3)
+    cluster.cut("n1")
+    cluster.run(3)
+    cluster.servers["n2"].promote()
+    cluster.servers["n3"].follows = "n2"
+    cluster.run(10)
+    cluster.servers["n1"].restart(standby=True)
+    cluster.run(5)
+    cluster.heal()
+    cluster.run(2)
+    found = cluster.verdict("n1", "split-brain")
+    assert found.rule == 507
+    assert found.evidence["method"] == "overlapping intervals"
+    cluster.run(35)
+    assert "split-brain" not in cluster.codes("n1")
+
+
+def test_row_509_a_cut_off_primary_suspects_a_split():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.cut("n1")
+    cluster.run(3)
+    found = cluster.verdict("n1", "split-brain-suspected")
+    assert (found.rule, found.discriminator) == (509, "1")
+    assert found.evidence["cut_off_from"] == "n2,n3"
+
+
+def test_row_511_two_primaries_through_other_eyes_are_a_suspicion():
+    cluster = Cluster(4)
+    cluster.run(3)
+    cluster.deaf = {("n3", "n1", Channel.POSTGRES)}
+    cluster.servers["n2"].promote()
+    cluster.run(2)
+    found = cluster.verdict("n3", "split-brain-suspected")
+    assert found.rule == 511
+    assert "split-brain" in cluster.codes("n4")
+
+
+def test_row_513_a_manager_that_says_active_beside_a_silent_server_is_a_suspicion():
+    cluster = Cluster(managers=True)
+    cluster.run(3)
+    cluster.agents["n1"].up = False
+    cluster.deaf = {(n, "n1", Channel.POSTGRES) for n in cluster.agents}
+    cluster.servers["n2"].promote()
+    cluster.servers["n3"].follows = "n2"
+    cluster.run(5)
+    found = cluster.verdict("n3", "split-brain-suspected")
+    assert (found.rule, found.evidence["second"]) == (513, "n1")
+    cluster.active["n1"] = False
+    cluster.run(1)
+    assert "split-brain-suspected" not in cluster.codes("n3")
+
+
+# --- 6xx, 7xx, 8xx: protection and the rest --------------------------------------
+
+
+def captured(cluster, **status):
+    """Give the agent of n1 a capture in this condition."""
+    agent = cluster.agents["n1"]
+    one = given.capture(**status)
+    capture = replace(
+        one,
+        order=replace(one.order, incident_ids=(cluster.incident("n1", "split").id,)),
+        progressed_s=cluster.at("n1").monotonic_s,
+    )
+    agent.state = replace(
+        agent.state, ledger=replace(agent.state.ledger, captures=(capture,))
+    )
+
+
+def test_row_601_a_loser_whose_capture_failed_is_unprotected():
+    cluster = split()
+    cluster.run(2)
+    captured(cluster, phase=Phase.FAILED, reason="no space left")
+    cluster.run(1)
+    found = cluster.verdict("n1", "unprotected")
+    assert (found.rule, found.evidence["reason"]) == (601, "no space left")
+    assert "unprotected" not in cluster.codes("n2")
+
+
+def test_row_603_a_loser_that_nothing_captures_is_unprotected():
+    cluster = split(capture_enabled=False)
+    cluster.run(2)
+    found = cluster.verdict("n1", "unprotected")
+    assert (found.rule, found.evidence["reason"]) == (603, "captures are switched off")
+
+
+def test_row_605_a_loser_whose_capture_stands_still_is_unprotected():
+    cluster = split(capture_stall_s=4.0)
+    cluster.run(10)
+    found = cluster.verdict("n1", "unprotected")
+    assert (found.rule, found.evidence["reason"]) == (605, "it makes no progress")
+
+
+def test_row_701_an_unreadable_disk_is_said_before_it_matters():
+    cluster = Cluster()
+    cluster.run(2)
+    agent = cluster.agents["n1"]
+    failure = ReadFailure("permission denied: /data", "Run the agent as postgres.")
+    agent.step(ServerRead(cluster.at("n1", 0.9), failure))
+    found = cluster.verdict("n1", "capture-not-ready")
+    assert (found.rule, found.severity) == (701, Severity.WARNING)
+
+
+def test_row_801_a_server_of_another_system_is_named():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.servers["n3"].system_id = "42"
+    cluster.run(1)
+    found = cluster.verdict("n1", "foreign-system")
+    assert (found.rule, found.subject) == (801, "n3")
+    assert found.evidence["expected"] == given.SYSTEM
+
+
+def test_row_803_one_server_under_two_names_is_no_split():
+    cluster = Cluster()
+    cluster.servers["n2"] = cluster.servers["n1"]
+    cluster.run(5)
+    for name in cluster.agents:
+        found = cluster.verdict(name, "config-error")
+        assert (found.rule, found.subject) == (803, "n1|n2")
+        assert not cluster.codes(name) & {"split-brain", "split-brain-suspected"}
+
+
+def test_row_805_a_standby_without_an_upstream_is_detached():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.servers["n3"].follows = None
+    cluster.run(1)
+    found = cluster.verdict("n2", "standby-detached")
+    assert (found.rule, found.subject) == (805, "n3")
+
+
+# --- 9xx: nothing is wrong -------------------------------------------------------
+
+
+def test_row_901_an_agent_that_has_just_started_does_not_know():
+    cluster = Cluster()
+    assert rule(cluster, "n1", "unknown") == 901
+
+
+def test_row_901_a_server_that_cannot_be_read_leaves_it_open():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.deaf = {("n1", "n3", Channel.AGENT)}
+    cluster.run(1)
+    found = cluster.verdict("n1", "unknown")
+    assert found.evidence["not_seen"] == "n3/agent"
+
+
+def test_row_903_all_is_well():
+    cluster = Cluster()
+    cluster.run(2)
+    for name in cluster.agents:
+        found = cluster.verdict(name, "healthy")
+        assert (found.rule, found.evidence["primary"]) == (903, "n1")
+
+
+def test_row_903_a_cluster_without_postgresql_can_be_well():
+    nodes = tuple(NodeSpec(n, has_postgres=False, has_manager=False) for n in "ab")
+    policy = Policy("test", "a", nodes)
+    seen = given.heard("b", given.report("b"), 10.0)
+    state = given.state(latest={"b/agent": seen}, reports={"b": seen})
+    (found,) = rules.judge(state, given.at(10.5), policy)
+    assert (found.rule, found.evidence["primary"]) == (903, None)
+
+
+@pytest.mark.parametrize("code", list(VerdictCode))
+def test_gravity_is_known_of_every_verdict(code):
+    assert rules.gravity(code) >= 0
+
+
+def test_stages_of_a_split_grow_graver():
+    stages = (
+        "split-brain-suspected",
+        "lineage-diverged",
+        "lineage-twin",
+        "split-brain",
+    )
+    assert sorted(stages, key=rules.gravity) == list(stages)
+
+
+def test_a_word_of_another_version_has_no_gravity():
+    assert rules.gravity("split-soul") == 0
+
+
+def test_the_fork_is_measured_on_the_loser_and_not_by_lsn_order():
+    cluster = split()
+    cluster.servers["n1"].write(100)
+    cluster.servers["n1"].up = False
+    cluster.run(3)
+    found = cluster.verdict("n2", "lineage-diverged")
+    assert found.evidence["losers"] == "n1"
+    assert found.evidence["fork_lsn"] == str(Lsn(0x1000))
+    assert Switch(1, Lsn(0x1000)) in cluster.servers["n2"].switches
