@@ -67,6 +67,7 @@ class OutboxWorker:
         self._on_delivered = on_delivered
         self._wake = asyncio.Event()
         self._attempts: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._ended: set[tuple[str, str]] = set()
         self._unnoted: set[tuple[str, str]] = set()
 
     def wake(self) -> None:
@@ -96,6 +97,7 @@ class OutboxWorker:
     async def _start_due(self) -> float:
         """Start an attempt for each due message; return how long to rest then."""
         wall_s = self._clock.moment().wall_s
+        self._ended.clear()
         try:
             rows = await self._on_thread(
                 partial(self._journal.due, wall_s, BATCH_LIMIT)
@@ -107,6 +109,8 @@ class OutboxWorker:
         busy = Counter(channel for _, channel in self._attempts)
         for row in rows:
             key = (row.notice_id, row.channel)
+            if key in self._ended:
+                continue  # it ended while the journal was being read: a stale row
             if key in self._attempts or busy[row.channel] >= AT_ONCE_LIMIT:
                 continue
             busy[row.channel] += 1
@@ -127,6 +131,7 @@ class OutboxWorker:
         except JournalError as error:
             _log.warning("outbox: delivery not noted: %s", error)
         finally:
+            self._ended.add(key)
             del self._attempts[key]
 
     async def _hand_over(self, row: OutboxRow) -> None:
