@@ -14,6 +14,7 @@ import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import httpx
 import pytest
@@ -286,13 +287,14 @@ def served() -> Served:
 
 
 @contextlib.contextmanager
-def listening(served: Served) -> Iterator[str]:
+def listening(served: Served, at: Path | None = None) -> Iterator[str]:
     """Serve on a free loopback port, in a thread of its own; yield the address.
 
-    The desk then belongs to that thread: use `on_loop` to change it.
+    With `at`, serve on that unix socket instead. The desk then belongs to that thread:
+    use `on_loop` to change it.
     """
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
+    sock = socket.socket(socket.AF_UNIX if at else socket.AF_INET)
+    sock.bind(str(at) if at else ("127.0.0.1", 0))
     config = uvicorn.Config(served.app, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     started = threading.Event()
@@ -306,7 +308,7 @@ def listening(served: Served) -> Iterator[str]:
     thread.start()
     started.wait(10)
     try:
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        yield "http://agent" if at else f"http://127.0.0.1:{sock.getsockname()[1]}"
     finally:
         served.on_loop(served.options.closing.set)
         server.should_exit = True

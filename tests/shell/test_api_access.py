@@ -1,10 +1,12 @@
 """Who may ask what: scopes, the socket, the page, and what a refusal says."""
 
 import base64
+from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.fix_desk import PEER_TOKEN, Served, healthy, serve
+from tests.fix_desk import PEER_TOKEN, Served, healthy, listening, serve
 
 READ = ["/v1/status", "/v1/nodes", "/v1/nodes/n1", "/v1/lineage", "/v1/incidents",
         "/v1/snapshots", "/metrics"]  # fmt: skip
@@ -68,6 +70,17 @@ async def test_over_the_unix_socket_nobody_needs_a_token(served: Served):
     async with served.local() as client:
         for path in (*READ, "/v1/report", "/"):
             assert (await client.get(path)).status_code == 200
+
+
+def test_the_real_socket_is_told_from_the_real_port(tmp_path: Path):
+    place = tmp_path / "agent.sock"
+    claims = {"X-Forwarded-For": "", "X-Real-IP": "unix", "Forwarded": "for=unix"}
+    with listening(serve(healthy()), place):
+        transport = httpx.HTTPTransport(uds=str(place))
+        with httpx.Client(transport=transport, base_url="http://agent") as client:
+            assert client.get("/v1/status").status_code == 200
+    with listening(serve(healthy())) as url, httpx.Client(base_url=url) as client:
+        assert client.get("/v1/status", headers=claims).status_code == 401
 
 
 @pytest.mark.parametrize("said", ["Bearer wrong", "Bearer ", "Bearer", "Basic eA==",

@@ -1,6 +1,6 @@
 """The guard's answers."""
 
-from agent.api.models import PermitOut
+from agent.api.models_keeping import PermitOut
 from agent.api.present.frame import Frame, lsn_text, rfc3339, short
 from agent.core.permit import Permit, PermitState
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 
 from agent.api.access import needs
 from agent.api.context import Context, Ctx
-from agent.api.models import PermitIn, PermitOut, PermitsOut, ReleaseIn
+from agent.api.models_keeping import PermitIn, PermitOut, PermitsOut, ReleaseIn
 from agent.api.present import Frame, permit_out
 from agent.api.problems import ApiError
 from agent.api.routes.status import Wait

@@ -9,7 +9,7 @@ from fastapi.responses import StreamingResponse
 
 from agent.api.access import needs
 from agent.api.context import Context, Ctx
-from agent.api.models import (
+from agent.api.models_keeping import (
     CaptureIn,
     ElsewhereOut,
     SnapshotOut,

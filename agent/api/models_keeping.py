@@ -1,0 +1,111 @@
+"""The shapes of what is kept: snapshots, permits, and the requests about them."""
+
+from typing import Literal
+
+from agent.api.models import Answer, CaptureOut, Question, Sentence, Word
+
+
+class SnapshotOut(Answer):
+    """One snapshot of the catalogue beside this agent, or one that is being taken."""
+
+    id: str
+    node: str
+    cluster: str
+    created: str
+    grade: str
+    levels: list[str]
+    method: str
+    reason: str
+    incidents: list[str]
+    system_id: str | None
+    timeline: int | None
+    start_lsn: str | None
+    end_lsn: str | None
+    bytes: int
+    files: int
+    closed: bool
+    capture: CaptureOut | None
+    """Its progress, while the agent still works on it."""
+
+
+class ElsewhereOut(Answer):
+    """A snapshot that another agent told of; it lies beside that agent."""
+
+    id: str
+    node: str
+    reporter: str
+    phase: str
+    grade: str
+    reached_lsn: str | None
+    agent_url: str | None
+
+
+class SnapshotsOut(Answer):
+    """The catalogue, the latest first."""
+
+    snapshots: list[SnapshotOut]
+    elsewhere: list[ElsewhereOut]
+
+
+class CaptureIn(Question):
+    """Take a full snapshot of the server beside this agent."""
+
+    reason: Sentence = "asked for"
+
+
+class VerifyOut(Answer):
+    """The result of reading a snapshot back."""
+
+    id: str
+    ok: bool
+    grade: str
+    files: int
+    bytes: int
+    problems: list[str]
+    notes: list[str]
+    """What could not be checked, and why."""
+
+
+class PermitIn(Question):
+    """Ask whether a resync of the server beside this agent may go on."""
+
+    purpose: Word = "resync"
+    node: Word | None = None
+    """Refused unless it names the node beside this agent."""
+
+
+class PermitOut(Answer):
+    """The guard's answer."""
+
+    id: str
+    node: str
+    purpose: str
+    state: Literal["pending", "granted", "void", "released"]
+    reason: str
+    asked: str
+    valid_s: float | None
+    """How long a grant still holds; null when there is none."""
+    system_id: str | None
+    timeline: int | None
+    final_lsn: str | None
+    capture: str | None
+    bytes_done: int
+    bytes_total: int
+    seconds_left: float | None
+    released_by: str | None
+
+
+class ReleaseIn(Question):
+    """Let a blocked resync pass without protection. It is recorded who and why."""
+
+    reason: Sentence
+    who: Word | None = None
+    """Defaults to the name of the token."""
+    node: Word | None = None
+    """Refused unless it names the node beside this agent."""
+
+
+class PermitsOut(Answer):
+    """Permits, the latest first."""
+
+    permits: list[PermitOut]
