@@ -140,3 +140,10 @@ def test_the_example_configuration_is_what_the_settings_say():
 def test_the_grants_are_what_the_command_prints():
     # splitguard grants > deploy/grants.sql
     assert (DEPLOY / "grants.sql").read_text("utf-8") == grants.SQL
+
+
+def test_the_instructions_install_only_files_that_are_here():
+    words = (DEPLOY / "README.md").read_text("utf-8")
+    installed = re.findall(r"\bdeploy/([\w./-]+)", words)
+    assert len(installed) > 5
+    assert all((DEPLOY / name).is_file() for name in installed)
