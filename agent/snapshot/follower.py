@@ -9,7 +9,7 @@ record; then the kept tail steps back to its last whole record and goes on.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.core.lineage import Lineage
@@ -39,6 +39,8 @@ class Where:
     stopped: bool
     position: Position | None
     """What the server said itself, if it could be asked."""
+    stopping: bool = False
+    """Whether the server was told to stop and waits for its clients."""
 
 
 class Follower:
@@ -60,7 +62,9 @@ class Follower:
         self._tail: WalTail | None = None
         self._lineage: Lineage | None = None
         self._asked_in_vain_s = -SQL_PAUSE_S
-        self._stepped_back: Lsn | None = None
+        self._anchor = Lsn(0)
+        """The start of a record from which on all WAL is kept."""
+        self._last_end: tuple[int, Lsn] | None = None
 
     @property
     def tail(self) -> WalTail:
@@ -97,7 +101,14 @@ class Follower:
             facts.lineage.system_id,
             self._crash,
         )
+        self._anchor = facts.redo_lsn
         self._tail.begin(min(facts.redo_lsn, self._confirmed() or facts.redo_lsn))
+
+    def resume(self, start: Lsn, timeline: int, tail: Lsn) -> None:
+        """Go on with the tail that an earlier run had kept."""
+        self.tail.resume(self._record.wal, min(start, self._anchor), timeline, tail)
+        if self._anchor > tail:
+            self._anchor = start
 
     def close(self) -> None:
         """Let go of the server's files."""
@@ -113,7 +124,7 @@ class Follower:
         if position is not None and position.flush_lsn is not None:
             lineage = self._lineage_of(position.timeline)
             return Where(lineage, position.flush_lsn, stopped=False, position=position)
-        return self._from_disk(position)
+        return replace(self._from_disk(position), stopping=self._server.stopping)
 
     def advance(self, where: Where, *, urgent_only: bool) -> bool:
         """Bring the tail up to where the server is; return whether anything moved.
@@ -121,6 +132,9 @@ class Follower:
         Raises LeftError, CaptureError, PostgresError, OSError.
         """
         self._check_lineage(where.lineage)
+        kept = self.tail.tail_lsn
+        if where.stopped and kept is not None and where.upto < kept:
+            self.tail.step_back(where.upto)  # a record that a crash cut off
         urgent = self._confirmed() if urgent_only else None
         try:
             moved = self.tail.advance(where.lineage.timeline, where.upto, urgent)
@@ -159,13 +173,24 @@ class Follower:
 
     def _end(self, facts: ServerFacts) -> Lsn:
         """Return the end of WAL of a server that runs and cannot be asked."""
-        return wal.end_of_wal(
-            self._reader.programs(),
-            self._data_dir / "pg_wal",
-            facts.lineage.timeline,
-            facts.redo_lsn,
-            facts.wal_segment_bytes,
-        )
+        timeline, start = facts.lineage.timeline, facts.redo_lsn
+        known = self._last_end
+        if known is not None and known[0] == timeline and known[1] > start:
+            start = known[1]
+        try:
+            end = wal.end_of_wal(
+                self._reader.programs(),
+                self._data_dir / "pg_wal",
+                timeline,
+                start,
+                facts.wal_segment_bytes,
+            )
+        except PostgresError:
+            if start == facts.redo_lsn:
+                raise
+            end = start  # nothing was written since
+        self._last_end = timeline, end
+        return end
 
     def _facts(self) -> ServerFacts:
         facts = self._reader.read()
@@ -208,14 +233,14 @@ class Follower:
 
     def _kept_end(self) -> Lsn:
         """Return the end of the last whole record that is kept."""
-        identity, start = self._record.identity, self.tail.start_lsn
-        if identity is None or start is None or self.tail.timeline is None:
+        identity = self._record.identity
+        if identity is None or self.tail.timeline is None:
             raise CaptureError("nothing is kept yet")
         return wal.end_of_wal(
             self._reader.programs(),
             self._record.folder / WAL,
             self.tail.timeline,
-            start,
+            self._anchor,
             identity.wal_segment_bytes,
         )
 
@@ -231,6 +256,7 @@ class Follower:
         redo = self._facts().redo_lsn
         lost_from = self.tail.tail_lsn
         self.tail.begin(redo)
+        self._anchor = redo
         try:
             moved = self.tail.advance(where.lineage.timeline, where.upto, None)
         except RecycledError:

@@ -8,6 +8,7 @@ the new role; after PASSES_MAX the copy has failed, while tail and pin stand. Th
 copy takes its place by a rename, while no manifest speaks of a copy at all.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -37,6 +38,8 @@ from agent.snapshot.record import FullCopy, Record
 from agent.snapshot.room import Room
 from agent.snapshot.server import Position
 
+log = logging.getLogger(__name__)
+
 PASSES_MAX = 3
 """Copies begun anew because the server changed under them."""
 TAIL_S = 120.0
@@ -47,6 +50,8 @@ HOT = "copy"
 COLD = "cold copy"
 _ROOM_EVERY_BYTES = 64 << 20
 _SETTLE_S = 0.2
+COMING_MAX = 300
+"""Looks at a server that is starting or stopping, _SETTLE_S apart."""
 
 
 class StoppedError(Exception):
@@ -93,14 +98,14 @@ class FullCopyThread(threading.Thread):
         self._stopped.set()
         self._trip()
 
-    def see(self, position: Position | None, *, stopped: bool) -> None:
+    def see(self, position: Position | None, *, stopped: bool, stopping: bool) -> None:
         """Take note of the server's present state; a change ends the pass.
 
         `position` is None where the server could not be asked.
         """
         basis, how = self.basis, ""
-        if isinstance(basis, Begun) and stopped:
-            how = "the server was stopped"
+        if isinstance(basis, Begun) and (stopped or stopping):
+            how = "the server was stopped"  # and a smart stop waits for our session
         elif isinstance(basis, Begun) and position is not None:
             if position.started != basis.started:
                 how = "the server was started again"
@@ -122,6 +127,9 @@ class FullCopyThread(threading.Thread):
             self.failed = str(error)
         except OSError as error:
             self.failed = f"{error.filename or 'the copy'}: {error.strerror or error}"
+        except Exception as error:
+            log.exception("the full copy ended with an error that nobody foresaw")
+            self.failed = f"internal error: {type(error).__name__}"
         finally:
             self._close_session()
             with suppress(OSError):
@@ -156,7 +164,7 @@ class FullCopyThread(threading.Thread):
 
     def _runs(self) -> bool:
         """Whether the server runs; waits while it is just coming or going."""
-        for _ in range(50):
+        for _ in range(COMING_MAX):
             found = running(self._source.data_dir)
             if found is None and not orphans(self._source.data_dir):
                 return False
@@ -184,7 +192,8 @@ class FullCopyThread(threading.Thread):
             ended = self._session.end()
         except PostgresError as error:
             self._check_stopped()
-            if self._changed or not self._same(begun=self.basis):
+            gone = running(self._source.data_dir) is None
+            if self._changed or gone or self.basis is not None:
                 raise RestartError(self._changed or error.message) from error
             raise
         self.basis = None
@@ -228,10 +237,6 @@ class FullCopyThread(threading.Thread):
         if orphans(self._source.data_dir):
             raise RestartError("processes of the killed server are still there")
         return read_control(self._source.data_dir)
-
-    def _same(self, begun: Begun | Path | None) -> bool:
-        """Whether the server still runs as it did when the backup began."""
-        return begun is not None and running(self._source.data_dir) is not None
 
     def _begin(self, plan: Plan) -> None:
         self._room.check(plan.size_bytes, "the full copy")

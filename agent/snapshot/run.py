@@ -9,6 +9,7 @@ away what no manifest speaks of. An error is told in the status, and the next ro
 tries again; the core decides how long.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -44,6 +45,8 @@ from agent.snapshot.room import MAX_WAL_BYTES, Room, measure
 from agent.snapshot.server import LocalServer
 from agent.snapshot.state import StateFiles
 from agent.snapshot.tail import LeftError
+
+log = logging.getLogger(__name__)
 
 PERIOD_S = 0.2
 """One round of following; the tail is at most this and one copy behind."""
@@ -152,6 +155,10 @@ class CaptureRun(threading.Thread):
             except OSError as error:
                 self._trouble(f"{error.filename or 'disk'}: {error.strerror or error}")
                 pause_s = TROUBLE_S
+            except Exception as error:
+                log.exception("a round of capture failed in a way nobody foresaw")
+                self._trouble(f"internal error: {type(error).__name__}")
+                pause_s = TROUBLE_S
             self._wake.wait(pause_s)
             self._wake.clear()
 
@@ -190,9 +197,7 @@ class CaptureRun(threading.Thread):
         return True
 
     def _resume_tail(self, found: Manifest) -> None:
-        self._follower.tail.resume(
-            self._record.wal, found.start_lsn, found.timeline, found.tail_lsn
-        )
+        self._follower.resume(found.start_lsn, found.timeline, found.tail_lsn)
 
     def _finish(self) -> None:
         """Write the final manifest; nothing is added after it."""
@@ -295,7 +300,7 @@ class CaptureRun(threading.Thread):
         """Start, restart or give up the full copy, as the server calls for it."""
         copying = self._copying
         if copying is not None and copying.is_alive():
-            copying.see(where.position, stopped=where.stopped)
+            copying.see(where.position, stopped=where.stopped, stopping=where.stopping)
             return
         if copying is not None:
             self._copy_failed, self._copying = copying.failed, None

@@ -99,17 +99,22 @@ class LocalServer:
         self._data_dir = data_dir
         self._dsn = dsn
         self._session: Session | None = None
+        self.stopping = False
+        """Whether the server was told to stop when it was last looked at."""
 
     def runs(self) -> bool:
         """Whether a postmaster is there. Raises PostgresError."""
-        return running(self._data_dir) is not None
+        found = running(self._data_dir)
+        self.stopping = found is not None and found.status == "stopping"
+        return found is not None
 
     def position(self) -> Position | None:
         """Ask the server; None while it is about to stop.
 
         Raises PostgresError when it cannot be asked.
         """
-        if self._stopping():
+        self.runs()
+        if self.stopping:
             self.close()
             return None
         row = self._ask(_POSITION)
@@ -127,10 +132,6 @@ class LocalServer:
         if self._session is not None:
             self._session.close()
             self._session = None
-
-    def _stopping(self) -> bool:
-        found = running(self._data_dir)
-        return found is not None and found.status == "stopping"
 
     def _ask(self, statement: str) -> tuple[Any, ...]:
         if self._dsn is None:

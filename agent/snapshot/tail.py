@@ -128,6 +128,7 @@ class WalTail:
         self._copy_histories()
         last = upto.segment(self._size)
         first = max(self._wanted, urgent or self._wanted).segment(self._size)
+        first = min(first, last)
         for segment in self._segments(timeline, first, last):
             self._close_segment(segment)
         for number in range(first, last):
@@ -289,6 +290,8 @@ class WalTail:
         known = self._copied.get(segment.name, 0)
         if known >= upto:
             return
+        if known == 0:
+            self._check_seam(segment)
         reading = self._handle(segment)
         try:
             self._still(segment, reading)
@@ -304,6 +307,24 @@ class WalTail:
         finally:
             os.close(reading)
         self._copied[segment.name] = upto
+
+    def _check_seam(self, segment: Segment) -> None:
+        """See that the segment before still ends as the kept one does.
+
+        A crash may have undone its end, and the server written over it since.
+        """
+        before = Lsn((segment.number - 1) * self._size) if segment.number else Lsn(0)
+        name = wal_file_name(segment.timeline, before, self._size)
+        last = Segment(name, segment.timeline, segment.number - 1)
+        if name not in self._closed or not self._belongs(last):
+            return
+        ends = []
+        for folder in (self._source, self._keep):
+            with (folder / name).open("rb", buffering=0) as file:
+                file.seek(self._size - PAGE_BYTES)
+                ends.append(file.read(PAGE_BYTES))
+        if ends[0] != ends[1] and self._belongs(last):
+            raise LeftError(f"{name} was overwritten")
 
     def _copy_range(
         self, segment: Segment, reading: int, writing: int, span: tuple[int, int]

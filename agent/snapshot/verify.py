@@ -174,7 +174,11 @@ class _Check:
         known = {entry.path for entry in self._manifest.files}
         known |= set(self._manifest.folders)
         known |= {link.path for link in self._manifest.links}
-        for top in (DATA, TABLESPACES, WAL):
+        # A capture that goes on has WAL that the manifest does not name yet.
+        tops = (
+            (DATA, TABLESPACES, WAL) if self._manifest.closed else (DATA, TABLESPACES)
+        )
+        for top in tops:
             if os.path.lexists(self._folder / top) and self._foreign_top(top, known):
                 yield f"{top} is not in the manifest"
                 continue
