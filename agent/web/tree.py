@@ -121,21 +121,36 @@ def _shown(lineage: Json) -> list[Json]:
 
 
 def _groups(lineage: Json, names: set[str]) -> list[_Group]:
-    """Put nodes together that stand closely on one branch, no fork between them."""
+    """Put nodes together that stand closely on one branch, no fork between them.
+
+    Where a node was last seen is another thing than where one is: those two share a
+    dot only when they are on the very same position.
+    """
     forks = [_number(one["lsn"]) for one in lineage["forks"]]
-    groups: list[_Group] = []
     placed = [p for p in lineage["places"] if p["lsn"] and p["branch"] in names]
-    for place in sorted(placed, key=lambda one: (one["branch"], _number(one["lsn"]))):
+    placed.sort(key=lambda one: (one["branch"], _number(one["lsn"])))
+    live = _joined([p for p in placed if not _is_old(p)], forks)
+    old = _joined([p for p in placed if _is_old(p)], forks)
+    merged = {(group.branch, group.lsn): group for group in live}
+    for group in old:
+        key = (group.branch, group.lsn)
+        before = merged[key].places if key in merged else ()
+        merged[key] = _Group(group.branch, group.lsn, (*before, *group.places))
+    return list(merged.values())
+
+
+def _joined(placed: Sequence[Json], forks: Sequence[int]) -> list[_Group]:
+    """Join neighbours of one branch; `placed` is in order of branch and position."""
+    groups: list[_Group] = []
+    for place in placed:
         lsn = _number(place["lsn"])
         last = groups[-1] if groups else None
-        together = (
+        if (
             last is not None
             and last.branch == place["branch"]
             and lsn - last.lsn <= TOGETHER_BYTES
             and not any(last.lsn <= fork < lsn for fork in forks)
-            and _is_old(place) == _is_old(last.places[-1])
-        )
-        if last is not None and together:
+        ):
             groups[-1] = _Group(last.branch, lsn, (*last.places, place))
         else:
             groups.append(_Group(place["branch"], lsn, (place,)))

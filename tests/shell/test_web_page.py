@@ -6,7 +6,7 @@ from agent.api.present import Frame, lineage, status
 from agent.web import asset, words
 from agent.web.graph import draw_graph
 from agent.web.tree import LANES_MAX, draw_tree
-from tests.fix_desk import healthy, isolated, serve, split_brain
+from tests.fix_desk import healthy, isolated, node_down, serve, split_brain
 from tests.sim.harness import Simulation
 
 
@@ -88,6 +88,19 @@ def test_the_losing_side_of_a_fork_is_drawn_as_such():
     assert dots["n1"].past_fork_bytes
     assert dots["n1"].x > tree.forks[0].x
     assert dots["n2 · n3"].past_fork_bytes is None
+
+
+def test_a_dead_node_on_the_same_position_shares_the_dot_and_its_label():
+    tree = draw_tree(answers(node_down(), "n1")[1])
+    assert [dot.names for dot in tree.dots] == ["n1 · n2 · n3"]
+    assert tree.dots[0].role == "primary"
+
+
+def test_where_a_node_was_seen_last_is_no_place_where_one_is():
+    tree = draw_tree(answers(isolated(), "n1")[1])
+    assert {dot.names: dot.role for dot in tree.dots} == {
+        "n1": "primary", "n2 · n3": "unknown",
+    }  # fmt: skip
 
 
 def test_old_history_is_left_out_and_counted():
