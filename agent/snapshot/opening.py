@@ -4,8 +4,9 @@ Theory of operation. Opening changes files, so the kept folder is cloned first (
 the file system can share blocks that costs nothing), the kept WAL is put into the
 clone's pg_wal, and `agent.postgres.private` starts it where nobody reaches it and it
 reaches nobody. An archive is unpacked into the scratch folder and verified before it
-is opened. Root cannot run a server and its folders are closed to those who can, so
-root's clones lie in the folder for temporary files, unless another one is named.
+is opened. Clones lie beside the snapshot. Root cannot run a server and its folders
+are closed to those who can, so root's clones lie in the folder for temporary files,
+unless another one is named.
 """
 
 import os
@@ -80,7 +81,7 @@ def open_copy(
     The snapshot is not changed. Raises SnapshotError: it has no full copy, is not
     whole, or there is no room; PostgresError: the server does not open it.
     """
-    with _scratch(scratch_dir) as scratch:
+    with _scratch(snapshot, scratch_dir) as scratch:
         folder = snapshot
         if not snapshot.is_dir():
             folder = scratch / "archive"
@@ -151,14 +152,15 @@ def _insist(folder: Path, programs: Programs | None) -> None:
 
 
 @contextmanager
-def _scratch(parent: Path | None) -> Iterator[Path]:
+def _scratch(snapshot: Path, named: Path | None) -> Iterator[Path]:
     """Make a folder for the clone that the server's user may enter; remove it."""
+    parent = named or _parent(snapshot)
     try:
-        made = Path(tempfile.mkdtemp(prefix="splitguard-open-", dir=parent))
+        made = Path(tempfile.mkdtemp(prefix=".splitguard-open-", dir=parent))
     except OSError as error:
         raise SnapshotError(
-            f"no scratch folder can be made in {parent or tempfile.gettempdir()}: "
-            f"{error.strerror}"
+            f"no scratch folder can be made in {parent}: {error.strerror}",
+            "name a scratch folder that is writable",
         ) from error
     try:
         if os.geteuid() == 0:
@@ -166,6 +168,14 @@ def _scratch(parent: Path | None) -> Iterator[Path]:
         yield made
     finally:
         remove_tree(made)
+
+
+def _parent(snapshot: Path) -> Path:
+    """Return where clones go: beside the snapshot, where blocks can be shared."""
+    beside = snapshot.absolute().parent
+    if os.geteuid() == 0 or not snapshot.is_dir() or not os.access(beside, os.W_OK):
+        return Path(tempfile.gettempdir())
+    return beside
 
 
 def _clone(folder: Path, manifest: Manifest, scratch: Path) -> Path:

@@ -22,6 +22,8 @@ STATUS_S = 0.5
 """Progress alone is told no more often than this."""
 SAVE_S = 2.0
 """A tail that only grew is written into the manifest no more often than this."""
+SAVE_SHARE = 20.0
+"""Nor more often than every so many times what the writing takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Record:
     closed: bool = False
     progress: Progress = field(default_factory=Progress)
     lock: threading.Condition = field(default_factory=threading.Condition)
-    _saved_s: float = -SAVE_S
+    _save_again_s: float = 0.0
     _told: CaptureStatus | None = None
     _told_s: float = -STATUS_S
 
@@ -152,13 +154,15 @@ class Record:
         Raises OSError. Before there is a tail there is nothing to write.
         """
         with self.lock:
-            now = self.moment().monotonic_s
-            if lazily and now - self._saved_s < SAVE_S:
+            began_s = self.moment().monotonic_s
+            if lazily and began_s < self._save_again_s:
                 return
             made = self.manifest()
             if made is not None:
                 manifests.write(self.folder, made)
-                self._saved_s = self.moment().monotonic_s
+                ended_s = self.moment().monotonic_s
+                pause_s = max(SAVE_S, SAVE_SHARE * (ended_s - began_s))
+                self._save_again_s = ended_s + pause_s
 
     def manifest(self) -> Manifest | None:
         """Return what is so now; None before there is a tail."""

@@ -151,7 +151,7 @@ def test_an_archive_from_elsewhere_is_verified_and_opened(stage16: Stage):
             open_copy(broken, stage16.folder, stage16.programs),
         ):
             pass
-    assert not list(stage16.folder.glob("splitguard-open-*"))
+    assert not list(stage16.folder.glob(".splitguard-open-*"))
 
 
 def test_opening_does_not_change_the_snapshot(stage16: Stage):
