@@ -17,7 +17,7 @@ from agent.core.moment import Moment
 from agent.core.observation import Channel, ReadFailure, ServerFacts
 from agent.core.permit import Permit, PermitState
 from agent.core.policy import Policy
-from agent.core.protection import unfinished
+from agent.core.protection import sealed, unfinished
 from agent.core.state import State
 
 PERMITS_KEPT = 50
@@ -132,7 +132,7 @@ def _match(
         return replace(
             permit, reason="captures are switched off (capture.enabled = false)"
         )
-    capture = unfinished(state, policy)
+    capture = unfinished(state, policy) or sealed(state)
     if capture is None:
         return replace(permit, reason="the capture has not begun")
     if _protects(capture, permit):

@@ -10,9 +10,10 @@ servers have agents of their own. Three things call for one:
 - a permit: whatever is still missing up to the final LSN of the stopped server.
 
 There is at most one unfinished capture per node: a further trigger widens it. It
-is closed when every incident that it belongs to is over, or when the server has
-left the line of WAL that it keeps (it was resynced). A capture on which a granted
-permit rests is never widened: what it keeps is what the permit promised.
+is closed when every incident that it belongs to is over, when the server has left
+the line of WAL that it keeps (it was resynced), and as soon as a permit is granted
+on it: what it keeps is then what the permit promised, and nothing that the resync
+does to the server may reach it. If the permit becomes void, another capture begins.
 """
 
 from collections.abc import Iterable
@@ -135,15 +136,15 @@ def advance(
     facts = local_facts(state)
     need = _need(state, policy)
     if capture is None:
-        if need is not None and facts is not None:
-            return _order(state, None, need, at, policy)
-        return state, ()
-    if facts is not None and has_left(facts, capture.status):
+        if need is None or facts is None or sealed(state) is not None:
+            return state, ()
+        return _order(state, None, need, at, policy)
+    left = facts is not None and has_left(facts, capture.status)
+    if left or promised(state, capture):
         return _close(state, capture)
     if need is None:
         return _idle(state, capture, at, policy)
-    promised = _promised(state, capture)
-    return (state, ()) if promised else _order(state, capture, need, at, policy)
+    return _order(state, capture, need, at, policy)
 
 
 def has_left(facts: ServerFacts, status: CaptureStatus) -> bool:
@@ -243,12 +244,21 @@ def _waiting(state: State, policy: Policy) -> Permit | None:
     return None
 
 
-def _promised(state: State, capture: Capture) -> bool:
+def promised(state: State, capture: Capture) -> bool:
+    """Whether a granted permit rests on this capture."""
     return any(
         permit.state is PermitState.GRANTED
         and permit.capture_id == capture.order.capture_id
         for permit in state.ledger.permits
     )
+
+
+def sealed(state: State) -> Capture | None:
+    """Return the capture on which a valid grant rests; it serves a second asker too."""
+    for capture in reversed(state.ledger.captures):
+        if promised(state, capture):
+            return capture
+    return None
 
 
 def _order(
@@ -277,7 +287,7 @@ def _wanted(
     final_lsn = permit.final_lsn if permit is not None else None
     if old is None:
         return CaptureOrder(
-            capture_id=_new_id(need, policy),
+            capture_id=_new_id(state, need, policy),
             node=policy.me,
             levels=_sorted(need.levels),
             incident_ids=need.incident_ids,
@@ -312,7 +322,7 @@ def _idle(
     """Nothing calls for the capture any more: wait for the end, then close it."""
     order = capture.order
     alive = {incident.id for incident in standing(state)}
-    if alive & set(order.incident_ids) and not _promised(state, capture):
+    if alive & set(order.incident_ids):
         return _resume(state, capture, at, policy)
     if not order.incident_ids and capture.status.grade.rank < Grade.COMPLETE.rank:
         return _resume(state, capture, at, policy)
@@ -339,11 +349,14 @@ def _close(state: State, capture: Capture) -> tuple[State, tuple[Action, ...]]:
     return replace(state, view=view), (CloseCapture(wanted),)
 
 
-def _new_id(need: Need, policy: Policy) -> str:
-    if need.incident_ids:
-        return capture_id(policy.me, need.incident_ids[0])
+def _new_id(state: State, need: Need, policy: Policy) -> str:
+    """Return an id that no capture has yet, derived from what called for it."""
     permit = need.permit
-    return capture_id(policy.me, permit.id if permit is not None else "gate")
+    cause = permit.id if permit is not None else "gate"
+    wanted = capture_id(policy.me, next(iter(need.incident_ids), cause))
+    taken = {capture.order.capture_id for capture in state.ledger.captures}
+    free = (f"{wanted}-{number}" for number in range(2, CAPTURES_KEPT + 3))
+    return wanted if wanted not in taken else next(i for i in free if i not in taken)
 
 
 def _sorted(levels: Iterable[Level]) -> tuple[Level, ...]:

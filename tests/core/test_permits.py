@@ -82,6 +82,20 @@ def test_protection_short_of_the_final_lsn_grants_nothing(capture):
     assert permit.final_lsn == Lsn(0x2000)
 
 
+def test_a_second_asker_is_served_by_the_copy_of_a_valid_grant():
+    state = granted()
+    sealed = replace(
+        state.ledger.captures[0],
+        status=replace(state.ledger.captures[0].status, phase=Phase.CLOSED),
+    )
+    state = replace(state, ledger=replace(state.ledger, captures=(sealed,)))
+    state = permits.asked(
+        state, replace(ASKED, permit_id="permit-2", at=given.at(10.2)), POLICY
+    )
+    after = permits.advance(state, given.at(12), POLICY)
+    assert [p.state for p in after.ledger.permits] == [PermitState.GRANTED] * 2
+
+
 def test_no_capture_or_a_closed_one_grants_nothing():
     none = answered(ask(server=stopped(), server_read_s=10.5))
     closed = covered(phase=Phase.CLOSED)

@@ -253,16 +253,37 @@ def test_a_permit_orders_whatever_is_missing_up_to_the_final_lsn():
     assert (order.capture_id, order.final_lsn) == ("n1-1", Lsn(0x2000))
 
 
-def test_what_a_grant_rests_on_is_not_touched_and_then_closed():
-    state = waiting(captures=(given.capture(),), incidents=(SPLIT,))
+def granted(capture, **more):
+    """A stopped loser whose permit rests on the given capture."""
+    state = waiting(captures=(capture,), incidents=(SPLIT,), latest=WRITABLE, **more)
     permit = replace(
         state.ledger.permits[0], state=PermitState.GRANTED, capture_id="n1-1"
     )
-    state = replace(state, ledger=replace(state.ledger, permits=(permit,)))
-    state = replace(state, view=replace(state.view, latest=WRITABLE))
-    assert advance(state)[1] == ()
-    state = replace(state, view=replace(state.view, latest=STANDBY))
-    assert advance(state)[1] == (CloseCapture("n1-1"),)
+    return replace(state, ledger=replace(state.ledger, permits=(permit,)))
+
+
+def test_a_grant_seals_the_capture_that_it_rests_on():
+    assert advance(granted(given.capture()))[1] == (CloseCapture("n1-1"),)
+
+
+def test_what_a_valid_grant_rests_on_is_enough_and_no_second_copy_begins():
+    assert advance(granted(given.capture(phase=Phase.CLOSED)))[1] == ()
+
+
+def test_after_a_void_grant_another_capture_begins_under_another_id():
+    state = granted(given.capture(phase=Phase.CLOSED))
+    taken = replace(
+        state.ledger.captures[0],
+        order=replace(
+            state.ledger.captures[0].order, capture_id=capture_id("n1", SPLIT.id)
+        ),
+    )
+    void = replace(state.ledger.permits[0], state=PermitState.VOID)
+    state = replace(
+        state, ledger=replace(state.ledger, captures=(taken,), permits=(void,))
+    )
+    (order,) = ordered(state)
+    assert order.capture_id == capture_id("n1", SPLIT.id) + "-2"
 
 
 def test_progress_replaces_the_status_and_dates_the_change():
