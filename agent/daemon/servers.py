@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from agent.errors import ConfigError
 
@@ -49,7 +49,7 @@ class Servers:
     """Both servers, from bound sockets to an orderly end."""
 
     def __init__(
-        self, app: FastAPI, tcp: socket.socket, unix: socket.socket, tls: Tls | None
+        self, app: ASGIApp, tcp: socket.socket, unix: socket.socket, tls: Tls | None
     ) -> None:
         self._pairs = (
             (_QuietServer(_config(app, tls)), tcp),
@@ -68,7 +68,7 @@ class Servers:
             server.should_exit = True
 
 
-def _config(app: FastAPI, tls: Tls | None) -> uvicorn.Config:
+def _config(app: ASGIApp, tls: Tls | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         lifespan="off",
@@ -76,6 +76,8 @@ def _config(app: FastAPI, tls: Tls | None) -> uvicorn.Config:
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
         server_header=False,
+        # Nothing may rewrite who asks: no address means the unix socket.
+        proxy_headers=False,
         date_header=False,
         ssl_certfile=str(tls.cert) if tls else None,
         ssl_keyfile=str(tls.key) if tls else None,
