@@ -57,8 +57,9 @@ def judge(status: dict[str, Any], max_age_s: float) -> tuple[int, str]:
         return UNKNOWN, f"the agent's newest sight is {age_s:.0f} s old"
     headline = status["headline"]
     code = CODE_OF_SEVERITY.get(headline["severity"], UNKNOWN)
-    text = f"{status['cluster']}: {headline['verdict']} {headline['subject']}: "
-    return code, text + headline["sentence"]
+    subject = "" if headline["subject"] == "cluster" else f" {headline['subject']}"
+    what = f"{status['cluster']}: {headline['verdict']}{subject}"
+    return code, f"{what}: {headline['sentence']}"
 
 
 def performance(status: dict[str, Any]) -> str:

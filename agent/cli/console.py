@@ -66,7 +66,14 @@ class Out:
 
     def draw(self, renderable: "RenderableType") -> None:
         """Print something made for people."""
-        console().print(renderable)
+        if on_terminal():
+            console().print(renderable)
+            return
+        screen = console()
+        with screen.capture() as drawn:
+            screen.print(renderable)
+        for line in drawn.get().splitlines():
+            self.line(line.rstrip())
 
     def line(self, text: str) -> None:
         """Print one line of data at once."""

@@ -86,9 +86,9 @@ def _root(
     """Take the options that stand before a command."""
 
 
-def main() -> int:
-    """Run the command line of this process; return the exit code."""
-    argv = sys.argv[1:]
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command line, by default this process's; return the exit code."""
+    argv = sys.argv[1:] if arguments is None else arguments
     try:
         code, trouble = _run(argv)
         if trouble and _command(argv) == "check":

@@ -24,6 +24,7 @@ from agent.cli.client import AgentClient
 from agent.cli.console import Out, say, words
 from agent.config.forms import parse_dsn
 from agent.errors import SnapshotError
+from agent.postgres.programs import Programs
 from agent.snapshot import archive
 from agent.snapshot.manifest import Manifest
 from agent.snapshot.manifest import read as read_manifest
@@ -86,23 +87,26 @@ def _is_done(found: dict[str, Any]) -> bool:
     return capture["phase"] in FINISHED or following
 
 
-def verify(place: Path) -> dict[str, Any]:
+def verify(place: Path, programs: Programs | None) -> dict[str, Any]:
     """Read a snapshot back, from its folder or its archive. Raises SnapshotError."""
     if place.is_dir():
         with progress_bar("reading back") as show:
-            return _verified(place, _check(place, show))
+            return _verified(place, _check(place, show, programs))
     with tempfile.TemporaryDirectory(prefix="splitguard-verify-") as scratch:
         folder = Path(scratch) / "archive"
         archive.unpack(place, folder)
         with progress_bar("reading back") as show:
-            return _verified(folder, verify_folder(folder, show))
+            return _verified(folder, verify_folder(folder, show, programs))
 
 
-def _check(folder: Path, show: Show) -> VerifyResult:
-    """Verify, and record a better grade where the folder may be written to."""
-    if os.access(folder, os.W_OK):
-        return verify_and_record(folder, show)
-    return verify_folder(folder, show)
+def _check(folder: Path, show: Show, programs: Programs | None) -> VerifyResult:
+    """Verify, and record a better grade where the folder is our own.
+
+    Root may write anywhere, but a manifest of root's would be closed to the agent.
+    """
+    if folder.stat().st_uid == os.geteuid():
+        return verify_and_record(folder, show, programs)
+    return verify_folder(folder, show, programs)
 
 
 def _verified(folder: Path, result: VerifyResult) -> dict[str, Any]:
@@ -151,14 +155,14 @@ def _pour(folder: Path, write: Callable[[bytes], int]) -> int:
 
 
 def open_clone(
-    out: Out, place: Path, where: tuple[str, Path | None], command: list[str]
+    out: Out, place: Path, how: tuple[str, Programs | None], command: list[str]
 ) -> int:
     """Open a clone; run the command in it, or wait until told to end."""
-    database, scratch = where
+    database, programs = how
     if command and shutil.which(command[0]) is None:
         raise SnapshotError(f"there is no program {command[0]} to run")
     say("splitguard: opening a clone; the snapshot itself is not touched")
-    with _ends_on_sigterm(), open_copy(place, scratch) as opened:
+    with _ends_on_sigterm(), open_copy(place, None, programs) as opened:
         dsn = opened.dsn_for(database)
         if command:
             return _run(command, dsn)

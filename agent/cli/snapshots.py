@@ -19,6 +19,7 @@ from agent.errors import AgentUnreachableError, ConfigError, SnapshotError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from agent.postgres.programs import Programs
     from agent.snapshot.catalogue import Catalogue
 
 app = typer.Typer(
@@ -30,6 +31,14 @@ Dir = Annotated[
     typer.Option(
         "--dir",
         help="The capture folder, to be read without agent and configuration.",
+        show_default=False,
+    ),
+]
+BinDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--bin-dir",
+        help="Where PostgreSQL's programs are. Default: local.bin_dir, else found.",
         show_default=False,
     ),
 ]
@@ -97,7 +106,9 @@ def create(
 
 @app.command("verify")
 @asks_agent
-def verify(call: Call, snapshot: Which, *, folder: Dir = None) -> int:
+def verify(
+    call: Call, snapshot: Which, *, folder: Dir = None, bin_dir: BinDir = None
+) -> int:
     """Read every file back and check the WAL chain; exit 1 if anything is wrong."""
     from agent.cli import shelf
 
@@ -105,7 +116,8 @@ def verify(call: Call, snapshot: Which, *, folder: Dir = None) -> int:
         path = f"/v1/snapshots/{segment(snapshot)}/verify"
         found = call.agent.post(path, {}, deadline_s=shelf.VERIFY_DEADLINE_S)
     else:
-        found = shelf.verify(_folder(call, snapshot, folder))
+        place = _folder(call, snapshot, folder)
+        found = shelf.verify(place, _programs(call, bin_dir))
     call.out.data(found, lambda: _verified(found))
     return 0 if found["ok"] else 1
 
@@ -127,19 +139,18 @@ def open_snapshot(
     database: Annotated[
         str, typer.Option("--database", "-d", help="Which one the address names.")
     ] = "postgres",
-    scratch: Annotated[
-        Path | None,
-        typer.Option("--scratch", help="Where the clone is made.", show_default=False),
-    ] = None,
+    bin_dir: BinDir = None,
 ) -> int:
     """Open a clone read-only on a private server, and print how to connect.
 
-    The snapshot itself is not touched. The clone is gone when this command ends.
+    The snapshot itself is not touched. The clone is made in $TMPDIR, and is gone when
+    this command ends.
     """
     from agent.cli import shelf
 
     place = _folder(call, snapshot, folder)
-    return shelf.open_clone(call.out, place, (database, scratch), command or [])
+    programs = _programs(call, bin_dir)
+    return shelf.open_clone(call.out, place, (database, programs), command or [])
 
 
 @app.command("archive")
@@ -210,6 +221,18 @@ def _folder(call: Call, snapshot: str, folder: Path | None) -> Path:
     except ConfigError as error:
         hint = "or give --dir FOLDER, or the snapshot's own folder"
         raise ConfigError(error.problems, f"{error.hint}; {hint}") from error
+
+
+def _programs(call: Call, bin_dir: Path | None) -> "Programs | None":
+    """Return the programs that were named; None finds them by the version."""
+    from agent.postgres.programs import find_programs
+
+    if bin_dir is None:
+        try:
+            bin_dir = call.settings(files=False).local.bin_dir
+        except ConfigError:
+            return None  # a copy can be looked at without any configuration
+    return None if bin_dir is None else find_programs(bin_dir, None)
 
 
 def _table(

@@ -62,7 +62,7 @@ def _headline(status: Status) -> "list[RenderableType]":
         words(f"{first} {headline['verdict']}{subject}{since}", style),
         words(safe(headline["sentence"])),
     ]
-    if headline["next_step"]:
+    if headline["next_step"] and headline["severity"] in GRAVE:
         lines.append(words(f"Next: {safe(headline['next_step'])}", "bold"))
     return lines
 

@@ -1,0 +1,84 @@
+"""What `splitguard grants` prints, run on real servers: enough, and not more."""
+
+import shutil
+import subprocess
+
+import psycopg
+import pytest
+
+from agent.cli.grants import SQL
+from tests.fix_postgres import Server, Stage
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture
+def granted(stage: Stage) -> Server:
+    """A primary on which the script ran, twice."""
+    server = stage.primary()
+    psql = shutil.which("psql", path=str(server.programs.bin_dir)) or "psql"
+    for _ in range(2):
+        subprocess.run(
+            [psql, "-X", "-q", "-d", server.dsn, "-f", "-"],
+            input=SQL, check=True, text=True, timeout=30,
+        )  # fmt: skip
+    server.query("CREATE TABLE secret (word text)")
+    return server
+
+
+def as_role(server: Server, role: str) -> psycopg.Connection:
+    dsn = server.dsn.replace("user=postgres", f"user={role}")
+    return psycopg.connect(dsn, autocommit=True)
+
+
+def test_the_prober_sees_replication_and_may_write_nothing(granted):
+    with as_role(granted, "splitguard_probe") as session:
+        assert session.execute("SELECT count(*) FROM pg_stat_replication").fetchone()
+        assert session.execute("SELECT count(*) FROM pg_ls_waldir()").fetchone()
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            session.execute("CREATE TEMPORARY TABLE t ()")
+
+
+def test_the_local_role_may_start_and_stop_a_backup(granted):
+    with as_role(granted, "splitguard_local") as session:
+        if granted.programs.version_num >= 150_000:
+            session.execute("CHECKPOINT")
+            session.execute("SELECT pg_backup_start('test', true)")
+            label = session.execute("SELECT labelfile FROM pg_backup_stop(false)")
+        else:
+            session.execute("SELECT pg_start_backup('test', true, false)")
+            label = session.execute(
+                "SELECT labelfile FROM pg_stop_backup(false, false)"
+            )
+        row = label.fetchone()
+        assert row is not None
+        assert "START WAL LOCATION" in row[0]
+
+
+@pytest.mark.parametrize("role", ["splitguard_probe", "splitguard_local"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM secret",
+        "SELECT rolpassword FROM pg_authid",
+        "SELECT pg_read_binary_file('global/pg_control')",
+        "SELECT pg_read_file('postgresql.conf')",
+        "SELECT pg_promote()",
+        "SELECT pg_create_physical_replication_slot('s')",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+    ],
+)
+def test_neither_role_reads_data_or_files_or_promotes(granted, role, statement):
+    with (
+        as_role(granted, role) as session,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        session.execute(statement)
+
+
+def test_only_a_backup_role_may_start_a_backup(granted):
+    with (
+        as_role(granted, "splitguard_probe") as session,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        session.execute("SELECT pg_backup_start('test', true)")
