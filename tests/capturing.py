@@ -26,18 +26,27 @@ ID = "n1-0123abcd"
 WITHIN_S = 30.0
 
 
+ROLE = "splitguard_local"
+GRANTS = (
+    f"CREATE ROLE {ROLE} LOGIN",
+    f"GRANT pg_monitor TO {ROLE}",
+    f"GRANT EXECUTE ON FUNCTION pg_backup_start(text, boolean) TO {ROLE}",
+    f"GRANT EXECUTE ON FUNCTION pg_backup_stop(boolean) TO {ROLE}",
+)
+
+
 def moment() -> Moment:
     return Moment(time.monotonic(), time.time())
 
 
 def settings_for(
-    server: Server, capture_dir: Path, *, sql: bool = True
+    server: Server, capture_dir: Path, *, sql: bool = True, user: str = "postgres"
 ) -> EngineSettings:
     return EngineSettings(
         capture_dir=capture_dir,
         data_dir=server.data_dir,
         bin_dir=server.programs.bin_dir,
-        local_dsn=server.dsn if sql else None,
+        local_dsn=server.dsn.replace("user=postgres", f"user={user}") if sql else None,
         node="n1",
         cluster="test",
     )
@@ -51,6 +60,7 @@ class Capturing:
     server: Server
     capture_dir: Path
     sql: bool = True
+    user: str = "postgres"
     crash: Callable[[str], None] = no_crash
     statuses: list[CaptureStatus] = field(default_factory=list)
     news: threading.Condition = field(default_factory=threading.Condition)
@@ -58,7 +68,9 @@ class Capturing:
     ordered: CaptureOrder | None = None
 
     def __post_init__(self) -> None:
-        settings = settings_for(self.server, self.capture_dir, sql=self.sql)
+        settings = settings_for(
+            self.server, self.capture_dir, sql=self.sql, user=self.user
+        )
         self.engine = Engine(settings, moment, self.take, self.crash)
 
     def take(self, status: CaptureStatus) -> None:
@@ -155,9 +167,12 @@ def capturing(
     server: Server,
     *,
     sql: bool = True,
+    user: str = "postgres",
     crash: Callable[[str], None] = no_crash,
 ) -> Iterator[Capturing]:
-    made = Capturing(stage, server, stage.folder / "captures", sql=sql, crash=crash)
+    made = Capturing(
+        stage, server, stage.folder / "captures", sql=sql, user=user, crash=crash
+    )
     try:
         yield made
     finally:

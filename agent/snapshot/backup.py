@@ -22,6 +22,7 @@ from agent.snapshot.server import Breaker
 START_S = 3600.0
 """A checkpoint that takes longer than this ends the backup."""
 _TIMELINE = re.compile(r"^START TIMELINE: ([0-9]{1,10})$", re.MULTILINE)
+_NOT_GRANTED = "42501"
 RENAMED_IN = 150000
 """The first version that says pg_backup_start."""
 
@@ -93,7 +94,10 @@ class BackupSession:
         try:
             row = self._session.execute(statement, values or None).fetchone()
         except psycopg.Error as error:
-            raise failed("the backup did not go through", error) from error
+            failure = failed("the backup did not go through", error)
+            if error.sqlstate == _NOT_GRANTED:
+                failure.hint = "apply what `splitguard grants` prints"
+            raise failure from error
         if row is None:
             raise CaptureError("the server gave no row")
         return row

@@ -6,6 +6,7 @@ so neither can promise what the other has not yet put on disk. Statuses go out o
 each change, progress of a copy at most twice a second.
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,8 @@ from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.snapshot import manifest as manifests
 from agent.snapshot.manifest import Contents, FileEntry, Manifest
+
+log = logging.getLogger(__name__)
 
 STATUS_S = 0.5
 """Progress alone is told no more often than this."""
@@ -233,8 +236,29 @@ class Record:
             status = self.status()
             if status == self._told:
                 return
+            self._log(status)
             self._told, self._told_s = status, now
             self.on_status(status)
+
+    def _log(self, status: CaptureStatus) -> None:
+        """Write down what an operator reads in the journal: phases and grades."""
+        told = self._told
+        if told is not None and (told.phase, told.grade, told.reason) == (
+            status.phase,
+            status.grade,
+            status.reason,
+        ):
+            return
+        level = logging.WARNING if status.phase is Phase.FAILED else logging.INFO
+        log.log(
+            level,
+            "capture %s: %s, grade %s, tail to %s%s",
+            status.capture_id,
+            status.phase.value,
+            status.grade.value,
+            status.tail_lsn,
+            f": {status.reason}" if status.reason else "",
+        )
 
     def _seconds_left(self) -> float | None:
         if self.phase not in (Phase.COPYING, Phase.VERIFYING):

@@ -9,7 +9,7 @@ import pytest
 from agent.core.capture import Grade, Level, Phase
 from agent.snapshot.opening import check_opened
 from agent.snapshot.verify import verify_folder
-from tests.capturing import ID, Client, Gate, capturing
+from tests.capturing import GRANTS, ID, ROLE, Client, Gate, capturing
 from tests.fix_postgres import Stage, eventually
 
 pytestmark = pytest.mark.postgres
@@ -19,7 +19,12 @@ def test_every_acknowledged_row_of_a_running_primary_is_in_the_opened_copy(
     stage: Stage,
 ):
     primary = stage.primary()
-    with Client(primary) as client, capturing(stage, primary) as capture:
+    for grant in GRANTS:
+        primary.query(grant)
+    with (
+        Client(primary) as client,
+        capturing(stage, primary, user=ROLE) as capture,
+    ):
         capture.order(Level.TAIL, Level.PIN, confirmed=primary.lsn)
         capture.until("the pin is held", lambda s: s.pin == "held")
         client.go_on()
@@ -68,7 +73,13 @@ def test_a_cleanly_stopped_primary_is_copied_cold(stage16: Stage):
 
 def test_a_running_standby_is_copied_and_followed(stage: Stage):
     primary, standby = stage.pair()
-    with Client(primary) as client, capturing(stage, standby) as capture:
+    for grant in GRANTS:
+        primary.query(grant)
+    standby.caught_up(primary)
+    with (
+        Client(primary) as client,
+        capturing(stage, standby, user=ROLE) as capture,
+    ):
         capture.order(Level.TAIL, Level.FULL)
         capture.until_complete()
         client.go_on()
@@ -197,6 +208,18 @@ def test_without_sql_a_running_server_gets_a_tail_and_a_clear_refusal(stage16: S
         capture.until_kept(primary.lsn)
         primary.stop()
         assert capture.take_the_rest().method == "cold copy"
+
+
+def test_missing_grants_are_named_and_the_tail_stands(stage16: Stage):
+    primary = stage16.primary()
+    primary.query(GRANTS[0])
+    primary.write(30)
+    with capturing(stage16, primary, user=ROLE) as capture:
+        capture.order()
+        failed = capture.until("it says why", lambda s: s.phase is Phase.FAILED)
+        assert "permission denied for function pg_backup_start" in failed.reason
+        assert "splitguard grants" in failed.reason
+        capture.until_kept(primary.lsn)
 
 
 def test_a_rewound_server_adds_nothing_to_its_capture(stage16: Stage):
