@@ -28,9 +28,9 @@ _SENTENCES = (
     ("pg_hba.conf rejects", "28000"),
     ("authentication failed", "28000"),
     ("is not permitted to log in", "28000"),
+    ("permission denied for database", "42501"),
     ('role "', "28000"),
     ('database "', "3D000"),
-    ("permission denied for database", "42501"),
 )
 """Words of an English message -> SQLSTATE; the first match wins."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
@@ -13,6 +14,7 @@ import pytest
 from agent.core.lsn import Lsn
 from agent.core.observation import Channel, Outcome
 from agent.daemon.clock import SystemClock
+from agent.probe.postgres import statement
 from agent.probe.prober import NetworkProber
 from agent.probe.target import ProbeSettings, Target
 from agent.transport import HttpClient
@@ -407,3 +409,17 @@ async def test_a_probe_in_flight_can_be_cancelled_and_closed_at_once(stage16, ne
         await asyncio.wait({question})
         await probes.close()
         assert time.monotonic() - began < 0.5
+
+
+async def test_the_statement_for_older_servers_tells_the_same(stage):
+    """It keeps to what 10 has, and newer servers have all of that."""
+    primary, standby = stage.pair()
+    for server in (primary, standby):
+        newer, older = (
+            json.loads(server.value(statement(version).decode()))["sight"]
+            for version in (140000, 130023)
+        )
+        for sight in (newer, older):
+            sight["senders"] = [dict(s, reply_mark="") for s in sight["senders"]]
+            sight["receiver_mark"] = None
+        assert older == newer

@@ -1,7 +1,8 @@
 -- What one round trip tells about a server, PostgreSQL 10 to 13. It differs from
 -- sight.sql where those have other names: columns that came later are read through
--- to_jsonb, and are null before; a CTE is always materialized before 12; a snapshot is
--- a txid_snapshot.
+-- to_jsonb (10 does not name the upstream's host, 10 and 11 have no reply time); a CTE
+-- is always materialized before 12; a snapshot is a txid_snapshot. Run on 10.23, 12.22
+-- and 13.23, primary, standby and through a promotion.
 -- Needs pg_monitor and nothing else; writes nothing, takes no transaction id.
 -- Functions that raise in recovery stand behind CASE on a volatile function, which is
 -- never folded early; a promotion in between can only turn "in recovery" off, and what
@@ -73,7 +74,9 @@ SELECT json_build_object(
                        'sync_state', coalesce(sync_state, ''),
                        'flush_lsn', flush_lsn,
                        'reply_mark', coalesce(
-                           to_jsonb(sender) ->> 'reply_time', ''))), '[]'::json)
+                           to_jsonb(sender) ->> 'reply_time',
+                           concat_ws(' ', flush_lsn, replay_lsn, flush_lag)))),
+                       '[]'::json)
               FROM (SELECT * FROM pg_catalog.pg_stat_replication
                      ORDER BY application_name, pid LIMIT 64) AS sender),
         'waiting_for_sync', (SELECT count(*) FROM waiting),
