@@ -4,17 +4,19 @@ Theory of operation. An id is made of the key, which everybody derives alike fro
 is so, and the occurrence, which counts on from the highest one that anybody has seen
 resolved. Agents that were apart may still hold one trouble open under two
 occurrences. When they meet they end with one: an occurrence that somebody has
-resolved is spent and gives way; of several that are not, the lowest one stays.
+resolved is spent and gives way; of several that are not, the lowest one stays. What
+a person has taken at one agent is taken at all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 
-from agent.core.incident import Status
+from agent.core.incident import Incident, Status
 from agent.core.moment import Moment
-from agent.core.observation import Channel, ServerFacts
+from agent.core.observation import Channel, IncidentBrief, ServerFacts
 from agent.core.policy import Policy
-from agent.core.state import State
+from agent.core.state import PrimarySeen, State
+from agent.core.verdict import VerdictCode
 
 NO_SYSTEM = "-"
 """Stands in a key for a system id that nobody has read yet."""
@@ -44,14 +46,64 @@ def standing_at_peers(
     """Return under which occurrences peers hold this trouble open at present."""
     return {
         brief.occurrence
-        for seen in state.view.reports.values()
-        if seen.report is not None
-        and at.monotonic_s - seen.received_s <= policy.fresh_s
-        for brief in seen.report.incidents
+        for _, brief in briefs(state, at, policy)
         if brief.key == key
         and brief.status in (Status.OPEN, Status.ACKNOWLEDGED)
         and brief.occurrence > 0
     }
+
+
+def taken_by_peer(
+    incident: Incident, state: State, at: Moment, policy: Policy
+) -> str | None:
+    """Return at which peer a person has taken this incident, if at any."""
+    for node, brief in briefs(state, at, policy):
+        over = incident.verdict.sticky and brief.status == Status.RESOLVED
+        taken = over or brief.status == Status.ACKNOWLEDGED
+        if brief.id == incident.id and taken:
+            return node
+    return None
+
+
+def failover_is_over(
+    last: PrimarySeen, state: State, at: Moment, policy: Policy
+) -> bool:
+    """Whether a peer has seen the primary leave `last`, and people were told of it.
+
+    An agent that was cut off, or did not run, would tell the old news once more. What
+    it has seen itself is no such news, whatever became of it.
+    """
+    own = {incident.id for incident in state.ledger.incidents}
+    return any(
+        brief.verdict == VerdictCode.FAILOVER
+        and brief.status == Status.RESOLVED
+        and brief.id not in own
+        and brief.since_wall_s >= last.wall_s
+        for _, brief in briefs(state, at, policy)
+    )
+
+
+def standing_failover(state: State, node: str) -> Incident | None:
+    """Return the standing incident that says that the primary moved to `node`."""
+    for incident in state.ledger.incidents:
+        if (
+            incident.verdict.code is VerdictCode.FAILOVER
+            and incident.verdict.evidence.get("to") == node
+            and incident.status.standing
+        ):
+            return incident
+    return None
+
+
+def briefs(
+    state: State, at: Moment, policy: Policy
+) -> Iterator[tuple[str, IncidentBrief]]:
+    """Go through what the fresh reports of peers say of incidents."""
+    for node, seen in state.view.reports.items():
+        fresh = at.monotonic_s - seen.received_s <= policy.fresh_s
+        if seen.report is not None and fresh:
+            for brief in seen.report.incidents:
+                yield node, brief
 
 
 def preferred(occurrences: Iterable[int], spent: int) -> int:

@@ -15,7 +15,12 @@ last changed in kind: figures that move every second do not make it a new one.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from agent.core.agreement import preferred, standing_at_peers, system_id
+from agent.core.agreement import (
+    preferred,
+    standing_at_peers,
+    system_id,
+    taken_by_peer,
+)
 from agent.core.detector import Look
 from agent.core.explain import sentence
 from agent.core.incident import Flip, Incident, Status, incident_id, incident_key
@@ -69,7 +74,8 @@ def advance(
         return ledger, ()
     clock = _Clock(state, at, policy)
     results: dict[str, _Next] = {}
-    for incident in living:
+    for known in living:
+        incident = _taken_at_peer(known, clock)
         verdict = _matching(incident, waiting)
         if verdict is not None:
             waiting.remove(verdict)
@@ -90,7 +96,7 @@ def acknowledge(
     return replace(
         ledger,
         incidents=tuple(
-            _acknowledged(one, who, at, policy)
+            _acknowledged(one, who, _Clock(State(), at, policy))
             if one.id == wanted and one.status is Status.OPEN
             else one
             for one in ledger.incidents
@@ -283,6 +289,16 @@ def _cleared(incident: Incident, clock: _Clock) -> _Next:
     return _Next(ended, (Change(ended, NoticeReason.RESOLVED),))
 
 
+def _taken_at_peer(incident: Incident, clock: _Clock) -> Incident:
+    """Count it as acknowledged here when a person has taken it at a peer."""
+    if incident.status is not Status.OPEN:
+        return incident
+    node = taken_by_peer(incident, clock.state, clock.at, clock.policy)
+    if node is None:
+        return incident
+    return _acknowledged(incident, f"somebody at {node}", clock)
+
+
 def _waits_for_person(incident: Incident) -> bool:
     codes = {incident.verdict.code.value, *(flip.verdict for flip in incident.history)}
     return incident.status is Status.OPEN and bool(STICKY & codes)
@@ -292,7 +308,7 @@ def _can_tell(incident: Incident, clock: _Clock) -> bool:
     """Whether the agent sees enough to say that this trouble is over.
 
     A trouble of its own it can always judge; others' only while it is not cut off
-    and has looked at them; a split only beside a single primary.
+    and has looked at them; who is primary, only beside a single one.
     """
     scene = clock.scene()
     verdict = incident.verdict
@@ -302,7 +318,7 @@ def _can_tell(incident: Incident, clock: _Clock) -> bool:
         return True
     if scene.isolated:
         return False
-    if verdict.family is Family.SPLIT:
+    if verdict.family in (Family.SPLIT, Family.PRIMARY):
         return scene.sole_primary is not None
     subjects = verdict.subject.split("|")
     return all(scene.nodes.get(name) is not Look.UNKNOWN for name in subjects)
@@ -321,9 +337,9 @@ def _resolved(incident: Incident, clock: _Clock) -> Incident:
     return _flipped(ended, clock)
 
 
-def _acknowledged(incident: Incident, who: str, at: Moment, policy: Policy) -> Incident:
+def _acknowledged(incident: Incident, who: str, clock: _Clock) -> Incident:
     taken = replace(incident, status=Status.ACKNOWLEDGED, acknowledged_by=who)
-    return _flipped(taken, _Clock(State(), at, policy))
+    return _flipped(taken, clock)
 
 
 def _collected(

@@ -81,14 +81,13 @@ def collect(state: State, seen: Observation, at: Moment, policy: Policy) -> Stat
     return replace(state, view=replace(state.view, proofs=proofs))
 
 
-def readings_after(view: View, seen: Observation) -> tuple[Reading, ...]:
+def readings_after(
+    view: View, seen: Observation, sight: PostgresSight
+) -> tuple[Reading, ...]:
     """Return the readings out of recovery after this answer.
 
     Whatever is not of the same run of the server ends what was read before.
     """
-    sight = seen.postgres
-    if sight is None:
-        return view.readings
     others = tuple(one for one in view.readings if one.node != seen.node)
     if sight.in_recovery:
         return others
@@ -104,14 +103,15 @@ def readings_after(view: View, seen: Observation) -> tuple[Reading, ...]:
     return (*others, *same[-(READINGS_PER_NODE - 1) :], new)
 
 
-def spans_after(view: View, seen: Observation) -> tuple[WritableSince, ...]:
+def spans_after(
+    view: View, seen: Observation, sight: PostgresSight
+) -> tuple[WritableSince, ...]:
     """Return for how long each server was out of recovery, after this answer.
 
     From the answer that first showed it to the latest question that did: the
     shortest time that the readings prove.
     """
-    sight = seen.postgres
-    if sight is None or sight.in_recovery:
+    if sight.in_recovery:
         return view.writable
     others = [one for one in view.writable if one.node != seen.node]
     own = [one for one in view.writable if one.node == seen.node]

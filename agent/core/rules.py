@@ -11,6 +11,7 @@ person wants to read them.
 """
 
 from collections.abc import Iterator
+from itertools import combinations
 
 from agent.core import (
     rules_other,
@@ -69,10 +70,8 @@ _STAGES = (
 def judge(state: State, at: Moment, policy: Policy) -> tuple[Verdict, ...]:
     """Return what is so at this instant, gravest first; never empty."""
     scene = build(state, at, policy)
-    if scene.starting:
-        return tuple(_fallback(scene))
-    found = tuple(_found(scene)) or tuple(_fallback(scene))
-    return tuple(sorted(found, key=_order))
+    found = () if scene.starting else tuple(_found(scene))
+    return tuple(sorted(found, key=_order)) or (_fallback(scene),)
 
 
 def gravity(code: str) -> int:
@@ -94,7 +93,7 @@ def _order(verdict: Verdict) -> tuple[int, int, int, str]:
 
 def _found(scene: Scene) -> Iterator[Verdict]:
     taken: set[tuple[Family, str]] = set()
-    subjects = {scope: _subjects(scene, scope) for scope in Scope}
+    subjects = _subjects(scene)
     for row in TABLE:
         if row in LAST:
             continue
@@ -112,12 +111,13 @@ def _muzzled(scene: Scene, row: Rule, subject: str) -> bool:
     return scene.isolated and row.accuses and subject != scene.me
 
 
-def _fallback(scene: Scene) -> Iterator[Verdict]:
-    for row in LAST:
-        finding = row.condition(scene, CLUSTER)
-        if finding is not None:
-            yield _verdict(row, CLUSTER, finding)
-            return
+def _fallback(scene: Scene) -> Verdict:
+    """Return the first of the last rows that fires; the very last one always does."""
+    return next(
+        _verdict(row, CLUSTER, finding)
+        for row in LAST
+        if (finding := row.condition(scene, CLUSTER)) is not None
+    )
 
 
 def _verdict(row: Rule, subject: str, finding: Finding) -> Verdict:
@@ -133,18 +133,13 @@ def _verdict(row: Rule, subject: str, finding: Finding) -> Verdict:
     )
 
 
-def _subjects(scene: Scene, scope: Scope) -> tuple[str, ...]:
-    match scope:
-        case Scope.SELF:
-            return (scene.me,)
-        case Scope.CLUSTER:
-            return (CLUSTER,)
-        case Scope.NODES:
-            return tuple(node.name for node in scene.policy.nodes)
-        case Scope.PAIRS:
-            names = sorted(node.name for node in scene.policy.nodes)
-            return tuple(
-                f"{first}|{second}"
-                for number, first in enumerate(names)
-                for second in names[number + 1 :]
-            )
+def _subjects(scene: Scene) -> dict[Scope, tuple[str, ...]]:
+    """Return whom each scope's rows can be about."""
+    names = tuple(node.name for node in scene.policy.nodes)
+    pairs = combinations(sorted(names), 2)
+    return {
+        Scope.SELF: (scene.me,),
+        Scope.CLUSTER: (CLUSTER,),
+        Scope.NODES: names,
+        Scope.PAIRS: tuple(f"{first}|{second}" for first, second in pairs),
+    }

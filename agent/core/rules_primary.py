@@ -8,6 +8,7 @@ split, never a failover. That nobody accepts writes is said only when every serv
 read, or is down by a majority; one that this agent alone cannot see may accept some.
 """
 
+from agent.core.agreement import failover_is_over, standing_failover
 from agent.core.detector import Look
 from agent.core.lsn import Lsn
 from agent.core.observation import Channel
@@ -21,9 +22,13 @@ from agent.core.verdict import Family, Severity, VerdictCode
 def failover(scene: Scene, _: str) -> Finding | None:
     """Compare the only primary of now with the last one that was."""
     old, new = scene.state.knowledge.primary, scene.sole_primary
-    if old is None or new is None or old.node == new.node:
+    if old is None or new is None:
         return None
+    if old.node == new.node:
+        return _just_told(scene, new.node)
     if new.sight.system_id != old.system_id:
+        return None
+    if failover_is_over(old, scene.state, scene.at, scene.policy):
         return None
     higher = new.sight.timeline is not None and new.sight.timeline > old.timeline
     if not higher and not known_not_writable(scene, old.node):
@@ -41,6 +46,17 @@ def failover(scene: Scene, _: str) -> Finding | None:
             "old_seen": known_not_writable(scene, old.node),
         }
     )
+
+
+def _just_told(scene: Scene, node: str) -> Finding | None:
+    """Let the failover stand for a moment after it was put on record."""
+    incident = standing_failover(scene.state, node)
+    if incident is None or incident.opened_wall_s is None:
+        return None
+    age_s = scene.at.wall_s - incident.opened_wall_s
+    if not 0 <= age_s < scene.policy.resolve_hold_s:
+        return None
+    return Finding(incident.verdict.evidence)
 
 
 def _switch_lsn(scene: Scene, old: PrimarySeen, new: ServerSight) -> Lsn | None:

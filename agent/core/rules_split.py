@@ -10,6 +10,7 @@ against one. With a single primary every other server's position is held against
 lineage; equal timeline numbers prove nothing.
 """
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from agent.core.detector import Look, key
@@ -21,7 +22,7 @@ from agent.core.proof import same_server
 from agent.core.quorum import majority
 from agent.core.rule import Finding, Hold, Rule, Scope
 from agent.core.rules_reach import beside_primary
-from agent.core.scene import Scene
+from agent.core.scene import Scene, ServerSight
 from agent.core.standing import local_facts, local_sight
 from agent.core.state import SplitProof
 from agent.core.verdict import Fact, Family, Severity, VerdictCode
@@ -44,10 +45,11 @@ class Branch:
 
 def split_brain(scene: Scene, _: str) -> Finding | None:
     """Two nodes were proven writable at once, and neither is known to have ended."""
-    for proof in reversed(scene.state.view.proofs):
-        if _lasts(scene, proof):
-            return _proven(scene, proof)
-    return None
+    lasting = [one for one in scene.state.view.proofs if _lasts(scene, one)]
+    if not lasting:
+        return None
+    tips = {name for one in lasting for name in (one.first, one.second)}
+    return _proven(scene, lasting[0], tips)
 
 
 def split_brain_past(scene: Scene, _: str) -> Finding | None:
@@ -55,7 +57,7 @@ def split_brain_past(scene: Scene, _: str) -> Finding | None:
     for proof in reversed(scene.state.view.proofs):
         age_s = scene.at.monotonic_s - proof.proven_s
         if proof.evidence.get("ended") and age_s <= LINGER_S:
-            return _proven(scene, proof)
+            return _proven(scene, proof, {proof.first, proof.second})
     return None
 
 
@@ -79,7 +81,7 @@ def _ended(scene: Scene, proof: SplitProof, node: str, started: Fact) -> bool:
     return scene.at.monotonic_s - max([proof.proven_s, *read_s]) > LINGER_S
 
 
-def _proven(scene: Scene, proof: SplitProof) -> Finding:
+def _proven(scene: Scene, proof: SplitProof, tips: AbstractSet[str]) -> Finding:
     pair = (proof.first, proof.second)
     timelines = (
         proof.evidence.get("first_timeline"),
@@ -90,7 +92,7 @@ def _proven(scene: Scene, proof: SplitProof) -> Finding:
         "second": proof.second,
         "method": proof.method,
         "overlap_s": proof.evidence.get("overlap_s"),
-        **_sides(scene, pair),
+        **_sides(scene, tips),
     }
     return _about(scene, pair, timelines, evidence)
 
@@ -118,23 +120,32 @@ def _about(
     )
 
 
-def _sides(scene: Scene, tips: tuple[str, ...]) -> dict[str, Fact]:
-    """Return the tips of a split, the predicted winner, and the rest."""
+def _sides(scene: Scene, tips: AbstractSet[str]) -> dict[str, Fact]:
+    """Return the tips of a split, the predicted winner, and the losers.
+
+    A standby that has followed a loser past the fork is a loser too.
+    """
     predicted = winner(scene.state, scene.policy)
-    lost = tuple(node for node in tips if node != predicted.node)
+    kept = scene.sights.get(predicted.node or "")
+    followers = () if kept is None else _past(scene, kept)
+    lost = {*tips, *(one.node for one in followers)} - {predicted.node}
+    order = scene.policy.order
     return {
-        "tips": ",".join(tips),
+        "tips": ",".join(sorted(tips, key=lambda name: order[name])),
         "winner": predicted.node,
         "winner_rule": predicted.rule,
-        "losers": ",".join(lost),
+        "losers": ",".join(sorted(lost, key=lambda name: order[name])),
     }
 
 
 def branches(scene: Scene) -> tuple[Branch, ...]:
     """Return the servers that have gone past the fork from the only primary."""
     primary = scene.sole_primary
-    if primary is None:
-        return ()
+    return () if primary is None else _past(scene, primary)
+
+
+def _past(scene: Scene, primary: ServerSight) -> tuple[Branch, ...]:
+    """Return the servers that have gone past the fork from this one."""
     lineage = scene.lineage(primary.node)
     if lineage is None or lineage.timeline != primary.sight.timeline:
         return ()

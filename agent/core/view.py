@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from agent.core import proof
+from agent.core.agreement import failover_is_over, standing_failover
 from agent.core.detector import channels, key, marks_after
 from agent.core.event import Event, Observed, ServerRead, Started, Ticked
 from agent.core.incident import Incident, Status
@@ -31,7 +32,7 @@ from agent.core.observation import (
     ServerFacts,
 )
 from agent.core.policy import Policy
-from agent.core.scene import build
+from agent.core.scene import ServerSight, build
 from agent.core.state import (
     Knowledge,
     Ledger,
@@ -40,10 +41,11 @@ from agent.core.state import (
     State,
     View,
 )
-from agent.core.verdict import VerdictCode
 
 OCCURRENCES_MAX = 2_000
 """Keys whose resolved occurrences are remembered; a peer cannot make it more."""
+SAME_MINUTE_S = 60.0
+"""An idle primary is written down again after so long, and not every round."""
 OCCURRENCE_MAX = 1_000_000_000
 """A number beyond this is no count of incidents."""
 
@@ -95,7 +97,7 @@ def _observed(state: State, seen: Observation, at: Moment, policy: Policy) -> St
         return state
     fitting = _fitting(seen, policy)
     alive = fitting.outcome.alive
-    missed = 0 if alive else state.view.missed.get(name, 0) + 1
+    missed = 0 if alive else _missed(state.view, last, seen, policy)
     view = replace(
         state.view,
         latest={**state.view.latest, name: fitting},
@@ -104,10 +106,24 @@ def _observed(state: State, seen: Observation, at: Moment, policy: Policy) -> St
     )
     known = replace(state, view=_darkened(view, fitting, policy))
     if fitting.report is not None:
-        return proof.collect(_reported(known, fitting, policy), fitting, at, policy)
-    if fitting.postgres is not None:
-        return proof.collect(_read(known, last, fitting, policy), fitting, at, policy)
-    return known
+        known = _reported(known, fitting, fitting.report, policy)
+    elif fitting.postgres is not None:
+        known = _read(known, last, fitting, fitting.postgres, policy)
+    else:
+        return known
+    return proof.collect(known, fitting, at, policy)
+
+
+def _missed(
+    view: View, last: Observation | None, seen: Observation, policy: Policy
+) -> int:
+    """Return how many misses in a row this is.
+
+    A question out of turn that is missed right after another miss is the same miss.
+    """
+    before = view.missed.get(key(seen.node, seen.channel), 0)
+    again = last is not None and seen.sent_s - last.sent_s < policy.round_s / 2
+    return max(1, before) if again else before + 1
 
 
 def _darkened(view: View, seen: Observation, policy: Policy) -> View:
@@ -139,11 +155,9 @@ def _fitting(seen: Observation, policy: Policy) -> Observation:
     return replace(seen, outcome=outcome, reason=reason[:200], report=None)
 
 
-def _reported(state: State, seen: Observation, policy: Policy) -> State:
+def _reported(state: State, seen: Observation, report: Report, policy: Policy) -> State:
     """Accept a peer's report if it is news, else keep the one before."""
-    report = seen.report
-    last = state.view.reports.get(seen.node)
-    if report is None or not _is_news(seen, report, last):
+    if not _is_news(seen, report, state.view.reports.get(seen.node)):
         return state
     view = replace(
         state.view,
@@ -191,17 +205,18 @@ def _with_lineage(knowledge: Knowledge, node: str, lineage: Lineage) -> Knowledg
 
 
 def _read(
-    state: State, last: Observation | None, seen: Observation, policy: Policy
+    state: State,
+    last: Observation | None,
+    seen: Observation,
+    sight: PostgresSight,
+    policy: Policy,
 ) -> State:
     """Take in what SQL told of a server."""
-    sight = seen.postgres
-    if sight is None:
-        return state
     view = replace(
         state.view,
         marks=marks_after(state.view, seen, policy),
-        writable=proof.spans_after(state.view, seen),
-        readings=proof.readings_after(state.view, seen),
+        writable=proof.spans_after(state.view, seen, sight),
+        readings=proof.readings_after(state.view, seen, sight),
         positions=_positions(state.view.positions, ((seen.node, sight, seen.sent_s),)),
     )
     known = replace(state, view=view)
@@ -292,32 +307,45 @@ def _ticked(state: State, event: Ticked, policy: Policy) -> State:
 def _with_primary(state: State, at: Moment, policy: Policy) -> Knowledge:
     """Follow the sole primary.
 
-    A new one replaces the last one only once the failover is an incident that has
-    stood for the resolve hold, so that no crash in between can swallow the news.
+    A new one replaces the last one only once the failover is an incident on record,
+    so that no crash in between can swallow the news.
     """
-    scene = build(state, at, policy)
-    sole = scene.sole_primary
-    knowledge = state.knowledge
-    last = knowledge.primary
-    if sole is None or (last is not None and last.node != sole.node):
-        if sole is None or not _moved(state, sole.node, at, policy):
-            return knowledge
+    sole = build(state, at, policy).sole_primary
+    last = state.knowledge.primary
+    if sole is None:
+        return state.knowledge
+    if last is not None and last.node != sole.node:
+        if not _moved(last, sole.node, state, at, policy):
+            return state.knowledge
         last = None
+    seen = _primary_seen(sole, last, at)
+    if last is not None and _is_same(seen, last):
+        return state.knowledge
+    return replace(state.knowledge, primary=seen)
+
+
+def _primary_seen(
+    sole: ServerSight, last: PrimarySeen | None, at: Moment
+) -> PrimarySeen:
+    """Return the present primary; what it does not say stays as it was."""
     sight = sole.sight
     timeline = sight.timeline or (last.timeline if last is not None else 1)
     lsn = sight.flush_lsn or (last.lsn if last is not None else Lsn(0))
-    seen = PrimarySeen(sole.node, timeline, lsn, sight.system_id)
-    return knowledge if seen == last else replace(knowledge, primary=seen)
+    return PrimarySeen(sole.node, timeline, lsn, sight.system_id, at.wall_s)
 
 
-def _moved(state: State, node: str, at: Moment, policy: Policy) -> bool:
-    """Whether the failover to this node is on record long enough."""
-    for incident in state.ledger.incidents:
-        if (
-            incident.verdict.code is VerdictCode.FAILOVER
-            and incident.verdict.evidence.get("to") == node
-            and incident.status.standing
-        ):
-            stood_s = at.monotonic_s - incident.pending_since_s
-            return stood_s >= policy.resolve_hold_s
-    return False
+def _is_same(seen: PrimarySeen, last: PrimarySeen) -> bool:
+    """Whether nothing but the time has moved, and that by less than a minute."""
+    return (
+        replace(seen, wall_s=last.wall_s) == last
+        and abs(seen.wall_s - last.wall_s) < SAME_MINUTE_S
+    )
+
+
+def _moved(
+    last: PrimarySeen, node: str, state: State, at: Moment, policy: Policy
+) -> bool:
+    """Whether the failover to this node is on record, here or at a peer."""
+    return standing_failover(state, node) is not None or failover_is_over(
+        last, state, at, policy
+    )

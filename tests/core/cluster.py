@@ -45,6 +45,8 @@ class Server:
     follows: str | None = None
     fingerprints: tuple = ()
     system_id: str = given.SYSTEM
+    hides_timeline: bool = False
+    """A standby without a receiver does not say which timeline it is on."""
 
     @property
     def lineage(self) -> Lineage:
@@ -242,7 +244,7 @@ class Cluster:
         return given.sight(
             in_recovery=server.in_recovery,
             flush=server.lsn,
-            timeline=server.timeline,
+            timeline=None if server.hides_timeline else server.timeline,
             system_id=server.system_id,
             postmaster_started=f"{server.node} run {server.runs}",
             next_xid=None if server.in_recovery else server.next_xid,

@@ -156,8 +156,8 @@ def test_a_verdict_without_evidence_still_reads(number):
             },
             (
                 "n1 (timeline 1) and n2 (timeline 2) accepted writes at once, proven "
-                "by three readings; they parted on timeline 1. Nobody can tell which side "
-                "will be kept."
+                "by three readings; they parted on timeline 1. Nobody can tell which "
+                "side will be kept."
             ),
         ),
     ],

@@ -108,6 +108,14 @@ def test_misses_count_until_somebody_answers():
     assert state.view.latest["n2/postgres"].outcome is Outcome.TIMED_OUT
 
 
+def test_a_question_out_of_turn_is_no_second_miss():
+    state = fold(State(), miss("n2", 1), miss("n2", 1.2))
+    assert state.view.missed["n2/postgres"] == 1
+    assert fold(state, miss("n2", 2)).view.missed["n2/postgres"] == 2
+    seen = fold(State(), given.postgres("n2", given.sight(), 1), miss("n2", 1.2))
+    assert seen.view.missed["n2/postgres"] == 1
+
+
 def test_a_question_asked_earlier_is_old_news_even_if_it_fails_later():
     state = fold(State(), given.postgres("n2", given.sight(), 3))
     assert fold(state, miss("n2", 2.5)) is state
@@ -299,9 +307,9 @@ def test_a_tick_counts_the_round_and_remembers_when():
     state = State()
     for second in range(1, 5):
         state = tick(state, second, policy=policy)
-    assert state.view.sequence == 4
-    assert state.view.sent == ((3, 3), (4, 4))
-    assert state.view.health is FINE
+    view_after = state.view
+    assert (view_after.sequence, view_after.health) == (4, FINE)
+    assert view_after.sent == ((3, 3), (4, 4))
 
 
 def test_after_a_suspension_no_old_reading_of_the_clock_is_used():
@@ -325,18 +333,28 @@ def seen_by_all(seconds, **sights):
 
 def test_the_only_primary_is_remembered():
     state = tick(fold(State(), *seen_by_all(1, n2=given.sight())), 1.5)
-    assert state.knowledge.primary == PrimarySeen("n2", 1, Lsn(0x1000), given.SYSTEM)
+    assert state.knowledge.primary == PrimarySeen(
+        "n2", 1, Lsn(0x1000), given.SYSTEM, given.at(1.5).wall_s
+    )
+
+
+def test_an_idle_primary_is_written_down_once_a_minute():
+    state = tick(fold(State(), *seen_by_all(1, n2=given.sight())), 1.5)
     again = tick(state, 1.6)
     assert again.knowledge is state.knowledge
+    later = tick(fold(state, *seen_by_all(61, n2=given.sight())), 61.6)
+    assert later.knowledge.primary.wall_s == given.at(61.6).wall_s
 
 
 def test_what_the_primary_does_not_say_stays_as_it_was():
     blank = given.sight(timeline=None, flush_lsn=None)
     state = tick(fold(State(), *seen_by_all(1, n2=blank)), 1.5)
-    assert state.knowledge.primary == PrimarySeen("n2", 1, Lsn(0), given.SYSTEM)
+    primary = state.knowledge.primary
+    assert (primary.node, primary.timeline, primary.lsn) == ("n2", 1, Lsn(0))
     state = tick(fold(state, *seen_by_all(2, n2=given.sight(timeline=3))), 2.5)
     state = tick(fold(state, *seen_by_all(3, n2=blank)), 3.5)
-    assert state.knowledge.primary == PrimarySeen("n2", 3, Lsn(0x1000), given.SYSTEM)
+    primary = state.knowledge.primary
+    assert (primary.node, primary.timeline, primary.lsn) == ("n2", 3, Lsn(0x1000))
 
 
 def test_two_primaries_or_none_change_nothing():
@@ -354,9 +372,9 @@ def test_another_primary_waits_until_the_failover_is_on_record():
         given.verdict(VerdictCode.FAILOVER, Family.PRIMARY), evidence={"to": "n3"}
     )
     other = given.incident()
-    record = replace(given.incident(verdict), pending_since_s=-10.0)
+    record = given.incident(verdict)
     state = replace(state, ledger=Ledger(incidents=(other, record)))
     assert tick(fold(state, *moved), 2.5).knowledge.primary.node == "n3"
-    young = Ledger(incidents=(replace(record, pending_since_s=2.0),))
-    state = replace(state, ledger=young)
+    over = Ledger(incidents=(replace(record, status=Status.RESOLVED),))
+    state = replace(state, ledger=over)
     assert tick(fold(state, *moved), 2.5).knowledge.primary.node == "n2"
