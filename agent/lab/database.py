@@ -71,7 +71,7 @@ class Database:
             row = cursor.execute(POSITION).fetchone() or {}
         with self._connect() as connection:
             newest = connection.execute(NEWEST).fetchone()
-        timeline = _timeline(row)
+        timeline = _timeline(row, self.histories())
         port = _PORT.search(row["upstream"] or "")
         return ServerStanding(
             in_recovery=row["in_recovery"],
@@ -220,10 +220,21 @@ class Database:
         }
 
 
-def _timeline(row: dict[str, Any]) -> int:
+def _timeline(row: dict[str, Any], histories: Mapping[str, str]) -> int:
+    """Return the server's timeline.
+
+    A standby without a receiver, whose pg_control is older than its last switch,
+    shows it only by the history file that it fetched.
+    """
     if row["wal_file"]:
         return int(row["wal_file"][:8], 16)
-    return max(int(row["received_tli"] or 0), int(row["control_tli"] or 1))
+    told = (int(row["received_tli"] or 0), int(row["control_tli"] or 1))
+    return max(*told, *map(timeline_of, histories))
+
+
+def timeline_of(history_file: str) -> int:
+    """Return the timeline that a history file is of, by its name."""
+    return int(history_file.partition(".")[0], 16)
 
 
 def _known(kind: str) -> str:

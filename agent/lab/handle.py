@@ -114,6 +114,7 @@ def _spawn(state_dir: Path, options: Options) -> "subprocess.Popen[bytes]":
         [sys.executable, "-m", "agent.lab.supervisor", json.dumps(wanted)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         cwd="/",
         start_new_session=True,
         preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - no thread has been started yet
@@ -124,7 +125,7 @@ def _until_ready(child: "subprocess.Popen[bytes]", say: Say) -> None:
     if child.stdout is None:
         return
     for line in child.stdout:
-        told = json.loads(line)
+        told = _told(line)
         if "say" in told:
             say(told["say"])
         elif "ready" in told:
@@ -132,6 +133,15 @@ def _until_ready(child: "subprocess.Popen[bytes]", say: Say) -> None:
         else:
             raise LabError(told["error"], told["hint"])
     raise LabError(f"the lab ended while it came up (exit code {child.wait()})")
+
+
+def _told(line: bytes) -> dict[str, str]:
+    """Return what the supervisor said; what is no JSON is a warning in words."""
+    try:
+        found: dict[str, str] = json.loads(line)
+    except ValueError:
+        return {"say": line.decode("utf-8", "replace").rstrip()}
+    return found
 
 
 def _stop(child: "subprocess.Popen[bytes]") -> None:

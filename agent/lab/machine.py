@@ -44,7 +44,7 @@ from agent.lab.resync import Loser, bump, resync
 from agent.lab.server import Server
 from agent.lab.setup import installed
 from agent.lab.snapshot_api import SnapshotDesk, snapshot_routes
-from agent.lab.standing import ServerStanding, Standing
+from agent.lab.standing import ServerStanding, Standing, outranks
 from agent.lab.web import CallError, send_json, serving
 
 POLL_TIMEOUT_S = 0.8
@@ -115,16 +115,16 @@ class Machine:
             self.active = True
             self.say("active")
 
-    async def prepare(self, above: int, histories: dict[str, str]) -> None:
-        """Be a source that pg_rewind can work with: above that timeline.
+    async def prepare(self, histories: dict[str, str]) -> None:
+        """Be a source that pg_rewind can work with: above the loser's timelines.
 
         Raises LabError when pg_control does not show the timeline in time.
         """
         async with self._work:
             await self._look_at_server()
             mine = self._server_standing
-            if mine is not None and mine.timeline <= above:
-                self.say(f"moving above timeline {above}")
+            if mine is not None and not outranks(mine, histories):
+                self.say("moving to a timeline above the loser's")
                 await bump(self.plan, self.name, self.server, histories)
                 await self._look_at_server()
             await asyncio.to_thread(self.database.checkpoint)

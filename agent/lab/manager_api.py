@@ -43,8 +43,8 @@ class Office(Protocol):
         """Promote the server and become active."""
         ...
 
-    async def prepare(self, above: int, histories: dict[str, str]) -> None:
-        """Make the server ready to be a source: on a timeline above that number."""
+    async def prepare(self, histories: dict[str, str]) -> None:
+        """Make the server ready to be a source for a node with these histories."""
         ...
 
 
@@ -186,9 +186,9 @@ def _lab_routes(office: Office, plan: Plan) -> APIRouter:
 
     @router.post("/prepare", response_model=None)
     async def prepare(
-        above: Annotated[int, Body()], histories: Annotated[dict[str, str], Body()]
+        histories: Annotated[dict[str, str], Body(embed=True)],
     ) -> object:
-        await office.prepare(above, histories)
+        await office.prepare(histories)
         return to_plain(office.standing)
 
     return router

@@ -14,7 +14,6 @@ import asyncio
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 
@@ -89,10 +88,9 @@ async def _stop(loser: Loser) -> None:
 async def _prepared(loser: Loser, winner: str) -> None:
     """Return when the winner says that it is ready to be copied from.
 
-    It must be above every timeline that this node knows of.
+    It must be above every timeline of this node's line.
     """
     histories = loser.database.histories()
-    above = max((int(Path(name).stem, 16) for name in histories), default=1)
     port = loser.plan.way(loser.name, winner, "manager")
     while True:
         try:
@@ -100,7 +98,7 @@ async def _prepared(loser: Loser, winner: str) -> None:
                 send_json,
                 "POST",
                 f"http://{HOST}:{port}/lab/v1/prepare",
-                {"above": above, "histories": histories},
+                {"histories": histories},
                 token=loser.plan.secrets.internal,
                 timeout_s=PREPARE_S,
             )

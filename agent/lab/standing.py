@@ -4,6 +4,7 @@ Each manager publishes its standing; the others poll it through the relays. LSNs
 and timelines are the server's, read from it while it runs and from its files.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.core.lsn import Lsn
@@ -78,3 +79,13 @@ def contains(history: ServerStanding, other: ServerStanding) -> bool:
         timeline == other.timeline and other.replay_lsn <= lsn
         for timeline, lsn in history.switches
     )
+
+
+def outranks(server: ServerStanding, histories: Mapping[str, str]) -> bool:
+    """Whether a server's timeline is above those that these histories are of.
+
+    Its own history, which a node may have fetched from it, does not count.
+    """
+    own = server.histories.get(f"{server.timeline:08X}.history")
+    foreign = [name for name, text in histories.items() if text != own]
+    return all(int(name.partition(".")[0], 16) < server.timeline for name in foreign)

@@ -85,6 +85,8 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await serve
         finally:
+            # A thread that still copies would put files back while they are removed.
+            await asyncio.get_running_loop().shutdown_default_executor()
             self._clear()
 
     def _make_room(self) -> None:
@@ -298,19 +300,31 @@ def main(arguments: str) -> int:
             sys.stdout.write(json.dumps(line) + "\n")
             sys.stdout.flush()
 
+    def ready(plan: Plan) -> None:
+        tell(ready=True)
+        _speak_to_file(plan.layout.state_dir / "supervisor.log")
+
     try:
         asyncio.run(
             supervise(
                 Path(wanted["state_dir"]),
                 options,
                 lambda words: tell(say=words),
-                lambda _: tell(ready=True),
+                ready,
             )
         )
     except SplitguardError as error:
         tell(error=error.message, hint=error.hint)
         return 1
     return 0
+
+
+def _speak_to_file(path: Path) -> None:
+    """Let go of the output that the starting command reads no further."""
+    with path.open("ab") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
 
 
 if __name__ == "__main__":
