@@ -50,6 +50,7 @@ _SAMPLES: dict[str, Any] = {
     "local.socket_dir": "/var/run/postgresql",
     "local.dsn": "host=/var/run/postgresql dbname=postgres user=splitguard_local",
     "capture.dir": "/var/lib/splitguard/snapshots",
+    "capture.schedule": "30 2 * * *",
 }
 _ARRAYS: dict[str, tuple[type[BaseModel], list[dict[str, Any]], bool]] = {
     # key: (table, samples, whether the sample is live)

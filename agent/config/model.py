@@ -141,6 +141,11 @@ class CaptureSettings(_Table):
     isolation_hold_s: Annotated[Number, Field(ge=0, le=3600)] = 0.0
     """Seconds that isolation must last before the tail is kept. Longer spares work when
     links flap, and loses what a wipe destroys in the meantime."""
+    schedule: Annotated[str, Field(max_length=100)] | None = None
+    """Five cron fields in UTC, such as "30 2 * * *": then the agent beside the primary
+    takes a full snapshot. Default: none by the clock."""
+    keep: Annotated[int, Field(strict=True, ge=1, le=1000)] = 7
+    """How many scheduled snapshots are kept; the oldest go first. Others stay."""
     winner_rule: WinnerRule = WinnerRule.HIGHEST_TIMELINE
     """How the HA software chooses after a split: highest-timeline (Patroni, repmgr) or
     newest-commit (VNF Manager). It orders the work; all losers are copied anyway."""

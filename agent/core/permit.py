@@ -33,8 +33,6 @@ class Permit:
     reason: str
     """One sentence: why it is pending, granted or void."""
     asked_wall_s: float
-    asked_s: float
-    """When (monotonic) it was asked; the disk must have been read after that."""
     granted_s: float | None
     """When (monotonic) it was granted."""
     system_id: str | None
@@ -45,3 +43,5 @@ class Permit:
     bytes_total: int
     seconds_left: float | None
     released_by: str | None
+    asked_s: float = 0.0
+    """When (monotonic) it was asked; the disk must have been read after that."""

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from agent.config import Settings
 from agent.daemon import sdnotify
@@ -23,6 +24,8 @@ from agent.errors import SplitguardError
 
 log = logging.getLogger(__name__)
 
+THREADS = 32
+"""Blocking calls at once."""
 STOP_S = 4.0
 """All parts together have so long to end; then the process ends without them."""
 
@@ -55,6 +58,10 @@ def _log_to_stderr() -> None:
 
 
 async def _main(settings: Settings) -> int:
+    # Name look-ups and disk readings share these threads: a dead name server must not
+    # take the last one.
+    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="blocking")
+    asyncio.get_running_loop().set_default_executor(threads)
     stop = asyncio.Event()
     with _signals(stop):
         assembly = await assemble(settings, os.environ)

@@ -36,6 +36,7 @@ from agent.daemon.crash import CrashPoints
 from agent.daemon.executor import ActionExecutor
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
+from agent.daemon.scheduled import ScheduledSnapshots
 from agent.errors import ConfigError, JournalError
 from agent.notify.outbox import OutboxWorker
 from agent.notify.webhook import WebhookChannel
@@ -186,7 +187,7 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
         runtime=runtime,
         cadence=cadence,
         outbox=outbox,
-        calendar=Calendar(),
+        calendar=_calendar(settings, runtime),
         servers=servers.Servers(app, tcp, unix, _server_tls(settings)),
         options=options,
         beside=beside,
@@ -274,6 +275,24 @@ def _beside(
         runtime.post_from_thread(CaptureReported(runtime.now(), status))
 
     return ServerBeside(settings, runtime.now, told, crash)
+
+
+def _calendar(settings: Settings, runtime: Runtime) -> Calendar:
+    """Declare what is due by the clock. Raises ConfigError on a bad expression."""
+    calendar, cron = Calendar(), settings.capture.schedule
+    if cron is None:
+        return calendar
+    nightly = ScheduledSnapshots(
+        runtime, Catalogue(settings.capture_dir), settings.capture.keep
+    )
+    try:
+        calendar.every("snapshot", cron, nightly.run)
+    except ValueError as error:
+        raise ConfigError(
+            (f"capture.schedule = {cron!r}: {error}",),
+            'give minute, hour, day, month, weekday, such as "30 2 * * *"',
+        ) from error
+    return calendar
 
 
 def _options(settings: Settings) -> ApiOptions:

@@ -1,0 +1,108 @@
+"""One scheduled snapshot per cluster, and never more of them than were asked for."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.core.capture import Grade, Level
+from agent.core.lsn import Lsn
+from agent.core.state import State
+from agent.daemon.calendar import Calendar
+from agent.daemon.scheduled import ScheduledSnapshots
+from agent.snapshot import manifest as manifests
+from agent.snapshot.catalogue import Catalogue
+from agent.snapshot.manifest import Manifest
+from agent.store.memory import MemoryJournal
+from tests.core import given
+from tests.shell.test_runtime import read, running
+
+PRIMARY = {"n1/postgres": given.postgres("n1", given.sight(), 1)}
+STANDBY = {"n1/postgres": given.postgres("n1", given.sight(in_recovery=True), 1)}
+
+
+def kept(folder: Path, name: str, created: float, *, closed: bool = True) -> None:
+    """Put a snapshot with nothing but a manifest into the catalogue."""
+    (folder / name).mkdir()
+    manifests.write(
+        folder / name,
+        Manifest(
+            id=name,
+            cluster="test",
+            node="n1",
+            system_id=given.SYSTEM,
+            timeline=1,
+            lineage=given.lineage(),
+            incident_ids=(),
+            reason="schedule",
+            created_wall_s=created,
+            updated_wall_s=created,
+            version_num=160014,
+            wal_segment_bytes=1 << 24,
+            levels=(Level.TAIL, Level.FULL),
+            method="copy",
+            grade=Grade.COMPLETE,
+            start_lsn=Lsn(1),
+            tail_lsn=Lsn(2),
+            copy_lsn=Lsn(1),
+            end_lsn=Lsn(2),
+            has_backup_label=True,
+            copy_timeline=1,
+            wal_link="",
+            needed_lsn=None,
+            incarnation="",
+            closed=closed,
+            size_bytes=0,
+            files=(),
+            folders=(),
+            links=(),
+        ),
+    )
+
+
+def seeing(latest) -> State:
+    state = State()
+    return replace(state, view=replace(state.view, latest=latest))
+
+
+async def test_the_agent_beside_the_primary_orders_a_full_copy(tmp_path):
+    async with running(MemoryJournal(), seeing(PRIMARY)) as (runtime, done):
+        await runtime.submit(read(runtime))
+        await ScheduledSnapshots(runtime, Catalogue(tmp_path), 2).run()
+        (action,) = done.actions
+        assert action.order.capture_id.startswith("n1-scheduled-")
+        assert Level.FULL in action.order.levels
+
+
+async def test_the_agent_beside_a_standby_orders_nothing(tmp_path):
+    async with running(MemoryJournal(), seeing(STANDBY)) as (runtime, done):
+        await runtime.submit(read(runtime))
+        await ScheduledSnapshots(runtime, Catalogue(tmp_path), 2).run()
+        assert done.actions == []
+
+
+async def test_the_oldest_scheduled_ones_go_and_all_others_stay(tmp_path):
+    for number in range(4):
+        kept(tmp_path, f"n1-scheduled-{number}", float(number))
+    kept(tmp_path, "n1-scheduled-open", 0.5, closed=False)
+    kept(tmp_path, "n1-0123456789ab", 0.1)
+    async with running(MemoryJournal(), seeing(PRIMARY)) as (runtime, _):
+        await runtime.submit(read(runtime))
+        await ScheduledSnapshots(runtime, Catalogue(tmp_path), 2).run()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {
+        "n1-scheduled-3",
+        "n1-scheduled-2",
+        "n1-scheduled-open",
+        "n1-0123456789ab",
+    }
+
+
+async def ignored() -> None:
+    """A job that does nothing."""
+
+
+@pytest.mark.parametrize("cron", ["30 2", "61 2 * * *", "now", ""])
+async def test_a_wrong_cron_expression_is_refused(cron):
+    with pytest.raises(ValueError, match=r".+"):
+        Calendar().every("snapshot", cron, ignored)
