@@ -13,10 +13,11 @@ address, because the address of a webhook can be a secret.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,6 +162,39 @@ class HttpClient:
         """Ask for `url`; see `request`."""
         return await self.request(Request("GET", url, headers or {}), deadline_s)
 
+    async def download(
+        self, request: Request, write: Callable[[bytes], object], idle_s: float
+    ) -> Answer:
+        """Stream an answer; see `download_sync`."""
+        where = place(request.url)
+        try:
+            return await self._poured(request, write, idle_s)
+        except TimeoutError as error:
+            raise DeadlineError(f"{where}: silent for {idle_s:g} s") from error
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise UnreachableError(
+                f"{where}: not an address", "give http://host:port or https://host:port"
+            ) from error
+        except httpx.RequestError as error:
+            raise _named(error, where) from error
+
+    async def _poured(
+        self, request: Request, write: Callable[[bytes], object], idle_s: float
+    ) -> Answer:
+        async with contextlib.AsyncExitStack() as stack:
+            async with asyncio.timeout(idle_s):
+                response = await stack.enter_async_context(self._stream(request))
+            if not response.is_success:
+                async with asyncio.timeout(idle_s):
+                    return await _whole(request, response)
+            chunks = response.aiter_raw()
+            while True:
+                async with asyncio.timeout(idle_s):
+                    chunk = await anext(chunks, None)
+                if chunk is None:
+                    return _answer(response, b"")
+                write(chunk)
+
     async def close(self) -> None:
         """Close all kept connections."""
         await self._client.aclose()
@@ -175,24 +209,38 @@ class HttpClient:
         return await self._once(request)
 
     async def _once(self, request: Request) -> Answer:
-        async with self._client.stream(
+        async with self._stream(request) as response:
+            return await _whole(request, response)
+
+    def _stream(
+        self, request: Request
+    ) -> contextlib.AbstractAsyncContextManager[httpx.Response]:
+        return self._client.stream(
             request.method,
             request.url,
             headers=dict(request.headers),
             content=request.content,
-        ) as response:
-            chunks: list[bytes] = []
-            size = 0
-            async for chunk in response.aiter_raw():
-                size += len(chunk)
-                if size > request.limit_bytes:
-                    raise UnreadableAnswerError(
-                        f"{place(request.url)}: answers with more than"
-                        f" {request.limit_bytes} bytes"
-                    )
-                chunks.append(chunk)
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status_code, headers, b"".join(chunks))
+        )
+
+
+async def _whole(request: Request, response: httpx.Response) -> Answer:
+    """Read an answer to its end, as far as the request allows."""
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in response.aiter_raw():
+        size += len(chunk)
+        if size > request.limit_bytes:
+            raise UnreadableAnswerError(
+                f"{place(request.url)}: answers with more than"
+                f" {request.limit_bytes} bytes"
+            )
+        chunks.append(chunk)
+    return _answer(response, b"".join(chunks))
+
+
+def _answer(response: httpx.Response, body: bytes) -> Answer:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(response.status_code, headers, body)
 
 
 def request_sync(
@@ -212,6 +260,32 @@ def request_sync(
             await client.close()
 
     return asyncio.run(ask())
+
+
+def download_sync(
+    request: Request,
+    write: Callable[[bytes], object],
+    idle_s: float,
+    *,
+    tls: Tls | None = None,
+    uds: Path | None = None,
+) -> Answer:
+    """Send one request and hand a 2xx answer's body to `write` as it comes.
+
+    There is no limit to the whole, only to each silence: `idle_s`. The Answer's body
+    is empty then; any other status comes back whole, within the request's limit.
+    Raises UnreachableError, DeadlineError or UnreadableAnswerError, also when the body
+    ends before its announced end.
+    """
+
+    async def fetch() -> Answer:
+        client = HttpClient(tls, uds)
+        try:
+            return await client.download(request, write, idle_s)
+        finally:
+            await client.close()
+
+    return asyncio.run(fetch())
 
 
 def place(url: str) -> str:
@@ -251,7 +325,10 @@ def _chain(error: BaseException) -> list[BaseException]:
     """Return the error and what had caused it, at most ten links."""
     chain: list[BaseException] = []
     link: BaseException | None = error
-    while link is not None and len(chain) < 10:  # noqa: PLR2004 - a bound
+    # An error of ours in the chain is what the caller was dealing with before.
+    while (
+        link is not None and not isinstance(link, SplitguardError) and len(chain) < 10  # noqa: PLR2004 - a bound
+    ):
         chain.append(link)
         link = link.__cause__ or link.__context__
     return chain

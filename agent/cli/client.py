@@ -7,13 +7,20 @@ what the agent says and do not judge it again.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from agent.cli.address import Address
 from agent.errors import AgentUnreachableError, SplitguardError
-from agent.transport import Answer, Request, Tls, TransportError, request_sync
+from agent.transport import (
+    Answer,
+    Request,
+    Tls,
+    TransportError,
+    download_sync,
+    request_sync,
+)
 
 DEADLINE_S = 10.0
 """A question that waits for nothing is answered well within this."""
@@ -99,13 +106,33 @@ class AgentClient:
             content,
             ANSWER_LIMIT_BYTES,
         )
-        try:
-            answer = request_sync(
+        return self._checked(
+            lambda: request_sync(
                 request,
                 deadline_s,
                 tls=Tls(ca=self.address.ca),
                 uds=self.address.socket,
             )
+        )
+
+    def download(self, path: str, write: Callable[[bytes], object]) -> None:
+        """Hand what is at `path` to `write`, piece by piece; see `get`."""
+        token = self.address.token
+        own = {"authorization": f"Bearer {token}"} if token else {}
+        request = Request("GET", f"{self.address.base}{path}", own)
+        self._checked(
+            lambda: download_sync(
+                request,
+                write,
+                DEADLINE_S,
+                tls=Tls(ca=self.address.ca),
+                uds=self.address.socket,
+            )
+        )
+
+    def _checked(self, ask: Callable[[], Answer]) -> Answer:
+        try:
+            answer = ask()
         except TransportError as error:
             raise _unreachable(self.address, error) from error
         if not answer.ok and answer.status != 304:  # noqa: PLR2004 - see above

@@ -1,5 +1,6 @@
 """`splitguard config`: check the file, and print what may stand in it."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -48,7 +49,25 @@ def warnings(settings: "Settings") -> list[str]:
             "two voters can never confirm that the other is down;"
             " add [[witnesses]], an agent without a database"
         )
+    if shares_file_system(settings.capture_dir, settings.local.data_dir):
+        found.append(
+            f"captures in {settings.capture_dir} share a file system with PGDATA: what"
+            " destroys that disk destroys both; see capture.dir"
+        )
     return found
+
+
+def shares_file_system(captures: Path, data_dir: Path | None) -> bool:
+    """Whether both folders lie on one file system, as far as it can be told."""
+    if data_dir is None:
+        return False
+    there = next(
+        (each for each in (captures, *captures.parents) if each.exists()), None
+    )
+    try:
+        return there is not None and there.stat().st_dev == data_dir.stat().st_dev
+    except OSError:
+        return False
 
 
 @app.command("schema")

@@ -104,8 +104,14 @@ def _plain(seen: Observation) -> dict[str, Any]:
         "outcome": seen.outcome.value,
         "reason": seen.reason,
         **(_position(seen) if seen.channel is Channel.POSTGRES else {}),
-        **({"active": seen.manager.active} if seen.manager is not None else {}),
+        **({"role": _manager_role(seen)} if seen.channel is Channel.MANAGER else {}),
     }
+
+
+def _manager_role(seen: Observation) -> str | None:
+    if seen.manager is None:
+        return None
+    return "active" if seen.manager.active else "not active"
 
 
 def _position(seen: Observation) -> dict[str, Any]:

@@ -38,6 +38,10 @@ FINISHED = frozenset({"closed", "failed"})
 ENOUGH = frozenset({"complete", "opened"})
 
 Show = Callable[[int, int], None]
+"""Takes what is done and what there is in all; 0 where that is not known."""
+Write = Callable[[bytes], int]
+Pour = Callable[[Write], None]
+"""Writes a whole archive, piece by piece."""
 
 
 def plain(manifest: Manifest) -> dict[str, Any]:
@@ -122,17 +126,61 @@ def _verified(folder: Path, result: VerifyResult) -> dict[str, Any]:
     }
 
 
-def write_archive(folder: Path, file: Path | None) -> int:
-    """Write the tar archive, aside and then renamed; return its bytes.
+def local_archive(folder: Path) -> Pour:
+    """Return what writes the archive of a snapshot of this machine."""
+
+    def pour(write: Write) -> None:
+        total = read_manifest(folder).size_bytes
+        done = 0
+        with progress_bar("writing") as show:
+            for piece in archive.stream(folder):
+                write(piece)
+                done += len(piece)
+                show(min(done, total), total)
+
+    return pour
+
+
+def remote_archive(agent: AgentClient, snapshot_id: str) -> Pour:
+    """Return what fetches the archive of a snapshot from an agent elsewhere."""
+
+    def pour(write: Write) -> None:
+        done = 0
+        with progress_bar("fetching") as show:
+
+            def count(piece: bytes) -> None:
+                nonlocal done
+                write(piece)
+                done += len(piece)
+                show(done, 0)
+
+            agent.download(f"/v1/snapshots/{segment(snapshot_id)}/archive", count)
+
+    return pour
+
+
+def write_archive(pour: Pour, file: Path | None) -> int:
+    """Write an archive to stdout, or aside and then renamed; return its bytes.
 
     Raises SnapshotError.
     """
+    size = 0
+
+    def counted(write: Write) -> Write:
+        def both(piece: bytes) -> int:
+            nonlocal size
+            size += len(piece)
+            return write(piece)
+
+        return both
+
     if file is None:
-        return _pour(folder, sys.stdout.buffer.write)
+        pour(counted(sys.stdout.buffer.write))
+        return size
     aside = file.with_name(f".{file.name}.part")
     try:
         with aside.open("wb") as opened:
-            size = _pour(folder, opened.write)
+            pour(counted(opened.write))
             opened.flush()
             os.fsync(opened.fileno())
         aside.replace(file)
@@ -140,17 +188,6 @@ def write_archive(folder: Path, file: Path | None) -> int:
         raise SnapshotError(f"{file}: {error.strerror}") from error
     finally:
         aside.unlink(missing_ok=True)
-    return size
-
-
-def _pour(folder: Path, write: Callable[[bytes], int]) -> int:
-    size = 0
-    total = read_manifest(folder).size_bytes
-    with progress_bar("writing") as show:
-        for piece in archive.stream(folder):
-            write(piece)
-            size += len(piece)
-            show(min(size, total), total)
     return size
 
 

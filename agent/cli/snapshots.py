@@ -154,7 +154,7 @@ def open_snapshot(
 
 
 @app.command("archive")
-@reads_config
+@asks_agent
 def archive(
     call: Call,
     snapshot: Id,
@@ -167,12 +167,19 @@ def archive(
     ] = None,
     folder: Dir = None,
 ) -> int:
-    """Write a snapshot as one tar archive, which needs nothing of ours to be opened."""
+    """Write a snapshot as one tar archive, which needs nothing of ours to be opened.
+
+    With --url it is fetched from the agent there; that needs a token with scope data.
+    """
     from agent.cli import shelf
 
     if file is None and sys.stdout.isatty():
         raise SnapshotError("an archive is not for a terminal", "give --file FILE")
-    size = shelf.write_archive(_folder(call, snapshot, folder), file)
+    if call.url is not None:
+        source = shelf.remote_archive(call.agent, snapshot)
+    else:
+        source = shelf.local_archive(_folder(call, snapshot, folder))
+    size = shelf.write_archive(source, file)
     say(f"splitguard: {size} bytes written to {file or 'stdout'}")
     return 0
 

@@ -6,7 +6,7 @@ stderr says which of the three it was. With `--watch` every change is shown as i
 happens: redrawn on a terminal, one line per verdict that comes or goes elsewhere.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,12 +34,14 @@ def status(
         return stay(call)
     from agent.cli import status_view
 
+    dead: AgentUnreachableError | None = None
+    found: dict[str, Any] = {}
     try:
         found = call.agent.get("/v1/status")
     except AgentUnreachableError as error:
-        if call.url is not None:
-            raise
-        return _without_agent(call, error)
+        dead = error
+    if dead is not None:
+        return _without_agent(call, dead)
     incidents = (
         status_view.standing(call.agent)
         if found.get("incidents_open") and call.output is Output.TABLE
@@ -50,9 +52,11 @@ def status(
 
 
 def _without_agent(call: Call, error: AgentUnreachableError) -> int:
-    """Ask the peers, else look once."""
+    """Ask the peers, else look once. Raises `error` where neither can be done."""
     from agent.cli import fallback, status_view
 
+    if call.url is not None:
+        raise error
     try:
         settings = call.settings(files=False)
     except ConfigError:

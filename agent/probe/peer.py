@@ -49,10 +49,10 @@ class PeerProbe:
         """Nothing of its own to close: connections are the client's."""
 
     def _headers(self) -> Mapping[str, str]:
-        headers = {
-            "authorization": f"Bearer {self._settings.peer_token}",
-            "x-splitguard-node": self._settings.me,
-        }
+        headers = {"x-splitguard-node": self._settings.me}
+        if self._settings.peer_token:
+            # HTTP forbids a scheme without a token: nothing would be sent at all.
+            headers["authorization"] = f"Bearer {self._settings.peer_token}"
         self._asked += 1
         if self._asked % self._settings.fresh_every == 0:
             headers["connection"] = "close"
