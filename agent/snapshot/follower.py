@@ -27,7 +27,9 @@ from agent.snapshot.server import LocalServer, Position
 from agent.snapshot.tail import LeftError, RecycledError, WalTail
 
 SQL_PAUSE_S = 3.0
-"""A server that could not be asked is asked again after so long."""
+"""A server that hung is asked again after so long."""
+HUNG_S = 0.5
+"""A question that failed after less was refused; the server does not hang."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,10 @@ class Follower:
         try:
             return self._server.position()
         except PostgresError:
-            self._asked_in_vain_s = now.monotonic_s
+            # Refused at once, it may answer in the next round; hung, it will not.
+            asked_s = self._record.moment().monotonic_s
+            if asked_s - now.monotonic_s >= HUNG_S:
+                self._asked_in_vain_s = asked_s
             return None
 
     def _from_disk(self, position: Position | None) -> Where:

@@ -36,7 +36,7 @@ from agent.snapshot.files import (
 from agent.snapshot.manifest import DATA, TABLESPACES, Contents, FileEntry
 from agent.snapshot.record import FullCopy, Record
 from agent.snapshot.room import Room
-from agent.snapshot.server import Position
+from agent.snapshot.server import LocalServer, Position
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ HOT = "copy"
 COLD = "cold copy"
 _ROOM_EVERY_BYTES = 64 << 20
 _SETTLE_S = 0.2
+REFUSED_MAX = 50
+"""Questions that a running server may refuse, _SETTLE_S apart."""
 COMING_MAX = 300
 """Looks at a server that is starting or stopping, _SETTLE_S apart."""
 
@@ -89,6 +91,8 @@ class FullCopyThread(threading.Thread):
         self._unwatched_bytes = 0
         self.failed = ""
         """Why there is no copy, once the thread has ended without one."""
+        self.hot = False
+        """Whether the latest pass copied a running server."""
         self.basis: Begun | Path | None = None
         """What a change of the server is measured against while it matters: the
         backup's beginning, or for a stopped server its pid file's place."""
@@ -155,7 +159,8 @@ class FullCopyThread(threading.Thread):
         remove_tree(self._partial)
         make_folder(self._partial)
         try:
-            copy = self._hot() if self._runs() else self._cold()
+            self.hot = self._runs()
+            copy = self._hot() if self.hot else self._cold()
         finally:
             self.basis = None
             self._close_session()
@@ -181,6 +186,7 @@ class FullCopyThread(threading.Thread):
                 "set local.dsn, or stop the server for a cold copy",
             )
         self._begin(make_plan(self._source.data_dir, hot=True))
+        self._wait_for_sql()
         try:
             self._session = BackupSession(
                 self._source.dsn, self._record.order.capture_id
@@ -210,6 +216,27 @@ class FullCopyThread(threading.Thread):
             contents, HOT, begun.start_lsn, ended.stop_lsn, ended.timeline,
             has_backup_label=True, wal_link=plan.wal_link,
         )  # fmt: skip
+
+    def _wait_for_sql(self) -> None:
+        """Return once the server answers; its backends may just be starting again.
+
+        Raises RestartError when it is gone, PostgresError when it goes on refusing.
+        """
+        server = LocalServer(self._source.data_dir, self._source.dsn)
+        refused = PostgresError("the server did not answer")
+        for _ in range(REFUSED_MAX):
+            try:
+                if server.position() is not None:
+                    server.close()
+                    return
+            except PostgresError as error:
+                refused = error
+            if not server.runs():
+                raise RestartError("the server was stopped")
+            if self._stopped.wait(_SETTLE_S):
+                raise StoppedError
+        server.close()
+        raise refused
 
     def _cold(self) -> FullCopy:
         before = self._standing()

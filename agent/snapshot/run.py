@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agent.core.capture import CaptureOrder, CaptureStatus, Grade, Level, Phase
 from agent.core.moment import Moment
-from agent.errors import PostgresError, SnapshotError, SplitguardError
+from agent.errors import CaptureError, PostgresError, SnapshotError, SplitguardError
 from agent.postgres.reader import DiskReader
 from agent.snapshot import manifest as manifests
 from agent.snapshot.chain import BrokenChainError, check_copy
@@ -54,8 +54,10 @@ PIN_S = 5.0
 """The pin is renewed no more often than this."""
 CHAIN_S = 5.0
 """The chain of a running server's copy is checked on no more often than this."""
-TROUBLE_S = 1.0
+TROUBLE_S = 0.5
 """The pause after a round that failed."""
+TROUBLE_HOLD_S = 3.0
+"""A server that comes and goes is no failure yet: only trouble that lasts is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,10 @@ class CaptureRun(threading.Thread):
         self._checked_s = -CHAIN_S
         self._pin_added = False
         self._copy_failed = ""
+        self._failed_hot = False
+        """Whether the copy that failed was one of a running server."""
+        self._trouble_s: float | None = None
+        """Since when every round fails."""
         self._lock = threading.Lock()
         self._orders: list[CaptureOrder] = []
         self._wake = threading.Event()
@@ -139,28 +145,35 @@ class CaptureRun(threading.Thread):
     def _follow(self) -> None:
         while not self._stopping.is_set():
             self._take_orders()
-            pause_s = PERIOD_S
-            try:
-                if self._resume() and self._closing.is_set():
-                    self._finish()
-                if self._record.closed:
-                    self._record.tell()
-                    return
-                self._round()
-            except LeftError as reason:
-                self._leave(str(reason))
-            except SplitguardError as error:
-                self._trouble(str(error))
-                pause_s = TROUBLE_S
-            except OSError as error:
-                self._trouble(f"{error.filename or 'disk'}: {error.strerror or error}")
-                pause_s = TROUBLE_S
-            except Exception as error:
-                log.exception("a round of capture failed in a way nobody foresaw")
-                self._trouble(f"internal error: {type(error).__name__}")
-                pause_s = TROUBLE_S
-            self._wake.wait(pause_s)
+            went_well = self._try_round()
+            if self._record.closed:
+                self._record.tell()
+                return
+            self._wake.wait(PERIOD_S if went_well else TROUBLE_S)
             self._wake.clear()
+
+    def _try_round(self) -> bool:
+        """Do one round; return whether it went well. Never raises."""
+        try:
+            self._resume()
+            if self._closing.is_set():
+                self._finish()
+            elif not self._record.closed:
+                self._round()
+        except LeftError as reason:
+            self._leave(str(reason))
+        except SplitguardError as error:
+            self._trouble(str(error), at_once=isinstance(error, CaptureError))
+            return False
+        except OSError as error:
+            self._trouble(f"{error.filename or 'disk'}: {error.strerror or error}")
+            return False
+        except Exception as error:
+            log.exception("a round of capture failed in a way nobody foresaw")
+            self._trouble(f"internal error: {type(error).__name__}")
+            return False
+        self._trouble_s = None
+        return True
 
     def _take_orders(self) -> None:
         with self._lock:
@@ -171,10 +184,10 @@ class CaptureRun(threading.Thread):
 
     # --- beginning and ending ---------------------------------------------------
 
-    def _resume(self) -> bool:
-        """Take up what is on disk, once. Returns True."""
+    def _resume(self) -> None:
+        """Take up what is on disk, once."""
         if self._opened:
-            return True
+            return
         folder = self._record.folder
         make_folder(folder)
         for name in (PARTIAL, OLD):
@@ -194,7 +207,6 @@ class CaptureRun(threading.Thread):
             if found is not None:
                 self._resume_tail(found)
         self._opened = True
-        return True
 
     def _resume_tail(self, found: Manifest) -> None:
         self._follower.resume(found.start_lsn, found.timeline, found.tail_lsn)
@@ -304,6 +316,9 @@ class CaptureRun(threading.Thread):
             return
         if copying is not None:
             self._copy_failed, self._copying = copying.failed, None
+            self._failed_hot = copying.hot
+        if where.stopped and self._failed_hot:
+            self._copy_failed, self._failed_hot = "", False  # now it can be cold
         missing = self._record.copy is None or self._outdated(where)
         if missing and self._record.wants(Level.FULL) and not self._copy_failed:
             self._start_copy()
@@ -372,7 +387,11 @@ class CaptureRun(threading.Thread):
         self._record.save()
         self._record.tell()
 
-    def _trouble(self, reason: str) -> None:
+    def _trouble(self, reason: str, *, at_once: bool = False) -> None:
+        now_s = self._moment().monotonic_s
+        self._trouble_s = now_s if self._trouble_s is None else self._trouble_s
+        if not at_once and now_s - self._trouble_s < TROUBLE_HOLD_S:
+            return
         with self._record.lock:
             self._record.phase, self._record.reason = Phase.FAILED, reason
         self._record.tell()
