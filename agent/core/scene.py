@@ -16,7 +16,6 @@ from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.core.observation import (
     Channel,
-    Observation,
     Outcome,
     PostgresSight,
     ReadFailure,
@@ -41,6 +40,16 @@ class ServerSight:
     """Who read it."""
     read_s: float
     """The earliest instant at which it can have been read, on our own clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A peer's fresh report, and its age."""
+
+    report: Report
+    sent_s: float
+    """When it was asked for, on our own clock."""
+    age_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +197,10 @@ class Scene:
 def build(state: State, at: Moment, policy: Policy) -> Scene:
     """Gather what is known at this instant."""
     fresh = {
-        node: (seen, at.monotonic_s - seen.received_s)
+        node: Told(seen.report, seen.sent_s, at.monotonic_s - seen.received_s)
         for node, seen in state.view.reports.items()
-        if at.monotonic_s - seen.received_s <= policy.fresh_s
+        if seen.report is not None
+        and at.monotonic_s - seen.received_s <= policy.fresh_s
     }
     looks = {
         (node.name, channel): look(state.view, node.name, channel, at, policy)
@@ -225,11 +235,7 @@ def build(state: State, at: Moment, policy: Policy) -> Scene:
         nodes=nodes,
         seen_by=seen_by,
         unseen_by=unseen_by,
-        reports={
-            node: seen.report
-            for node, (seen, _) in fresh.items()
-            if seen.report is not None
-        },
+        reports={node: told.report for node, told in fresh.items()},
         sights=sights,
         starting=starting,
         reachable=reachable,
@@ -239,36 +245,32 @@ def build(state: State, at: Moment, policy: Policy) -> Scene:
 
 def _matrix(
     looks: Mapping[Place, Look],
-    fresh: Mapping[str, tuple[Observation, float]],
+    fresh: Mapping[str, Told],
     policy: Policy,
 ) -> tuple[dict[Place, tuple[str, ...]], dict[Place, tuple[str, ...]]]:
     """Return for each channel who sees it and who misses it."""
     found: dict[Look, dict[Place, list[str]]] = {one: {} for one in Look}
     for place, seen in looks.items():
         found[seen].setdefault(place, []).append(policy.me)
-    for peer, (heard, age_s) in fresh.items():
-        for sight in _testimony(peer, heard, looks):
+    for peer, told in fresh.items():
+        for sight in _testimony(peer, told, looks):
             place = (sight.node, sight.channel)
             if place in looks or place == (policy.me, Channel.AGENT):
-                told = reported(sight, age_s, policy)
-                found[told].setdefault(place, []).append(peer)
+                seen = reported(sight, told.age_s, policy)
+                found[seen].setdefault(place, []).append(peer)
     return (
         {place: tuple(names) for place, names in found[Look.SEEN].items()},
         {place: tuple(names) for place, names in found[Look.UNSEEN].items()},
     )
 
 
-def _testimony(
-    peer: str, heard: Observation, looks: Mapping[Place, Look]
-) -> tuple[Sight, ...]:
+def _testimony(peer: str, told: Told, looks: Mapping[Place, Look]) -> tuple[Sight, ...]:
     """Return what a peer's report may say.
 
     Of itself it may speak only while it answers: when it has fallen silent since,
     its own sign of life is the old news that the silence is about.
     """
-    if heard.report is None:
-        return ()
-    sights = heard.report.sights
+    sights = told.report.sights
     if looks.get((peer, Channel.AGENT)) is Look.SEEN:
         return sights
     return tuple(sight for sight in sights if sight.node != peer)
@@ -285,18 +287,18 @@ def _usable(sight: Sight, report_age_s: float, policy: Policy) -> bool:
 
 def _sights(
     state: State,
-    fresh: Mapping[str, tuple[Observation, float]],
+    fresh: Mapping[str, Told],
     looks: Mapping[Place, Look],
     at: Moment,
     policy: Policy,
 ) -> dict[str, ServerSight]:
     """Return the freshest successful reading of each server; our own goes first."""
     found: dict[str, ServerSight] = {}
-    for peer, (heard, age_s) in fresh.items():
-        for sight in _testimony(peer, heard, looks):
-            if sight.postgres is None or not _usable(sight, age_s, policy):
+    for peer, told in fresh.items():
+        for sight in _testimony(peer, told, looks):
+            if sight.postgres is None or not _usable(sight, told.age_s, policy):
                 continue
-            read_s = heard.sent_s - sight.age_s
+            read_s = told.sent_s - sight.age_s
             known = found.get(sight.node)
             if known is None or known.read_s < read_s:
                 found[sight.node] = ServerSight(

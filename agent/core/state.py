@@ -55,6 +55,8 @@ class PrimarySeen:
     timeline: int
     lsn: Lsn
     system_id: str
+    wall_s: float = 0.0
+    """When it was last seen to be it, to the minute."""
 
 
 @dataclass(frozen=True, slots=True)

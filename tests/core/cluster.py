@@ -108,6 +108,8 @@ class Cluster:
         """Who cannot reach whom on one channel only."""
         self.unreadable: set[str] = set()
         """Whose disk the agent beside it cannot read."""
+        self.refusing: set[str] = set()
+        """Whose PostgreSQL is alive and says no."""
         self.now_s = 0.0
         for name in names:
             self.start_agent(name)
@@ -130,6 +132,10 @@ class Cluster:
 
     def heal(self) -> None:
         self.cuts, self.deaf = set(), set()
+
+    def heal_links(self) -> None:
+        """Join what was cut; what is deaf stays so."""
+        self.cuts = set()
 
     def kill(self, name: str) -> None:
         """The whole machine: server, agent and manager."""
@@ -228,6 +234,8 @@ class Cluster:
             peer = self.agents[node]
             made = make_report(peer.state, self.at(node, sent_s), peer.policy)
             return replace(answered, report=made)
+        if channel is Channel.POSTGRES and node in self.refusing:
+            return replace(answered, outcome=Outcome.REFUSED, reason="53300")
         if channel is Channel.MANAGER:
             return replace(answered, manager=ManagerSight(self.active[node], "6.2"))
         return replace(answered, postgres=self._sight(self.servers[node]))

@@ -339,6 +339,17 @@ def test_row_513_a_manager_that_says_active_beside_a_silent_server_is_a_suspicio
     assert "split-brain-suspected" not in cluster.codes("n3")
 
 
+def test_row_513_waits_for_a_server_that_only_refuses():
+    cluster = Cluster(managers=True)
+    cluster.run(3)
+    cluster.agents["n1"].up = False
+    cluster.refusing = {"n1"}
+    cluster.servers["n2"].promote()
+    cluster.servers["n3"].follows = "n2"
+    cluster.run(6)
+    assert cluster.codes("n3") == {"agent-down"}
+
+
 # --- 6xx, 7xx, 8xx: protection and the rest --------------------------------------
 
 
@@ -364,6 +375,29 @@ def test_row_601_a_loser_whose_capture_failed_is_unprotected():
     found = cluster.verdict("n1", "unprotected")
     assert (found.rule, found.evidence["reason"]) == (601, "no space left")
     assert "unprotected" not in cluster.codes("n2")
+
+
+def test_a_capture_that_fails_without_a_split_is_no_lack_of_protection():
+    cluster = Cluster()
+    cluster.run(2)
+    agent = cluster.agents["n1"]
+    failed = given.capture(phase=Phase.FAILED)
+    ledger = replace(agent.state.ledger, captures=(failed,))
+    agent.state = replace(agent.state, ledger=ledger)
+    cluster.run(1)
+    assert "unprotected" not in cluster.codes("n1")
+
+
+def test_a_closed_capture_of_another_incident_protects_nobody():
+    cluster = split(capture_enabled=False)
+    cluster.run(1)
+    agent = cluster.agents["n1"]
+    one = given.capture(phase=Phase.CLOSED)
+    old = replace(one, order=replace(one.order, incident_ids=("inc-old",)))
+    ledger = replace(agent.state.ledger, captures=(old,))
+    agent.state = replace(agent.state, ledger=ledger)
+    cluster.run(1)
+    assert rule(cluster, "n1", "unprotected") == 603
 
 
 def test_row_603_a_loser_that_nothing_captures_is_unprotected():

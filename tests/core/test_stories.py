@@ -336,6 +336,16 @@ def failed_over():
     return cluster
 
 
+def test_without_a_higher_timeline_the_old_primary_must_be_known_to_be_gone():
+    cluster = healthy()
+    cluster.cut("n1")
+    cluster.servers["n2"].in_recovery = False  # started without its signal file
+    cluster.run(1)
+    assert "failover" not in cluster.codes("n3")
+    cluster.run(3)
+    assert "failover" in cluster.codes("n3")
+
+
 def test_what_was_not_replicated_is_counted():
     cluster = healthy()
     cluster.servers["n1"].write(3)
