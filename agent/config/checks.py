@@ -222,12 +222,17 @@ def _routes(plain: Plain) -> Iterator[Problem]:
             ("channels", channels, "channel"),
             ("node", subjects, "node"),
         ):
-            value = route.get(key, [])
-            for word in [value] if isinstance(value, str) else value:
-                if isinstance(word, str) and word not in known:
+            for word in _words(route.get(key)):
+                if word not in known:
                     near = forms.did_you_mean(word, known)
                     text = f"no {kind} of this name{near}"
                     yield Problem(("routes", number, key), text, word)
+
+
+def _words(value: object) -> list[str]:
+    """Return the words of a key that takes one word or a list of them."""
+    given = value if isinstance(value, list) else [value]
+    return [word for word in given if isinstance(word, str)]
 
 
 def _durations(plain: Plain) -> Iterator[Problem]:

@@ -81,8 +81,13 @@ def url(text: str) -> str:
 
 def webhook_url(text: str) -> str:
     """Check a receiver's address, which may have a path and a query."""
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        usable = usable and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or re.search(r"\s", text):
         raise ValueError("not an address; give http://… or https://…")
     return text
 

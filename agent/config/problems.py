@@ -74,10 +74,10 @@ class Source:
     def show(self, problem: Problem) -> str:
         """Return the problem as one line."""
         if problem.variable:
-            return f"environment {problem.variable}: {problem.text}"
+            return printable(f"environment {problem.variable}: {problem.text}")
         value = shown_value(problem.path, problem.value)
         key = key_text(problem.path) + (f" = {value}" if value else "")
-        return f"{self.place(problem.path)}: {key}: {problem.text}"
+        return printable(f"{self.place(problem.path)}: {key}: {problem.text}")
 
 
 def key_text(path: KeyPath) -> str:
@@ -102,9 +102,12 @@ def shown_value(path: KeyPath, value: object) -> str:
     except ValueError:
         text = "?"
     text = re.sub("//[^/@]*@", "//***@", text)
-    printable = "".join(c if c.isprintable() else "?" for c in text)
-    cut = len(printable) > VALUE_CHARS
-    return printable[: VALUE_CHARS - 1] + "…" if cut else printable
+    return text[: VALUE_CHARS - 1] + "…" if len(text) > VALUE_CHARS else text
+
+
+def printable(text: str) -> str:
+    """Return text in one line, without what could steer a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def without_password(text: str) -> str:
