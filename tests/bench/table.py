@@ -1,0 +1,78 @@
+"""What a bench found: one table for people, the same rows as JSON for programs.
+
+A row is a time (or a share, or a size) and its ratio to something that was measured in
+the same run, or that the configuration gives, so that a slow machine slows both.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+Base = tuple[float, str]
+"""Seconds to compare with, and what took them."""
+HEAD = ("what", "measured", "ratio", "to", "goal")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finding."""
+
+    what: str
+    value: float
+    unit: str
+    ratio: float | None = None
+    to: str = ""
+    goal: float | None = None
+    """The ratio (the value, where there is none) that is not to be passed."""
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        judged = self.value if self.ratio is None else self.ratio
+        goal = "" if self.goal is None else f"{self.goal:g}"
+        mark = " over" if self.goal is not None and judged > self.goal else ""
+        return (
+            self.what,
+            f"{self.value:.3g} {self.unit}",
+            "" if self.ratio is None else f"{self.ratio:.2f}",
+            self.to,
+            f"{goal}{mark}",
+        )
+
+
+@dataclass
+class Table:
+    """All findings of one run."""
+
+    rows: list[Row] = field(default_factory=list)
+    facts: dict[str, object] = field(default_factory=dict)
+    """What was measured on, and with."""
+
+    def add(
+        self, what: str, value: float, unit: str, goal: float | None = None
+    ) -> None:
+        """Add a finding that stands for itself."""
+        self.rows.append(Row(what, value, unit, goal=goal))
+
+    def compare(
+        self, what: str, seconds: float, base: Base, goal: float | None = None
+    ) -> None:
+        """Add a time and its ratio to `base`."""
+        base_s, to = base
+        self.rows.append(Row(what, seconds, "s", seconds / base_s, to, goal))
+
+    def text(self) -> str:
+        lines = [HEAD, *(row.cells for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        facts = [f"{name}: {value}" for name, value in self.facts.items()]
+        return "\n".join(
+            [
+                *("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines),
+                "",
+                *facts,
+            ]
+        )
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = {"facts": self.facts, "rows": [asdict(row) for row in self.rows]}
+        path.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
