@@ -226,8 +226,22 @@ def cut_off(scene: Scene, _: str) -> Finding | None:
             "tips": scene.me,
             "winner": None,
         },
-        "?" if timeline is None else str(timeline),
+        _parent(scene, timeline),
     )
+
+
+def _parent(scene: Scene, own: int | None) -> str:
+    """Return the fork's parent timeline as the side that cannot be seen has it.
+
+    It is the one on which both sides were last together: that of the last primary
+    that was seen, or what this server's own line shares with it when it was promoted
+    since.
+    """
+    last = scene.state.knowledge.primary
+    if own is None or last is None or own == last.timeline:
+        return "?" if own is None else str(own)
+    lineages = (scene.lineage(scene.me), scene.lineage(last.node))
+    return fork_timeline(lineages, (own, last.timeline))
 
 
 def _own_timeline(scene: Scene) -> int | None:
