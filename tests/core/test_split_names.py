@@ -1,0 +1,92 @@
+"""One split has one name, whichever side promoted and whoever was cut off."""
+
+import pytest
+
+from agent.core.incident import Status
+from agent.core.state import Knowledge
+from tests.core import given
+from tests.core.cluster import Cluster
+
+
+def split_keys(cluster: Cluster) -> set[str]:
+    """The keys under which any agent has told of a split."""
+    return {
+        one.key for name in cluster.agents for one in cluster.incidents(name, "split")
+    }
+
+
+def key(parent: str) -> str:
+    return f"{given.SYSTEM}/split/cluster/{parent}"
+
+
+def cut_off_standby(*, moved_before: bool = False) -> Cluster:
+    """n3 is cut off and promoted alone; the others keep their primary."""
+    cluster = Cluster()
+    cluster.run(3)
+    if moved_before:
+        cluster.servers["n1"].promote(4)
+        cluster.run(3)
+    cluster.cut("n3")
+    cluster.run(4)
+    cluster.servers["n3"].promote()
+    return cluster
+
+
+@pytest.mark.parametrize(("moved_before", "parent"), [(False, "1"), (True, "4")])
+def test_a_standby_promoted_in_isolation_names_the_split_as_the_others_do(
+    moved_before, parent
+):
+    cluster = cut_off_standby(moved_before=moved_before)
+    cluster.run(4)
+    assert split_keys(cluster) == {key(parent)}  # n3 alone suspects it so far
+    cluster.heal()
+    cluster.run(4)
+    assert "split-brain" in cluster.codes("n1")
+    assert split_keys(cluster) == {key(parent)}
+
+
+def test_it_does_so_before_its_own_disk_was_read_again():
+    cluster = cut_off_standby()
+    cluster.unreadable.add("n3")
+    cluster.run(4)
+    assert split_keys(cluster) == {key("1")}
+
+
+def test_one_page_and_one_end_for_it():
+    cluster = cut_off_standby()
+    cluster.run(4)
+    cluster.heal()
+    cluster.run(3)
+    cluster.servers["n3"].up = False
+    cluster.run(3)
+    cluster.servers["n3"].rewind_to(cluster.servers["n1"])
+    cluster.servers["n3"].restart(standby=True)
+    cluster.run(12)
+    found = [cluster.incident(name, "split") for name in cluster.agents]
+    assert len({one.id for one in found}) == 1
+    assert all(one.status is Status.RESOLVED for one in found)
+
+
+def test_a_primary_cut_off_on_its_own_timeline_names_that():
+    cluster = Cluster()
+    cluster.servers["n1"].promote(7)
+    cluster.run(3)
+    cluster.cut("n1")
+    cluster.run(4)
+    cluster.servers["n2"].promote()
+    cluster.servers["n3"].follows = "n2"
+    cluster.run(3)
+    cluster.heal()
+    cluster.run(4)
+    assert split_keys(cluster) == {key("7")}
+
+
+def test_an_agent_that_never_saw_a_primary_names_its_own_timeline():
+    cluster = Cluster()
+    cluster.servers["n1"].promote(3)
+    cluster.run(1)
+    cluster.cut("n1")
+    agent = cluster.agents["n1"]
+    agent.state = type(agent.state)(agent.state.ledger, Knowledge(), agent.state.view)
+    cluster.run(4)
+    assert split_keys(cluster) == {key("3")}
