@@ -129,7 +129,7 @@ def make_lab() -> Iterator[Callable[[], LabCommand]]:
 
 
 @pytest.fixture
-def lab(make_lab) -> LabCommand:
+def lab(make_lab: Callable[[], LabCommand]) -> LabCommand:
     """A command for a lab that is not there yet."""
     return make_lab()
 

@@ -162,8 +162,11 @@ class Machine:
         await self._until_done(self._begin)
         while True:
             await asyncio.gather(self._look_at_server(), self._look_at_others())
-            move = self.naive.decide(self.standing, self._others(), time.monotonic())
-            await self._until_done(functools.partial(self._make, move))
+            if not self._work.locked():
+                # Half a promotion looks like a node that is past its leader's line.
+                now_s = time.monotonic()
+                move = self.naive.decide(self.standing, self._others(), now_s)
+                await self._until_done(functools.partial(self._make, move))
             await asyncio.sleep(self.habits.poll_s)
 
     async def _until_done(self, work: Callable[[], Awaitable[None]]) -> None:

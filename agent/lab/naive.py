@@ -60,6 +60,9 @@ class Habits:
     settle_s: float = 3.0
     decision_s: float = 60.0
     """A decision is repeated for so long, for those who were away."""
+    astray_s: float = 1.0
+    """A node must be past its leader's line for so long: while a standby fetches
+    history files one by one, it looks as if it were on the line of another."""
 
 
 class Naive:
@@ -72,6 +75,7 @@ class Naive:
         self._upstreams = upstreams
         self._habits = habits
         self._leaderless_since: float | None = None
+        self._astray_since: float | None = None
         self._decided_at = 0.0
 
     def decide(
@@ -81,14 +85,14 @@ class Naive:
         active = {name: other for name, other in others.items() if other.active}
         self._forget_decision(now_s)
         if mine.active:
-            self._leaderless_since = None
+            self._leaderless_since = self._astray_since = None
             return self._as_active(mine, active, now_s)
         self.meeting = None
         if not active:
             return self._without_leader(mine, others, now_s)
         self._leaderless_since = None
         leader = self._leader(active)
-        return Stay() if leader is None else self._as_standby(mine, leader)
+        return Stay() if leader is None else self._as_standby(mine, leader, now_s)
 
     def _as_active(
         self, mine: Standing, active: Mapping[str, Standing], now_s: float
@@ -153,11 +157,16 @@ class Naive:
         named = self._named(active.values())
         return active.get(named.winner) if named is not None else None
 
-    def _as_standby(self, mine: Standing, leader: Standing) -> Move:
+    def _as_standby(self, mine: Standing, leader: Standing, now_s: float) -> Move:
         if mine.server is None or leader.server is None:
             return Stay()
         if not contains(leader.server, mine.server):
+            if self._astray_since is None:
+                self._astray_since = now_s
+            if now_s - self._astray_since < self._habits.astray_s:
+                return Stay()
             return GiveUp(leader.name, "this node followed another line")
+        self._astray_since = None
         if self._upstreams.get(mine.server.upstream_port or 0) != leader.name:
             return Follow(leader.name)
         return Stay()

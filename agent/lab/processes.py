@@ -26,7 +26,8 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _STARTED_FIELD = 19
 """Of /proc/PID/stat after the name: start time in ticks since boot."""
-GONE_S = 5.0
+GONE_S = 30.0
+"""A killed process that waits for a slow disk ends only after it."""
 LOOK_S = 0.02
 
 

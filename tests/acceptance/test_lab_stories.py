@@ -7,6 +7,7 @@ import os
 import pwd
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ KINDS = ("blueprints", "deployments", "plugins")
 SPLIT = {"split-brain", "lineage-diverged"}
 
 
-def unprivileged() -> dict[str, object]:
+def unprivileged() -> dict[str, Any]:
     """What makes a child of root somebody whom PostgreSQL takes."""
     if os.geteuid() != 0:
         return {}
@@ -25,9 +26,9 @@ def unprivileged() -> dict[str, object]:
     return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
 
 
-def rows_by_psql(bin_dir: Path, **environ: str) -> set[tuple[str, str, str]]:
+def rows_by_psql(bin_dir: Path, **environ: str) -> set[tuple[str, ...]]:
     """Every object in the manager's tables, asked with psql."""
-    found = set()
+    found: set[tuple[str, ...]] = set()
     for kind in KINDS:
         ran = subprocess.run(
             [bin_dir / "psql", "--csv", "--tuples-only", "--no-psqlrc",
@@ -71,7 +72,7 @@ def rows_by_readme(archive: Path, bin_dir: Path, home: Path) -> set[tuple[str, .
 @pytest.fixture
 def open_home(make_lab) -> Path:
     """A folder that whoever runs the copy owns."""
-    home = make_lab().state_dir.with_name("open")
+    home: Path = make_lab().state_dir.with_name("open")
     home.mkdir()
     if os.geteuid() == 0:
         nobody = pwd.getpwnam("nobody")

@@ -52,6 +52,7 @@ def test_a_child_ends_when_its_parent_is_killed(layout):
         [sys.executable, "-c", FAMILY, str(layout.state_dir)],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    assert parent.stdout is not None
     child = int(parent.stdout.readline())
     assert started_at(child) is not None
     parent.kill()

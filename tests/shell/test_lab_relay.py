@@ -49,7 +49,7 @@ async def open_to(relay: Relay):
         return await asyncio.open_connection("127.0.0.1", relay.port)
 
 
-async def said_back(reader, writer, text: bytes) -> bytes:
+async def said_back(reader, writer, text):
     writer.write(text)
     async with asyncio.timeout(PATIENCE_S):
         return await reader.readexactly(len(text))
