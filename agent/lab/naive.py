@@ -114,6 +114,7 @@ class Naive:
     ) -> None:
         if self.meeting is None:
             newest = _newest((mine, *active.values()))
+            self.decision = None
             self.meeting = Meeting(now_s, newest) if newest else None
             return
         settled = now_s - self.meeting.since_s >= self._habits.settle_s

@@ -138,6 +138,18 @@ def test_managers_that_part_again_before_they_decide_begin_anew():
     assert naive.decide(mine, other, HABITS.settle_s) == Stay()
 
 
+def test_an_earlier_decision_does_not_end_the_next_meeting_before_it_has_begun():
+    naive, mine = mind("n1"), active("n1", row_at=20.0, lsn=3000)
+    other = seen(active("n2", row_at=10.0, timeline=2, left=[(1, 1000)]))
+    naive.decide(mine, other, 0.0)
+    naive.decide(mine, other, HABITS.settle_s)
+    assert naive.decision is not None
+    naive.decide(mine, {}, 10.0)
+    assert naive.decision is not None  # for those who were away
+    naive.decide(mine, other, 11.0)
+    assert naive.decision is None
+
+
 def test_a_node_on_the_same_line_is_contained_and_one_past_the_fork_is_not():
     line = server(timeline=3, lsn=5000, left=[(1, 1000), (2, 2000)])
     assert contains(line, server(timeline=1, lsn=1000))
