@@ -14,6 +14,9 @@ from agent.core.rules_split import branches
 from agent.core.scene import Scene
 from agent.core.verdict import Family, Severity, VerdictCode
 
+KNOWN = (Look.SEEN, Look.SUSPECT)
+"""One lost probe after a fresh sign of life leaves nothing unknown."""
+
 
 def capture_not_ready(scene: Scene, _: str) -> Finding | None:
     """Find that the disk beside this agent cannot be read."""
@@ -90,7 +93,7 @@ def unknown(scene: Scene, _: str) -> Finding | None:
     dark = [
         f"{node}/{channel.value}"
         for (node, channel), look in scene.looks.items()
-        if look is not Look.SEEN
+        if look not in KNOWN
     ]
     servers = [node.name for node in scene.policy.nodes if node.has_postgres]
     unread = [node for node in servers if node not in scene.sights]

@@ -77,20 +77,22 @@ class Chaos:
         if not self.proper:
             kinds += ["promote", "stop server", "promote"]
         kind, name = self.dice.choice(kinds), self.dice.choice(self.names)
-        cluster, server = self.cluster, self.cluster.servers[name]
-        if kind == "cut":
-            cluster.cut(name)
-        elif kind == "heal":
-            cluster.heal_links()
-        elif kind == "kill":
-            cluster.kill(name)
-        elif kind == "stop server":
-            server.up = False
-        elif kind == "start":
-            self.start(name)
-        elif kind == "restart agent":
-            cluster.start_agent(name)
-        elif server.up and server.in_recovery:
+        {
+            "cut": self.cluster.cut,
+            "heal": lambda _: self.cluster.heal_links(),
+            "kill": self.cluster.kill,
+            "stop server": self.stop,
+            "start": self.start,
+            "restart agent": self.cluster.start_agent,
+            "promote": self.promote,
+        }[kind](name)
+
+    def stop(self, name):
+        self.cluster.servers[name].up = False
+
+    def promote(self, name):
+        server = self.cluster.servers[name]
+        if server.up and server.in_recovery:
             server.promote()
 
     def start(self, name):

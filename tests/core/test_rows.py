@@ -464,10 +464,18 @@ def test_row_901_an_agent_that_has_just_started_does_not_know():
 def test_row_901_a_server_that_cannot_be_read_leaves_it_open():
     cluster = Cluster()
     cluster.run(2)
-    cluster.deaf = {("n1", "n3", Channel.AGENT)}
-    cluster.run(1)
+    cluster.refusing = {"n3"}
+    cluster.run(2)
     found = cluster.verdict("n1", "unknown")
-    assert found.evidence["not_seen"] == "n3/agent"
+    assert (found.evidence["not_read"], found.evidence["not_seen"]) == ("n3", "")
+
+
+def test_one_lost_probe_leaves_a_healthy_cluster_healthy():
+    cluster = Cluster(managers=True)
+    cluster.run(2)
+    cluster.deaf = {("n1", "n3", Channel.AGENT), ("n1", "n2", Channel.MANAGER)}
+    cluster.run(1)
+    assert cluster.codes("n1") == {"healthy"}
 
 
 def test_row_903_all_is_well():
