@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from agent.errors import LabError
 from agent.lab.account import Account
 from agent.lab.plan import NodePlan, Options, Plan, RelayPlan, Secrets
 from agent.lab.ports import hold_port, listen_on, port_of
@@ -128,7 +129,7 @@ def test_a_held_port_is_given_to_nobody_but_the_one_who_asks_for_it():
     with hold_port() as holder:
         port = port_of(holder)
         listener = listen_on(port)
-        with pytest.raises(OSError, match="in use"):
+        with pytest.raises(LabError, match="in use"):
             listen_on(port)
         listener.close()
         listen_on(port).close()
