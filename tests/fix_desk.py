@@ -295,6 +295,7 @@ def listening(served: Served, at: Path | None = None) -> Iterator[str]:
     """
     sock = socket.socket(socket.AF_UNIX if at else socket.AF_INET)
     sock.bind(str(at) if at else ("127.0.0.1", 0))
+    sock.listen(64)  # who comes before the server is up waits instead of being refused
     config = uvicorn.Config(served.app, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     started = threading.Event()

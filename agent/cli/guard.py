@@ -4,11 +4,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli.call import Call, asks_agent
+from agent.cli.call import Call, asks_agent, segment
 from agent.cli.console import bytes_text, duration_text, grid, safe, say, words
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+WAIT_S = 20.0
+"""How long one question waits for an answer before it is asked again."""
+MARGIN_S = 10.0
 
 app = typer.Typer(
     help="Permits: may a resync of this node go on?",
@@ -24,6 +28,32 @@ def status(call: Call) -> int:
     permits = call.agent.get("/v1/guard/permits")["permits"]
     call.out.data(permits, lambda: _table(permits), items=permits)
     return 0
+
+
+@app.command("permit")
+@asks_agent
+def permit(
+    call: Call,
+    purpose: Annotated[
+        str, typer.Option("--purpose", help="What is about to run; it is recorded.")
+    ] = "resync",
+) -> int:
+    """Ask whether a resync of this node may go on, and wait for the answer.
+
+    Stop PostgreSQL first. Exit 0: granted, go on. Exit 1: do not. It waits as long as
+    it takes, because waiting harms nothing.
+    """
+    answer = call.agent.post("/v1/guard/permits", {"purpose": purpose})
+    told = ""
+    while answer["state"] == "pending":
+        if answer["reason"] != told:
+            told = answer["reason"]
+            say(f"splitguard: pending: {safe(told)}")
+        path = f"/v1/guard/permits/{segment(answer['id'])}"
+        answer = call.agent.get(path, {"wait": WAIT_S}, deadline_s=WAIT_S + MARGIN_S)
+    say(f"splitguard: {answer['state']}: {safe(answer['reason'])}")
+    call.out.data(answer, lambda: _table([answer]))
+    return 0 if answer["state"] in ("granted", "released") else 1
 
 
 @app.command("release")

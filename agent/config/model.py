@@ -154,11 +154,9 @@ class CaptureSettings(_Table):
 class GuardSettings(_Table):
     """The gate in front of a resync."""
 
-    minimum: Literal["full"] = "full"
-    """What must be safe before a permit is granted: a complete copy."""
     max_wait_s: Annotated[Number, Field(ge=0, le=86_400)] = 900.0
-    """Seconds after which a resync that still waits is reported as waiting for a
-    person, who may run `splitguard guard release`. It is never let go by time alone."""
+    """Seconds after which a resync that still waits is said to need a person, who may
+    run `splitguard guard release`. It is never let go by time alone."""
 
 
 class ChannelSettings(_Table):
@@ -298,6 +296,7 @@ class Settings(_Table):
             # Two rounds and a probe's deadline, with a quarter of it for the loop.
             fresh_s=2 * self.probe.round_s + 1.25 * self.probe.deadline_s,
             isolation_hold_s=self.capture.isolation_hold_s,
+            permit_wait_s=self.guard.max_wait_s,
             winner_rule=self.capture.winner_rule,
             capture_enabled=self.capture.enabled,
         )

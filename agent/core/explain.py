@@ -93,11 +93,11 @@ _NEXT_STEPS = {
     ),
     VerdictCode.SPLIT_BRAIN: (
         "Decide which side is kept, stop clients from writing to the other one, and "
-        "resync it only with a permit: `splitguard guard pg_rewind`."
+        "resync it only after `splitguard guard permit` has said granted."
     ),
     VerdictCode.LINEAGE_DIVERGED: (
         "Do not resync {losers} by hand. Run `splitguard snapshots list`, and let the "
-        "resync pass `splitguard guard pg_rewind` when the copy is complete."
+        "resync wait for `splitguard guard permit` to say granted."
     ),
     VerdictCode.LINEAGE_TWIN: (
         "Do not start {losers} as a standby: it would stream and keep its own rows. "

@@ -87,7 +87,8 @@ def advance(state: State, at: Moment, policy: Policy) -> State:
     if not state.ledger.permits:
         return state
     permits = tuple(
-        _answer(state, permit, at, policy) for permit in state.ledger.permits
+        _overdue(_answer(state, permit, at, policy), at, policy)
+        for permit in state.ledger.permits
     )
     return state if permits == state.ledger.permits else _with(state, permits)
 
@@ -177,6 +178,18 @@ def _copying(permit: Permit, capture: Capture) -> Permit:
         seconds_left=status.seconds_left,
         reason=f"snapshot {status.capture_id} is {status.phase.value}{told}",
     )
+
+
+def _overdue(permit: Permit, at: Moment, policy: Policy) -> Permit:
+    """Say how a person can help when a request has waited for too long."""
+    waited_s = at.wall_s - permit.asked_wall_s
+    if permit.state is not PermitState.PENDING or waited_s < policy.permit_wait_s:
+        return permit
+    help_words = (
+        f"; this takes long: `splitguard guard release {permit.node} --reason TEXT`"
+        " lets it pass unprotected"
+    )
+    return replace(permit, reason=permit.reason + help_words)
 
 
 def _hold(state: State, permit: Permit, at: Moment, policy: Policy) -> Permit:

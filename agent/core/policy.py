@@ -70,6 +70,8 @@ class Policy:
     """A capture of a loser without progress for so long is `unprotected`."""
     permit_valid_s: float = 600.0
     """A grant is void after this."""
+    permit_wait_s: float = 900.0
+    """A request that is still pending after this needs a person, and says so."""
     sync_wait_s: float = 5.0
     """Backends that wait longer for a synchronous standby are `writes-blocked`."""
     reminder_s: float = 3600.0

@@ -172,3 +172,11 @@ def test_a_release_is_recorded_with_name_and_reason_and_touches_no_grant():
 def test_nothing_asked_changes_nothing():
     state = given.state()
     assert permits.advance(state, given.at(1), POLICY) is state
+
+
+def test_a_request_that_waits_too_long_says_how_a_person_can_help():
+    state = ask(server=given.facts(), server_read_s=10.5)
+    assert "guard release" not in answered(state, 11).reason
+    late = answered(state, 10 + 901)
+    assert late.state is PermitState.PENDING
+    assert "splitguard guard release n1 --reason" in late.reason

@@ -188,7 +188,7 @@ def test_a_wrong_value_is_named_with_what_to_do(write, old, new, expected):
         ("[probe]\nround_s = 0.5", "must not be above round_s"),
         ("[probe]\ndeadline_s = 2", "must not be above round_s"),
         ("[guard]\nmax_wait_s = '15min'", "give seconds as a plain number"),
-        ('[guard]\nminimum = "rows"', "not one of: full"),
+        ('[capture]\nwinner_rule = "luck"', "not one of: highest-timeline"),
         ("[lb]\nfail_closed = 1", "not true or false"),
         ("[capture]\ndir = 5", "not a path"),
         ('[tls]\ncert = "/dev/null"', "key is missing; give both or neither"),
