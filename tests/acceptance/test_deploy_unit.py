@@ -10,6 +10,7 @@ import http.client
 import json
 import re
 import shlex
+import signal
 import socket
 import stat
 import subprocess
@@ -71,6 +72,7 @@ class Systemd:
             "HOME": str(self.home),
             "NOTIFY_SOCKET": f"{self.home}/notify",
             "SPLITGUARD_CONFIG": f"{self.home}/agent.toml",
+            "PYTHONFAULTHANDLER": "1",
         }
 
     def command(self, line: str) -> list[str]:
@@ -102,12 +104,17 @@ class Systemd:
         assert self.process is not None
         began = time.monotonic()
         self.process.terminate()
-        code = self.process.wait(30)
+        try:
+            code = self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)  # its threads go into the log
+            self.process.wait(30)
+            pytest.fail(f"it does not end: {self.log()}")
         self.process = None
         return code, time.monotonic() - began
 
     def log(self) -> str:
-        return (self.home / "log").read_text("utf-8")[-4000:]
+        return (self.home / "log").read_text("utf-8")[-8000:]
 
     @contextmanager
     def asks_agent(self) -> Iterator[http.client.HTTPConnection]:
