@@ -81,6 +81,14 @@ def test_three_readings_that_do_not_overlap_prove_it():
             ],
         ),
         (
+            "the last question was sent before the answer came",
+            [
+                writable("n1", 1.0),
+                replace(writable("n2", 1.1), received_s=1.5),
+                writable("n1", 1.2),
+            ],
+        ),
+        (
             "the first reading overlaps",
             [
                 replace(writable("n1", 1.0), received_s=1.15),
