@@ -140,6 +140,8 @@ def _remove_stale(path: Path) -> None:
         except FileNotFoundError:
             return
         except ConnectionRefusedError:
+            if not path.is_socket():
+                raise FileExistsError(0, "a file of another kind is there") from None
             path.unlink()
             return
     raise FileExistsError(0, "an agent listens there already")
