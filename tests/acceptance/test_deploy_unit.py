@@ -5,25 +5,18 @@ with the pg_hba lines that it names, and everything runs as the ordinary user wh
 the data folder, 0700, with the unit's umask. What systemd would hear is heard here.
 """
 
-import configparser
-import http.client
 import json
 import re
-import shlex
-import signal
-import socket
 import stat
 import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from agent.postgres.owner import Owner, give, owner_of
+from agent.postgres.owner import owner_of
 from tests.fix_postgres import Server, free_port, stage_of
+from tests.fix_systemd import Systemd, systemd_of
 
 pytestmark = pytest.mark.postgres
 
@@ -44,95 +37,6 @@ agent = "http://127.0.0.1:{port}"
 postgres = "host=127.0.0.1 port={postgres} dbname=postgres user=splitguard_probe \
 passfile={home}/probe.pass"
 """
-
-
-def service() -> configparser.SectionProxy:
-    """The [Service] section of the unit."""
-    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",))
-    parser.optionxform = str  # type: ignore[assignment, method-assign] # keep case
-    parser.read(DEPLOY / "splitguard.service", encoding="utf-8")
-    return parser["Service"]
-
-
-@dataclass
-class Systemd:
-    """What systemd is to one service: it starts, listens, and asks it to stop."""
-
-    prefix: Path
-    home: Path
-    owner: Owner
-    notices: socket.socket
-    process: "subprocess.Popen[bytes] | None" = None
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "LANG": "C.UTF-8",
-            "HOME": str(self.home),
-            "NOTIFY_SOCKET": f"{self.home}/notify",
-            "SPLITGUARD_CONFIG": f"{self.home}/agent.toml",
-            "PYTHONFAULTHANDLER": "1",
-        }
-
-    def command(self, line: str) -> list[str]:
-        """A command of the unit, as the installation of this test has it."""
-        return shlex.split(line.replace("/opt/splitguard", str(self.prefix)))
-
-    def start(self) -> None:
-        """Start the unit's program and return when it says that it is ready."""
-        assert service()["Type"] == "notify"
-        with (self.home / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command(service()["ExecStart"]),
-                env=self.environment, cwd="/", umask=int(service()["UMask"], 8),
-                stdin=subprocess.DEVNULL, stderr=log, **self.owner.identity(),
-            )  # fmt: skip
-        self.hear("READY=1")
-
-    def hear(self, word: str) -> None:
-        """Return when the service has said this word to systemd."""
-        heard: list[str] = []
-        while word not in heard:
-            try:
-                heard += self.notices.recv(4096).decode().splitlines()
-            except TimeoutError:
-                pytest.fail(f"{word} did not come, but {heard}: {self.log()}")
-
-    def stop(self) -> tuple[int, float]:
-        """Send SIGTERM; return exit code and seconds."""
-        assert self.process is not None
-        began = time.monotonic()
-        self.process.terminate()
-        try:
-            code = self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGABRT)  # its threads go into the log
-            self.process.wait(30)
-            pytest.fail(f"it does not end: {self.log()}")
-        self.process = None
-        return code, time.monotonic() - began
-
-    def log(self) -> str:
-        return (self.home / "log").read_text("utf-8")[-8000:]
-
-    @contextmanager
-    def asks_agent(self) -> Iterator[http.client.HTTPConnection]:
-        """An HTTP connection through the agent's unix socket."""
-        with closing(http.client.HTTPConnection("agent", timeout=10)) as connection:
-            connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.sock.connect(f"{self.home}/run/agent.sock")
-            yield connection
-
-    def splitguard(self, *arguments: str) -> str:
-        """Run the installed command as the same user; return what it prints."""
-        ran = subprocess.run(
-            [self.prefix / "bin/splitguard", *arguments],
-            env=self.environment, cwd="/", check=False, text=True, timeout=60,
-            capture_output=True, **self.owner.identity(),
-        )  # fmt: skip
-        assert ran.returncode == 0, (ran.stdout, ran.stderr, self.log())
-        return ran.stdout
 
 
 def grant(server: Server) -> None:
@@ -157,16 +61,6 @@ def grant(server: Server) -> None:
     server.query("SELECT pg_reload_conf()")
 
 
-@contextmanager
-def private_socket(path: Path, owner: Owner) -> Iterator[socket.socket]:
-    """Listen to what the service tells systemd."""
-    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as notices:
-        notices.bind(str(path))
-        give(path, owner)
-        notices.settimeout(30)
-        yield notices
-
-
 @pytest.fixture(scope="module")
 def systemd(installed: Path, postgres_home: Path) -> Iterator[Systemd]:
     """The service, started, beside a server with a table."""
@@ -177,22 +71,13 @@ def systemd(installed: Path, postgres_home: Path) -> Iterator[Systemd]:
         owner = owner_of(server.data_dir)
         home = stage.folder / "machine"
         home.mkdir()
-        (home / "run").mkdir()
-        (home / "agent.toml").write_text(
-            CONFIG.format(home=home, port=free_port(), postgres=server.port)
-        )
-        (home / "probe.pass").write_text(f"*:*:*:splitguard_probe:{PASSWORD}\n")
-        (home / "probe.pass").chmod(0o600)
-        give(home, owner)
-        with private_socket(home / "notify", owner) as notices:
-            service = Systemd(installed, home, owner, notices)
-            try:
-                service.start()
-                yield service
-            finally:
-                if service.process is not None:
-                    service.process.kill()
-                    service.process.wait(10)
+        passwords = home / "probe.pass"
+        passwords.write_text(f"*:*:*:splitguard_probe:{PASSWORD}\n")
+        passwords.chmod(0o600)
+        config = CONFIG.format(home=home, port=free_port(), postgres=server.port)
+        with systemd_of(installed, home, owner, config) as unit:
+            unit.start()
+            yield unit
 
 
 def test_the_agent_is_an_ordinary_user_beside_a_closed_data_folder(systemd):
