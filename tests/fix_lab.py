@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
+from tests.fix_postgres import fast_place
+
 SPLITGUARD = Path(sys.executable).with_name("splitguard")
 COMMAND_S = 170
 T = TypeVar("T")
@@ -111,7 +113,7 @@ def until(
 @pytest.fixture(scope="session")
 def make_lab() -> Iterator[Callable[[], LabCommand]]:
     """Makes the command for a lab of its own; ends all of them."""
-    home = Path(tempfile.mkdtemp(prefix="sgl"))
+    home = Path(tempfile.mkdtemp(prefix="sgl", dir=fast_place()))
     home.chmod(0o711)
     made: list[LabCommand] = []
 

@@ -317,6 +317,7 @@ class Machine:
         )
 
     def _crash_point(self) -> dict[str, str]:
+        """Return the environment that makes the agent die at its crash point."""
         for wanted in self.plan.options.crash_at:
             node, _, point = wanted.partition(":")
             if node == self.name:
