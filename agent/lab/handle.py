@@ -23,6 +23,7 @@ from agent.errors import LabError
 from agent.lab.control import ask
 from agent.lab.plan import Layout, Options, Plan, load_plan
 from agent.lab.processes import die_with, kill_leftovers
+from agent.lab.setup import check_ours
 from agent.lab.supervisor import answers
 
 STOP_S = 20.0
@@ -90,6 +91,7 @@ def down(state_dir: Path) -> bool:
     Raises LabError when something of it does not end.
     """
     layout = Layout(state_dir)
+    check_ours(state_dir)
     if not layout.mark.exists():
         return False
     if answers(layout):

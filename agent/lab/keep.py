@@ -59,6 +59,7 @@ def keep(stage: Stage, folder: Path, result: dict[str, Any], winner: str) -> Non
 
 
 def _archive(snapshot: Path, target: Path) -> None:
+    target.touch(mode=0o600)
     with target.open("wb") as file:
         file.writelines(stream(snapshot))
 

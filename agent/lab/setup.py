@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import socket
@@ -70,7 +71,8 @@ def claim(state_dir: Path) -> Layout:
             "characters",
         )
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
+        state_dir.mkdir(mode=0o711, parents=True, exist_ok=True)
+        check_ours(state_dir)
         if any(state_dir.iterdir()):
             raise LabError(
                 f"{state_dir} is neither empty nor a lab's",
@@ -84,6 +86,19 @@ def claim(state_dir: Path) -> Layout:
             f"{state_dir} cannot be used: {error.strerror}", "give another --state-dir"
         ) from error
     return layout
+
+
+def check_ours(state_dir: Path) -> None:
+    """Raise LabError when the folder, if it is there, is somebody else's.
+
+    Whoever owns a folder among the temporary files can put others into it.
+    """
+    if state_dir.is_symlink() or (
+        state_dir.exists() and state_dir.stat().st_uid != os.geteuid()
+    ):
+        raise LabError(
+            f"{state_dir} belongs to somebody else", "give another --state-dir"
+        )
 
 
 async def prepare(layout: Layout, options: Options) -> Ground:

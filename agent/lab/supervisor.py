@@ -39,7 +39,7 @@ from agent.lab.processes import (
 )
 from agent.lab.receiver import Receiver
 from agent.lab.relay import Network
-from agent.lab.setup import claim, prepare
+from agent.lab.setup import check_ours, claim, prepare
 from agent.lab.sights import cluster_trouble, look_at_nodes
 from agent.lab.web import send_json, serving
 
@@ -91,6 +91,7 @@ class Supervisor:
 
     def _make_room(self) -> None:
         """Remove what an earlier lab in this folder left. Raises LabError."""
+        check_ours(self._layout.state_dir)
         if not self._layout.mark.exists():
             return
         if answers(self._layout):

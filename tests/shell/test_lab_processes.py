@@ -86,6 +86,13 @@ def test_a_folder_with_other_things_in_it_is_not_taken(tmp_path):
     assert (tmp_path / "diary.txt").exists()
 
 
+def test_a_folder_behind_a_link_is_not_taken(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "lab").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LabError, match="belongs to somebody else"):
+        claim(tmp_path / "lab")
+
+
 def test_a_folder_too_deep_for_sockets_is_refused(tmp_path):
     with pytest.raises(LabError, match="too long for unix sockets"):
         claim(tmp_path / ("d" * 90))
