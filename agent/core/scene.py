@@ -95,9 +95,16 @@ class Scene:
 
     @property
     def sole_primary(self) -> ServerSight | None:
-        """The one node that accepts writes; None for none, several, or blindness."""
+        """The one node that accepts writes; None for none, several, or blindness.
+
+        Who comes back from isolation has asked its own server before any other one:
+        until all were asked, one that accepts writes may be unseen.
+        """
         writable = self.writable
         if self.isolated or self.starting or len(writable) != 1:
+            return None
+        servers = (node.name for node in self.policy.nodes if node.has_postgres)
+        if not all(self._asked_since_return(n, Channel.POSTGRES) for n in servers):
             return None
         return self.sights[writable[0]]
 
@@ -165,13 +172,17 @@ class Scene:
 
         Who comes back has old misses of everybody; they accuse nobody.
         """
-        since_s = self.state.view.isolated_s
-        if since_s is None or self.isolated:
+        if self.isolated:
             return True
         return all(
-            self.state.view.latest[key(node, channel)].sent_s > since_s
+            self._asked_since_return(node, channel)
             for channel in channels(self.policy, node)
         )
+
+    def _asked_since_return(self, node: str, channel: Channel) -> bool:
+        since_s = self.state.view.isolated_s
+        latest = self.state.view.latest
+        return since_s is None or latest[key(node, channel)].sent_s > since_s
 
     def position(self, node: str) -> Position | None:
         """Return where the node's WAL is, with the timeline that this is known of.

@@ -3,6 +3,7 @@
 import pytest
 
 from agent.core.incident import Status
+from agent.core.observation import Channel
 from agent.core.state import Knowledge
 from tests.core import given
 from tests.core.cluster import Cluster
@@ -21,7 +22,7 @@ def key(parent: str) -> str:
 
 def cut_off_standby(*, moved_before: bool = False) -> Cluster:
     """n3 is cut off and promoted alone; the others keep their primary."""
-    cluster = Cluster()
+    cluster = Cluster(managers=True)
     cluster.run(3)
     if moved_before:
         cluster.servers["n1"].promote(4)
@@ -90,3 +91,25 @@ def test_an_agent_that_never_saw_a_primary_names_its_own_timeline():
     agent.state = type(agent.state)(agent.state.ledger, Knowledge(), agent.state.view)
     cluster.run(4)
     assert split_keys(cluster) == {key("3")}
+
+
+def answers_first(cluster: Cluster, name: str, channel: Channel) -> None:
+    """Let the others answer `name` on one channel only, for one round."""
+    cluster.deaf = {
+        (name, other, deaf)
+        for other in cluster.agents
+        for deaf in Channel
+        if other != name and deaf is not channel
+    }
+    cluster.heal_links()
+    cluster.run()
+    cluster.deaf = set()
+
+
+def test_who_comes_back_promoted_tells_no_failover_before_it_has_looked_around():
+    cluster = cut_off_standby()
+    cluster.run(4)
+    answers_first(cluster, "n3", Channel.MANAGER)
+    cluster.run(6)
+    assert "split-brain" in cluster.codes("n3")
+    assert all(not cluster.incidents(name, "primary") for name in cluster.agents)
