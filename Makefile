@@ -26,7 +26,7 @@ pytest = found=(); for path in $(1); do \
     [ $${\#found[@]} -eq 0 ] || $(BIN)/python -m pytest "$${found[@]}" $(ARGS)
 
 .PHONY: check setup locks lint format types imports fast sim postgres system accept \
-        browser test packages bench openapi demo clean help
+        browser test crash packages bench openapi demo clean help
 
 check: lint types imports fast ## what a commit must pass, under two minutes
 
@@ -104,8 +104,11 @@ accept: setup packages ## the installed command as a process
 browser: setup packages ## the page in a real Chromium
 	$(call pytest,tests/browser)
 
-test: setup packages ## every test but the bench
-	$(BIN)/python -m pytest tests --ignore=tests/bench $(ARGS)
+test: setup packages ## every test but the bench and the crashes
+	$(BIN)/python -m pytest tests --ignore=tests/bench --ignore=tests/crash $(ARGS)
+
+crash: setup packages ## split brains while the loser's agent is killed; 15 minutes
+	$(call pytest,tests/crash)
 
 packages: ## what the tests need from the system; installs it when root
 	tests/setup/system_packages.sh
