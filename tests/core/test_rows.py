@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from agent.core import rules
-from agent.core.capture import Phase
+from agent.core.capture import Grade, Phase
 from agent.core.event import ServerRead
 from agent.core.lineage import Fingerprint, Switch
 from agent.core.lsn import Lsn
@@ -412,6 +412,18 @@ def test_row_605_a_loser_whose_capture_stands_still_is_unprotected():
     cluster.run(10)
     found = cluster.verdict("n1", "unprotected")
     assert (found.rule, found.evidence["reason"]) == (605, "it makes no progress")
+
+
+@pytest.mark.parametrize(
+    ("grade", "unprotected"),
+    [(Grade.CAPTURED, True), (Grade.COMPLETE, False), (Grade.OPENED, False)],
+)
+def test_a_complete_copy_that_makes_no_more_progress_is_protection(grade, unprotected):
+    cluster = split(capture_stall_s=2.0)
+    cluster.run(2)
+    captured(cluster, grade=grade)
+    cluster.run(4)
+    assert ("unprotected" in cluster.codes("n1")) is unprotected
 
 
 def test_row_701_an_unreadable_disk_is_said_before_it_matters():

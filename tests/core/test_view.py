@@ -290,6 +290,12 @@ def test_without_standbys_nothing_is_confirmed():
     assert state.view.unconfirmed == (Lsn(0x100), 10)
 
 
+def test_a_reading_without_a_transaction_id_unconfirms_nothing():
+    state = fold(State(), primary(1, 0x100, 10, 0x100), primary(2, 0x200, None, 0x200))
+    assert state.knowledge.confirmed_xid == 10
+    assert state.knowledge.confirmed_lsn == Lsn(0x200)
+
+
 def test_a_promotion_begins_to_confirm_anew():
     standby = given.postgres("n1", given.sight(in_recovery=True), 2)
     state = fold(State(), primary(1, 0x100, 10, 0x100), standby)
