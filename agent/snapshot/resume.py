@@ -1,14 +1,65 @@
 """Taking up a capture that an earlier run of the agent had begun.
 
 Theory of operation. The manifest is all that counts: what it names is on disk, and
-what it does not name is thrown away. The order that comes now widens the one that
-was recorded.
+what it does not name is thrown away. A folder without a manifest promises nothing
+and is emptied. A manifest that is there and cannot be read (a newer version wrote
+it, the disk fails, no file may be opened) promises something unknown, perhaps the
+only copy there is: then nothing is touched. The order that comes now widens the one
+that was recorded.
 """
 
+from pathlib import Path
+
 from agent.core.capture import CaptureOrder
-from agent.snapshot.files import remove_tree
+from agent.errors import CaptureError, SnapshotError
+from agent.snapshot import manifest as manifests
+from agent.snapshot.files import make_folder, remove_tree
+from agent.snapshot.fullcopy import OLD, PARTIAL
 from agent.snapshot.manifest import DATA, STATE, TABLESPACES, WAL, Contents, Manifest
 from agent.snapshot.record import FullCopy, Identity, Record
+
+
+def take_up(record: Record, *, closing: bool) -> Manifest | None:
+    """Prepare the folder and the record; return the earlier run's manifest, if any.
+
+    Raises OSError, and CaptureError when there is a manifest that cannot be used.
+    """
+    folder = record.folder
+    make_folder(folder)
+    found = _found(folder)
+    for name in (PARTIAL, OLD):
+        remove_tree(folder / name)
+    if found is not None:
+        restore(record, found, closing=closing)
+        return found
+    for name in (DATA, TABLESPACES, WAL, STATE):
+        remove_tree(folder / name)
+    record.created_wall_s = record.moment().wall_s
+    return None
+
+
+def _found(folder: Path) -> Manifest | None:
+    """Return the manifest; None only if it is certain that there is none."""
+    try:
+        (folder / manifests.NAME).lstat()
+    except FileNotFoundError:
+        return None
+    try:
+        found = manifests.read(folder)
+    except SnapshotError as error:
+        hint = f"; {error.hint}" if error.hint else ""
+        raise CaptureError(
+            f"the capture cannot go on, and nothing of it is touched:"
+            f" {error.message}{hint}",
+            f"move {folder} elsewhere if a new capture shall begin in its place",
+        ) from error
+    if found.id != folder.name or not found.system_id:
+        raise CaptureError(
+            f"{folder / manifests.NAME} is of another capture: {found.id!r:.200};"
+            " nothing of it is touched",
+            f"move {folder} elsewhere if a new capture shall begin in its place",
+        )
+    return found
 
 
 def restore(record: Record, found: Manifest, *, closing: bool) -> None:

@@ -5,8 +5,8 @@ the pin first, because it costs nothing; then the WAL that nobody else has, and 
 first manifest; then the rest. The full copy is made by a thread of its own, so the
 tail never waits for it. Everything that was promised can be found again on disk: a
 run that begins on the folder of an earlier one goes on from its manifest, and throws
-away what no manifest speaks of. An error is told in the status, and the next round
-tries again; the core decides how long.
+away what no manifest speaks of (see `resume`). An error is told in the status, and
+the next round tries again; the core decides how long.
 """
 
 import logging
@@ -17,30 +17,20 @@ from pathlib import Path
 
 from agent.core.capture import CaptureOrder, CaptureStatus, Grade, Level, Phase
 from agent.core.moment import Moment
-from agent.errors import CaptureError, PostgresError, SnapshotError, SplitguardError
+from agent.errors import CaptureError, PostgresError, SplitguardError
 from agent.postgres.reader import DiskReader
-from agent.snapshot import manifest as manifests
 from agent.snapshot.chain import BrokenChainError, check_copy
-from agent.snapshot.files import hash_file, make_folder, remove_tree
+from agent.snapshot.files import hash_file, remove_tree
 from agent.snapshot.follower import Follower, Where
 from agent.snapshot.fullcopy import (
     COLD,
-    OLD,
-    PARTIAL,
     FullCopyThread,
     Source,
 )
-from agent.snapshot.manifest import (
-    DATA,
-    STATE,
-    TABLESPACES,
-    WAL,
-    FileEntry,
-    Manifest,
-)
+from agent.snapshot.manifest import FileEntry
 from agent.snapshot.pin import Pin
 from agent.snapshot.record import Record
-from agent.snapshot.resume import restore
+from agent.snapshot.resume import take_up
 from agent.snapshot.room import MAX_WAL_BYTES, Room, measure
 from agent.snapshot.server import LocalServer
 from agent.snapshot.state import StateFiles
@@ -188,28 +178,12 @@ class CaptureRun(threading.Thread):
         """Take up what is on disk, once."""
         if self._opened:
             return
-        folder = self._record.folder
-        make_folder(folder)
-        for name in (PARTIAL, OLD):
-            remove_tree(folder / name)
-        try:
-            found: Manifest | None = manifests.read(folder)
-        except SnapshotError:
-            found = None
-        if found is not None and found.system_id:
-            restore(self._record, found, closing=self._closing.is_set())
-        else:
-            for name in (DATA, TABLESPACES, WAL, STATE, manifests.NAME):
-                remove_tree(folder / name)
-            self._record.created_wall_s = self._moment().wall_s
+        found = take_up(self._record, closing=self._closing.is_set())
         if not self._record.closed and not self._closing.is_set():
             self._follower.open()
             if found is not None:
-                self._resume_tail(found)
+                self._follower.resume(found.start_lsn, found.timeline, found.tail_lsn)
         self._opened = True
-
-    def _resume_tail(self, found: Manifest) -> None:
-        self._follower.resume(found.start_lsn, found.timeline, found.tail_lsn)
 
     def _finish(self) -> None:
         """Write the final manifest; nothing is added after it."""
