@@ -81,3 +81,18 @@ def test_a_silent_peer_does_not_testify_for_itself():
     assert at(state, 1.5).writable == ("n2",)
     silent = replace(heard, outcome=Outcome.TIMED_OUT, report=None, sent_s=2.0)
     assert at(fold(state, silent), 2.5).writable == ()
+
+
+def test_an_agent_has_started_once_every_voter_was_asked():
+    known = seen_by_all(1, n1=given.sight())
+    for missing in range(len(known)):
+        partly = known[:missing] + known[missing + 1 :]
+        assert at(fold(State(), *partly), 1.5).starting
+    assert not at(fold(State(), *known), 1.5).starting
+
+
+def test_a_start_does_not_wait_for_managers():
+    nodes = tuple(replace(node, has_manager=True) for node in POLICY.nodes)
+    policy = replace(POLICY, nodes=nodes)
+    state = fold(State(), *seen_by_all(1, n1=given.sight()), policy=policy)
+    assert not scene.build(state, given.at(1.5), policy).starting
