@@ -24,6 +24,7 @@ from agent.lab.control import ask
 from agent.lab.plan import Layout, Options, Plan, load_plan
 from agent.lab.processes import die_with, kill_leftovers
 from agent.lab.setup import check_ours
+from agent.lab.sharedmem import remove_orphans
 from agent.lab.supervisor import answers
 
 STOP_S = 20.0
@@ -106,6 +107,7 @@ def down(state_dir: Path) -> bool:
 def clear(layout: Layout) -> None:
     """Remove what is left of a lab whose supervisor does not answer."""
     kill_leftovers(layout)
+    remove_orphans(layout.state_dir)
     if layout.mark.exists():
         shutil.rmtree(layout.state_dir)
 

@@ -40,6 +40,7 @@ from agent.lab.processes import (
 from agent.lab.receiver import Receiver
 from agent.lab.relay import Network
 from agent.lab.setup import check_ours, claim, prepare
+from agent.lab.sharedmem import remove_orphans
 from agent.lab.sights import cluster_trouble, look_at_nodes
 from agent.lab.web import send_json, serving
 
@@ -101,6 +102,7 @@ class Supervisor:
             )
         killed = kill_leftovers(self._layout)
         self._say(f"cleaning up after an earlier lab ({killed} processes left)")
+        remove_orphans(self._layout.state_dir)
         shutil.rmtree(self._layout.state_dir)
 
     async def _serve(self, ready: Callable[[Plan], None]) -> None:
@@ -151,6 +153,7 @@ class Supervisor:
 
     def _clear(self) -> None:
         kill_leftovers(self._layout)
+        remove_orphans(self._layout.state_dir)
         if self._layout.mark.exists():
             shutil.rmtree(self._layout.state_dir, ignore_errors=True)
 

@@ -17,6 +17,7 @@ unix_socket_directories = '{socket_dir}'
 unix_socket_permissions = 0700
 max_connections = 60
 shared_buffers = '24MB'
+dynamic_shared_memory_type = mmap
 fsync = on
 synchronous_commit = on
 wal_level = replica

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import subprocess
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -41,18 +42,34 @@ def test_two_labs_run_at_once_and_each_leaves_nothing(make_lab):
     first.until_nothing_is_left()
 
 
+def segments(lab):
+    """The shared memory segments that the servers' pid files name, as key and id."""
+    files = lab.state_dir.glob("n?/pgdata/postmaster.pid")
+    return {tuple(map(int, f.read_text().splitlines()[6].split())) for f in files}
+
+
+def segments_of_the_kernel():
+    """Every shared memory segment there is, as key and id."""
+    rows = Path("/proc/sysvipc/shm").read_text().splitlines()[1:]
+    return {tuple(map(int, row.split()[:2])) for row in rows}
+
+
 def test_kill_9_of_the_supervisor_ends_all_and_the_next_lab_cleans_up(lab):
     with lab.start("up", "--no-agents") as supervisor:
-        until(60, lambda: lab("status").code == 0 or None)
+        assert any("the lab is up" in line for line in supervisor.stderr)
         assert len(lab.processes()) > 10
         supervisor.kill()
         supervisor.communicate()
     until(10, lambda: not lab.processes() or None, lab.processes)
     assert lab.state_dir.exists()
+    orphans = segments(lab)
+    assert len(orphans) == 3
+    assert orphans <= segments_of_the_kernel()
     ran = lab.done("up", "--detach", "--no-agents")
     assert "cleaning up after an earlier lab" in ran.words
     lab.done("down")
     lab.until_nothing_is_left()
+    assert not orphans & segments_of_the_kernel()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
