@@ -9,6 +9,7 @@ from agent.core.capture import Capture, Grade, Level, Phase
 from agent.core.rule import CLUSTER, Finding, Hold, Rule, Scope
 from agent.core.rules_split import lineage_diverged, split_brain
 from agent.core.scene import Scene
+from agent.core.standing import standing
 from agent.core.verdict import Family, Severity, VerdictCode
 
 
@@ -33,7 +34,12 @@ def capture_failed(scene: Scene, _: str) -> Finding | None:
 
 
 def capture_missing(scene: Scene, _: str) -> Finding | None:
-    """Nothing captures the loser beside this agent."""
+    """Nothing captures the loser beside this agent.
+
+    With the news of a split its capture is ordered: only afterwards is it missing.
+    """
+    if not _known_loser(scene):
+        return None
     capture = _capture(scene)
     if capture is not None and capture.status.phase is not Phase.CLOSED:
         return None
@@ -63,6 +69,14 @@ def capture_stalled(scene: Scene, _: str) -> Finding | None:
             "bytes_done": capture.status.bytes_done,
             "bytes_total": capture.status.bytes_total,
         }
+    )
+
+
+def _known_loser(scene: Scene) -> bool:
+    """Whether a standing incident has named the local server a loser already."""
+    return any(
+        scene.me in str(one.verdict.evidence.get("losers", "")).split(",")
+        for one in standing(scene.state)
     )
 
 

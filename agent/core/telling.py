@@ -47,7 +47,8 @@ def advance(
     state: State, changes: tuple[Change, ...], at: Moment, policy: Policy
 ) -> tuple[State, tuple[Action, ...]]:
     """Enter the news of this step, and tell what is this agent's to tell."""
-    told = _entered(state, (*_news_of(changes), *_reminders(state, at, policy)), at)
+    news = (*_news_of(changes), *_reminders(state, at, policy))
+    told = _entered(state, news, at)
     if told is state.ledger.told and all(_settled(entry) for entry in told):
         return state, ()
     actions: list[Action] = []
@@ -57,6 +58,8 @@ def advance(
         incident = incidents.get(entry.told.incident_id)
         if _settled(entry) or incident is None:
             entries.append(entry)
+        elif _stale(entry, incident):
+            continue
         elif _is_mine_to_tell(state, entry, incident, at, policy):
             entries.append(replace(entry, mine=True))
             actions.append(Tell(_notice(entry)))
@@ -68,6 +71,16 @@ def advance(
 
 def _settled(entry: ToldEntry) -> bool:
     return entry.mine or entry.told.delivered
+
+
+def _stale(entry: ToldEntry, incident: Incident) -> bool:
+    """Whether it is of a stage of something that is over.
+
+    Who stands in for another one waits; told after the end, it would open at the
+    receiver what was resolved there.
+    """
+    told = (NoticeReason.FIRST.value, NoticeReason.RESOLVED.value)
+    return incident.status is Status.RESOLVED and entry.told.reason not in told
 
 
 def _is_mine_to_tell(
@@ -135,12 +148,32 @@ def _reminders(state: State, at: Moment, policy: Policy) -> tuple[Told, ...]:
 
 def _entered(state: State, news: Iterable[Told], at: Moment) -> tuple[ToldEntry, ...]:
     known = {_news(entry.told) for entry in state.ledger.told}
+    entered = [told for told in news if _news(told) not in known]
+    elsewhere = _delivered_by_peers(state) if entered else frozenset()
     fresh = tuple(
-        ToldEntry(_notice_id(told), told, mine=False, wall_s=at.wall_s)
-        for told in news
-        if _news(told) not in known
+        ToldEntry(
+            _notice_id(told),
+            replace(told, delivered=_news(told) in elsewhere),
+            mine=False,
+            wall_s=at.wall_s,
+        )
+        for told in entered
     )
     return (*state.ledger.told, *fresh) if fresh else state.ledger.told
+
+
+def _delivered_by_peers(state: State) -> frozenset[tuple[str, str, int]]:
+    """Return the news that the peers' latest reports call delivered.
+
+    Who comes back after a cut finds its own news told by others already.
+    """
+    return frozenset(
+        _news(told)
+        for seen in state.view.reports.values()
+        if seen.report is not None
+        for told in seen.report.told
+        if told.delivered
+    )
 
 
 def _news(told: Told) -> tuple[str, str, int]:

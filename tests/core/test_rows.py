@@ -407,6 +407,21 @@ def test_row_603_a_loser_that_nothing_captures_is_unprotected():
     assert (found.rule, found.evidence["reason"]) == (603, "captures are switched off")
 
 
+def test_a_loser_whose_capture_is_just_being_ordered_is_not_called_unprotected():
+    cluster = split()
+    agent, said = cluster.agents["n1"], set[str]()
+    step = agent.step
+
+    def stepped(event):
+        step(event)
+        said.update(cluster.codes("n1"))
+
+    agent.step = stepped  # type: ignore[method-assign] # listen to each step
+    cluster.run(6)
+    assert "split-brain" in said
+    assert "unprotected" not in said
+
+
 def test_row_605_a_loser_whose_capture_stands_still_is_unprotected():
     cluster = split(capture_stall_s=4.0)
     cluster.run(10)

@@ -29,7 +29,8 @@ def tell(state, changes, seconds, me):
         state, changes, given.at(seconds), given.policy(me)
     )
     assert all(isinstance(action, Tell) for action in actions)
-    return after, tuple(action.notice.id for action in actions)
+    tells = [action for action in actions if isinstance(action, Tell)]
+    return after, tuple(action.notice.id for action in tells)
 
 
 def test_the_first_reachable_agent_tells_at_once():
@@ -106,6 +107,24 @@ def test_the_revision_is_one_that_all_agents_derive_alike(reason, revision):
     odd = replace(INCIDENT, revision=77)
     _, told = tell(seeing("n2"), (Change(odd, reason),), 100, "n1")
     assert told == (notice_id(INCIDENT.id, reason, revision),)
+
+
+def after_the_end(reason):
+    """What a stand-in tells, late, of news of an incident that is over by then."""
+    state, told = tell(seeing("n1"), (Change(INCIDENT, reason),), 100, "n2")
+    assert told == ()
+    over = replace(INCIDENT, status=Status.RESOLVED)
+    ledger = replace(state.ledger, incidents=(over,))
+    return tell(replace(state, ledger=ledger), (), 200, "n2")[1]
+
+
+@pytest.mark.parametrize("reason", [NoticeReason.WORSE, NoticeReason.CHANGED])
+def test_a_stage_of_what_is_over_is_not_told_by_who_stands_in(reason):
+    assert after_the_end(reason) == ()
+
+
+def test_a_trouble_that_nobody_has_told_of_is_told_even_after_its_end():
+    assert len(after_the_end(NoticeReason.FIRST)) == 1
 
 
 def test_the_same_news_twice_is_told_once():
