@@ -78,7 +78,7 @@ def known_not_writable(scene: Scene, node: str) -> bool:
     if fresh is not None:
         return fresh.sight.in_recovery
     if node not in scene.policy.order:
-        return True
+        return False  # a node that was renamed or taken out has not failed
     return is_down(scene, node) or postgres_down(scene, node) is not None
 
 

@@ -345,7 +345,10 @@ def _is_same(seen: PrimarySeen, last: PrimarySeen) -> bool:
 def _moved(
     last: PrimarySeen, node: str, state: State, at: Moment, policy: Policy
 ) -> bool:
-    """Whether the failover to this node is on record, here or at a peer."""
-    return standing_failover(state, node) is not None or failover_is_over(
-        last, state, at, policy
-    )
+    """Whether the failover to this node is on record, here or at a peer.
+
+    A primary that was renamed, or taken out of the list, is followed in silence.
+    """
+    if standing_failover(state, node) is not None or last.node not in policy.order:
+        return True
+    return failover_is_over(last, state, at, policy)

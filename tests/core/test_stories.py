@@ -9,13 +9,14 @@ from dataclasses import replace
 import pytest
 
 from agent.core.action import Tell
+from agent.core.event import Ticked
 from agent.core.incident import Status
 from agent.core.lsn import Lsn
 from agent.core.observation import Channel, Outcome
 from agent.core.policy import NodeSpec, Policy
 from agent.core.verdict import Family
 from tests.core import given
-from tests.core.cluster import Cluster
+from tests.core.cluster import FINE, Cluster
 from tests.core.test_rows import split
 
 SPLIT = {"split-brain", "split-brain-suspected", "lineage-diverged", "lineage-twin"}
@@ -429,7 +430,8 @@ def test_the_next_failover_after_that_is_told():
         assert latest.verdict.evidence["to"] == "n3"
 
 
-def test_a_primary_that_left_the_list_does_not_hide_its_successor():
+@pytest.mark.parametrize("promoted", [False, True])
+def test_a_primary_that_left_the_list_has_failed_only_if_another_was_promoted(promoted):
     cluster = healthy()
     policy = Policy(
         "test",
@@ -441,13 +443,18 @@ def test_a_primary_that_left_the_list_does_not_hide_its_successor():
     agent.policy = policy
     cluster.servers["n1"].up = False
     cluster.servers["n2"].in_recovery = False
+    if promoted:
+        cluster.servers["n2"].promote()
     cluster.start_agent("n3")
     for _ in range(2):
         cluster.now_s += 1
         for node in ("n2", "n3"):
             for channel in (Channel.AGENT, Channel.POSTGRES):
                 cluster._probe("n3", node, channel, 0.01)
-    assert cluster.verdict("n3", "failover").evidence["from"] == "n1"
+    told = [one.verdict.evidence["from"] for one in cluster.incidents("n3", "primary")]
+    assert told == (["n1"] if promoted else [])
+    agent.step(Ticked(cluster.at("n3", 0.9), FINE))
+    assert agent.state.knowledge.primary.node == "n2"
 
 
 # --- who answers -----------------------------------------------------------------
