@@ -88,6 +88,9 @@ class CaptureStatus:
     seconds_left: float | None
     reason: str
     """Why it failed, or what it waits for; empty when all is well."""
+    final_lsn: Lsn | None = None
+    """The final LSN of the order that this answers: after that order had come, the
+    server was seen to be still the one that is captured. None: not seen yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from agent.snapshot.files import (
     write_atomically,
 )
 from agent.snapshot.manifest import DATA, TABLESPACES, Contents, FileEntry
+from agent.snapshot.pin import incarnation
 from agent.snapshot.record import FullCopy, Record
 from agent.snapshot.room import Room
 from agent.snapshot.server import LocalServer, Position
@@ -306,6 +307,8 @@ class FullCopyThread(threading.Thread):
 
     def _put_in_place(self, copy: FullCopy) -> None:
         folder = self._record.folder
+        self._check_stopped()
+        self._check_incarnation()
         self._crash("before-rename")
         self._record.adopt(None)
         make_folder(folder / OLD)
@@ -317,6 +320,13 @@ class FullCopyThread(threading.Thread):
         fsync_path(folder)
         self._record.adopt(copy)
         remove_tree(folder / OLD)
+
+    def _check_incarnation(self) -> None:
+        """See that no other data directory took the place of the captured one."""
+        known = self._record.identity
+        with suppress(FileNotFoundError):  # wiped: what was copied is still good
+            if known and incarnation(self._source.data_dir) != known.incarnation:
+                raise CaptureError("the data directory was rewound or cloned anew")
 
     def _prove(self, copy: FullCopy) -> None:
         """Wait for the WAL that the copy needs and check that it has no gap."""

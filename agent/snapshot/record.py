@@ -84,6 +84,8 @@ class Record:
     timeline: int | None = None
     settled_lsn: Lsn | None = None
     """The end of the stopped server's WAL, once all of it is kept."""
+    answered_lsn: Lsn | None = None
+    """The order's final LSN, once the server was seen to be still the same after it."""
     wal: tuple[FileEntry, ...] = ()
     state: tuple[FileEntry, ...] = ()
     copy: FullCopy | None = None
@@ -225,6 +227,7 @@ class Record:
                 bytes_total=max(self.progress.total, self.progress.done),
                 seconds_left=self._seconds_left(),
                 reason=self.reason,
+                final_lsn=self.answered_lsn,
             )
 
     def tell(self, *, progress_only: bool = False) -> None:

@@ -7,6 +7,11 @@ tail never waits for it. Everything that was promised can be found again on disk
 run that begins on the folder of an earlier one goes on from its manifest, and throws
 away what no manifest speaks of (see `resume`). An error is told in the status, and
 the next round tries again; the core decides how long.
+
+A server that left the line that is kept (rewound, cloned anew, rolled back) ends the
+capture: it is closed as it stands, and what that server does from then on needs a
+capture of its own. A status names the final LSN of an order only once the server was
+seen to be still the captured one after that order had come.
 """
 
 import logging
@@ -28,7 +33,7 @@ from agent.snapshot.fullcopy import (
     Source,
 )
 from agent.snapshot.manifest import FileEntry
-from agent.snapshot.pin import Pin
+from agent.snapshot.pin import HELD, Pin
 from agent.snapshot.record import Record
 from agent.snapshot.resume import take_up
 from agent.snapshot.room import MAX_WAL_BYTES, Room, measure
@@ -146,7 +151,7 @@ class CaptureRun(threading.Thread):
         """Do one round; return whether it went well. Never raises."""
         try:
             self._resume()
-            if self._closing.is_set():
+            if self._closing.is_set() or self._left:
                 self._finish()
             elif not self._record.closed:
                 self._round()
@@ -187,15 +192,26 @@ class CaptureRun(threading.Thread):
 
     def _finish(self) -> None:
         """Write the final manifest; nothing is added after it."""
-        self._end_copy()
+        if not self._end_copy():
+            return  # the next round looks again
         record = self._record
-        record.pin = self._pin.release()
+        reason = self._let_go_of_pin()
         with record.lock:
             record.closed, record.phase = True, Phase.CLOSED
+            record.reason = reason
             record.wal = tuple(self._sealed(entry) for entry in record.wal)
             record.save()
             if record.manifest() is None:
                 remove_tree(record.folder)  # nothing was ever kept in it
+
+    def _let_go_of_pin(self) -> str:
+        """Release the pin, unless it is all that is left; return what to tell."""
+        record = self._record
+        if not self._left or record.grade.rank >= Grade.COMPLETE.rank:
+            record.pin = self._pin.release()
+        elif record.pin == HELD:
+            return f"{self._left}; the pin stays until somebody removes it"
+        return self._left
 
     def _sealed(self, entry: FileEntry) -> FileEntry:
         """Give a WAL segment that was still written to its hash."""
@@ -203,21 +219,22 @@ class CaptureRun(threading.Thread):
             return entry
         return replace(entry, sha256=hash_file(self._record.folder / entry.path))
 
-    def _end_copy(self) -> None:
+    def _end_copy(self) -> bool:
+        """Stop the copying; return whether it has ended."""
         copying = self._copying
-        if copying is not None:
-            copying.stop()
-            copying.join(2.0)
+        if copying is None:
+            return True
+        copying.stop()
+        copying.join(2.0)
+        return not copying.is_alive()
 
     # --- one round --------------------------------------------------------------
 
     def _round(self) -> None:
         record = self._record
-        if self._left:
-            record.tell()
-            return
         first = record.tail_lsn is None
         where = self._follower.look(self._moment())
+        record.answered_lsn = record.order.final_lsn  # it is still the same server
         self._hold_pin(where)
         self._watch_room()
         if first:
@@ -353,13 +370,10 @@ class CaptureRun(threading.Thread):
         record.tell()
 
     def _leave(self, reason: str) -> None:
-        self._left, self._opened = reason, True
-        self._end_copy()
-        with self._record.lock:
-            self._record.phase = Phase.FOLLOWING
-            self._record.reason = f"nothing more is added: {reason}"
-        self._record.save()
-        self._record.tell()
+        """End the capture as it stands; the next round closes it."""
+        self._left, self._opened = f"nothing more is added: {reason}", True
+        self._record.answered_lsn = None
+        self._wake.set()
 
     def _trouble(self, reason: str, *, at_once: bool = False) -> None:
         now_s = self._moment().monotonic_s

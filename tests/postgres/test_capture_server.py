@@ -10,7 +10,7 @@ from agent.core.capture import Grade, Level, Phase
 from agent.snapshot.opening import check_opened
 from agent.snapshot.verify import verify_folder
 from tests.capturing import GRANTS, ID, ROLE, Client, Gate, capturing
-from tests.fix_postgres import Stage, eventually
+from tests.fix_postgres import Stage, copy_tree, eventually
 
 pytestmark = pytest.mark.postgres
 
@@ -238,12 +238,44 @@ def test_a_rewound_server_adds_nothing_to_its_capture(stage16: Stage):
             ["pg_rewind", "-D", old.data_dir, "--source-server", new.dsn],
             as_owner_of=old.data_dir,
         )
-        capture.until("it says so", lambda s: "nothing more" in s.reason)
-        assert capture.manifest.end_lsn == reached.reached_lsn
-        manifest = capture.close()
+        closed = capture.until("it says so", lambda s: "nothing more" in s.reason)
+        assert closed.phase is Phase.CLOSED
+        manifest = capture.manifest
+        assert manifest.closed
+        assert manifest.end_lsn == reached.reached_lsn
         assert verify_folder(capture.folder, programs=stage16.programs).good
         assert manifest.timeline == 1
         assert len(capture.ids()) == 100
+
+
+def test_data_that_was_rolled_back_on_its_timeline_needs_a_capture_of_its_own(
+    stage16: Stage,
+):
+    primary = stage16.primary()
+    primary.stop()
+    backup = stage16.folder / "backup"
+    copy_tree(primary.data_dir, backup)
+    primary.start()
+    primary.write(300)
+    with capturing(stage16, primary) as capture:
+        capture.order(Level.TAIL, Level.FULL)
+        capture.until_complete()
+        primary.stop()
+        proven = capture.take_the_rest()
+        answered = capture.until("it answers", lambda s: s.final_lsn is not None)
+        assert answered.final_lsn == proven.reached_lsn
+        shutil.rmtree(primary.data_dir)
+        copy_tree(backup, primary.data_dir)
+        (primary.data_dir / "PG_VERSION").touch()
+        seen = len(capture.statuses)
+        final = capture.end_of_stopped()
+        assert proven.reached_lsn is not None
+        assert final < proven.reached_lsn
+        capture.order(Level.TAIL, Level.FULL, final=final)
+        closed = capture.until("it is closed", lambda s: s.phase is Phase.CLOSED)
+        assert "nothing more is added" in closed.reason
+        assert all(status.final_lsn != final for status in capture.statuses[seen:])
+        assert capture.manifest.closed
 
 
 def test_the_pin_outlives_a_wipe_of_the_data_directory(stage16: Stage):

@@ -224,6 +224,7 @@ class Simulation:
             bytes_total=1,
             seconds_left=0.0,
             reason="",
+            final_lsn=order.final_lsn,
         )
         self._feed(order.node, events.CaptureReported(self._moment(), status))
         if order.final_lsn is None:
