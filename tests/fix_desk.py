@@ -21,6 +21,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from agent.api.access import LocalDoor
 from agent.api.app import make_app
 from agent.api.ports import ApiOptions, SnapshotCard, VerifyReport
 from agent.api.tokens import Scope, TokenBook, create
@@ -201,10 +202,7 @@ class Served:
     def local(self) -> httpx.AsyncClient:
         """A client over the unix socket."""
 
-        async def app(scope, receive, send) -> None:
-            await self.app({**scope, "client": None}, receive, send)
-
-        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        transport = httpx.ASGITransport(LocalDoor(self.app), raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://agent")
 
 
@@ -296,7 +294,8 @@ def listening(served: Served, at: Path | None = None) -> Iterator[str]:
     sock = socket.socket(socket.AF_UNIX if at else socket.AF_INET)
     sock.bind(str(at) if at else ("127.0.0.1", 0))
     sock.listen(64)  # who comes before the server is up waits instead of being refused
-    config = uvicorn.Config(served.app, log_level="error", lifespan="off")
+    app = LocalDoor(served.app) if at else served.app
+    config = uvicorn.Config(app, log_level="error", lifespan="off")
     server = uvicorn.Server(config)
     started = threading.Event()
 

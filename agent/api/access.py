@@ -4,6 +4,8 @@ Theory of operation. The rule, in this order:
 
 1. A request over the unix socket comes from this machine's owner or the group
    `splitguard` (the socket's mode says so). It needs no token and may do everything.
+   It is known by a mark that only the socket's own server sets (`LocalDoor`). A
+   missing client address says nothing: a TCP client that resets at once has none.
 2. `/livez`, `/readyz`, `/primary`, `/replica`, `/health`, `/openapi.json` and the
    page's own style and script files are open: they name no peer, no fault and no
    data.
@@ -21,6 +23,8 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi import Depends, Request
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Scope_
 
 from agent.api.context import context
 from agent.api.problems import ApiError
@@ -35,9 +39,25 @@ LOOPBACK_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
 REALM = 'realm="Splitguard"'
 
 
+MARK = "splitguard.local"
+"""The key in the ASGI scope that says: through the unix socket. No client of a
+server can set it."""
+
+
+class LocalDoor:
+    """The application as it is served on the unix socket, and nowhere else."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope_, receive: Receive, send: Send) -> None:
+        """Pass the request on, marked as local."""
+        await self._app({**scope, MARK: True}, receive, send)
+
+
 def over_socket(request: Request) -> bool:
     """Whether the request came through the unix socket."""
-    return request.scope.get("client") is None
+    return request.scope.get(MARK) is True
 
 
 def needs(*scopes: Scope) -> Any:  # noqa: ANN401 - what FastAPI's Depends returns

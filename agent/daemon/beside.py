@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.config import Settings
-from agent.core.capture import CaptureOrder, CaptureStatus
+from agent.core.capture import CaptureOrder, CaptureStatus, Grade, Phase
 from agent.core.moment import Moment
 from agent.core.observation import ReadFailure, ServerFacts
 from agent.errors import PostgresError
@@ -53,12 +53,22 @@ class ServerBeside:
         return self._reader.read()
 
     def run(self, order: CaptureOrder) -> None:
-        """Start the capture, or widen the running one. Returns at once."""
-        self._made().run(order)
+        """Start the capture, or widen the running one. Returns at once.
+
+        A server that is not found is the capture's trouble, not the agent's end.
+        """
+        try:
+            engine = self._made()
+        except PostgresError as error:
+            log.warning("capture %s: %s", order.capture_id, error)
+            self._on_status(_not_begun(order, error))
+            return
+        engine.run(order)
 
     def finish(self, capture_id: str) -> None:
         """Stop following and write the final manifest. Returns at once."""
-        self._made().finish(capture_id)
+        if self._engine is not None:
+            self._engine.finish(capture_id)
 
     def stop(self) -> None:
         """Stop all threads within 3 s, because the agent ends; files stay."""
@@ -90,3 +100,22 @@ class ServerBeside:
                 self._crash,
             )
         return self._engine
+
+
+def _not_begun(order: CaptureOrder, error: PostgresError) -> CaptureStatus:
+    """Return what is told of a capture that found no server."""
+    return CaptureStatus(
+        capture_id=order.capture_id,
+        phase=Phase.FAILED,
+        grade=Grade.NONE,
+        method="",
+        timeline=None,
+        start_lsn=None,
+        tail_lsn=None,
+        reached_lsn=None,
+        pin="none",
+        bytes_done=0,
+        bytes_total=0,
+        seconds_left=None,
+        reason=f"{error.message}; {error.hint}",
+    )

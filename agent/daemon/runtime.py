@@ -20,7 +20,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from agent.core.action import Action, RunCapture, Tell
-from agent.core.event import Event, NoticeDelivered, PermitAsked, Ticked
+from agent.core.event import (
+    CaptureReported,
+    Event,
+    NoticeDelivered,
+    PermitAsked,
+    Ticked,
+)
 from agent.core.machine import Step, step
 from agent.core.moment import Moment
 from agent.core.notice import Notice
@@ -74,6 +80,7 @@ class Runtime:
         self._executor: Executor | None = None
         self._hurry: Callable[[], None] = lambda: None
         self._dropped = 0
+        self._late: dict[str, Event] = {}
         self.revision = 0
         self.journal_error: str | None = None
         self.outbox = OutboxCounts(undelivered=0, dead=0)
@@ -116,13 +123,19 @@ class Runtime:
     def post(self, event: Event) -> None:
         """Queue this event from the loop's thread; drop it when the queue is full.
 
-        A dropped observation comes again with the next round.
+        A dropped observation comes again with the next round. What is told only once is
+        kept aside, the latest of each capture and notice.
         """
         try:
             self._queue.put_nowait((event, None))
         except asyncio.QueueFull:
-            self._dropped += 1
-            log.warning("event queue full, %d events dropped", self._dropped)
+            if isinstance(event, CaptureReported):
+                self._late[event.status.capture_id] = event
+            elif isinstance(event, NoticeDelivered):
+                self._late[event.notice_id] = event
+            else:
+                self._dropped += 1
+                log.warning("event queue full, %d events dropped", self._dropped)
 
     def post_from_thread(self, event: Event) -> None:
         """Queue this event from any thread; silently too late after the end."""
@@ -145,6 +158,8 @@ class Runtime:
             await self._consume(event)
             if done is not None and not done.done():
                 done.set_result(self._state)
+            if self._late and self._queue.empty():
+                await self._consume(self._late.pop(next(iter(self._late))))
 
     async def _consume(self, event: Event) -> None:
         before = self._state

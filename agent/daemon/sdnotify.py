@@ -34,4 +34,5 @@ def _send(message: str) -> None:
         contextlib.suppress(OSError),
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out,
     ):
+        out.setblocking(False)  # an agent never waits for whoever supervises it
         out.sendto(message.encode(), address)

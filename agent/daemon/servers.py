@@ -18,12 +18,16 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from agent.api.access import LocalDoor
 from agent.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
 SHUTDOWN_S = 2
 """How long open requests (event streams above all) may delay the end."""
+BACKLOG = 128
+"""Who asks between the binding and the first answer waits and is not refused: systemd
+and the shim take a bound socket for an agent that is there."""
 SOCKET_PATH_LIMIT = 107
 """The longest path of a unix socket on Linux (unix(7)), without the final zero."""
 
@@ -53,7 +57,7 @@ class Servers:
     ) -> None:
         self._pairs = (
             (_QuietServer(_config(app, tls)), tcp),
-            (_QuietServer(_config(app, None)), unix),
+            (_QuietServer(_config(LocalDoor(app), None)), unix),
         )
 
     async def run(self) -> None:
@@ -76,7 +80,6 @@ def _config(app: ASGIApp, tls: Tls | None) -> uvicorn.Config:
         access_log=False,
         timeout_graceful_shutdown=SHUTDOWN_S,
         server_header=False,
-        # Nothing may rewrite who asks: no address means the unix socket.
         proxy_headers=False,
         date_header=False,
         ssl_certfile=str(tls.cert) if tls else None,
@@ -94,6 +97,7 @@ def bind_tcp(listen: str) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, int(port)))
+        bound.listen(BACKLOG)
     except OSError as error:
         bound.close()
         raise ConfigError(
@@ -120,6 +124,7 @@ def bind_unix(path: Path) -> socket.socket:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_stale(path)
         bound.bind(str(path))
+        bound.listen(BACKLOG)
         path.chmod(0o660)
         _give_to_group(path)
     except OSError as error:

@@ -85,13 +85,15 @@ class Assembly:
     def parts(self) -> tuple[Coroutine[object, object, None], ...]:
         """Return everything that runs until it is cancelled."""
         self.calendar.start()
-        return (
+        parts = [
             self.runtime.run(),
             self._begin(),
-            self.cadence.read_disk(),
             self.outbox.run(),
             self._keep_counting(),
-        )
+        ]
+        if self.beside is not None:
+            parts.append(self.cadence.read_disk())
+        return tuple(parts)
 
     def begin_end(self) -> None:
         """Take no new requests, and let waiting ones go."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -124,6 +125,21 @@ async def test_events_from_other_threads_are_taken_in():
         await asyncio.to_thread(runtime.post_from_thread, read(runtime))
         await runtime.submit(events.Ticked(runtime.now(), CALM))
         assert runtime.state.view.server == given.facts()
+
+
+async def test_what_is_told_only_once_survives_a_full_queue(monkeypatch):
+    monkeypatch.setattr("agent.daemon.runtime.QUEUE_LIMIT", 1)
+    async with running(MemoryJournal()) as (runtime, _):
+        await runtime.submit(read(runtime))
+        await runtime.submit(asked(runtime))
+        status = runtime.state.ledger.captures[0].status
+        runtime.post(events.Ticked(runtime.now(), CALM))
+        for done in (1, 2, 3):
+            told = replace(status, bytes_done=done)
+            runtime.post(events.CaptureReported(runtime.now(), told))
+        await runtime.submit(events.Ticked(runtime.now(), CALM))
+        await runtime.submit(events.Ticked(runtime.now(), CALM))
+        assert runtime.state.ledger.captures[0].status.bytes_done == 3
 
 
 def test_a_crash_point_kills_once(tmp_path):

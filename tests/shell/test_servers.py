@@ -1,14 +1,22 @@
 """What cannot be listened on is said in one sentence, and nothing living is taken."""
 
+import asyncio
+import gc
+import json
 import os
 import socket
 import stat
+import struct
+import warnings
 from pathlib import Path
 
+import httpx
 import pytest
 
-from agent.daemon.servers import SOCKET_PATH_LIMIT, bind_tcp, bind_unix
+from agent.core.event import PermitAsked
+from agent.daemon.servers import SOCKET_PATH_LIMIT, Servers, bind_tcp, bind_unix
 from agent.errors import ConfigError
+from tests.fix_desk import healthy, serve
 
 
 def test_a_port_in_use_names_the_setting_and_what_to_do():
@@ -79,3 +87,46 @@ def test_a_folder_that_cannot_be_made_is_named():
     with pytest.raises(ConfigError) as caught:
         bind_unix(path)
     assert str(path) in caught.value.message
+
+
+PERMIT = b"permit-1"
+RELEASE = b'{"node":"n1","reason":"none","who":"nobody"}'
+REQUEST = (
+    b"POST /v1/guard/release HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+    b"content-type: application/json\r\n"
+    b"content-length: %d\r\n\r\n%s" % (len(RELEASE), RELEASE)
+)
+ATTEMPTS = 30
+HTTP_OK = 200
+
+
+def knock_and_reset(port: int) -> None:
+    """Send a whole request and reset the connection before it can be answered."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        linger = struct.pack("ii", 1, 0)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        client.send(REQUEST)
+
+
+async def test_a_client_that_resets_at_once_is_not_taken_for_the_unix_socket(tmp_path):
+    served = serve(healthy())
+    asked = PermitAsked(served.desk.now(), PERMIT.decode(), "pg_rewind")
+    await served.desk.submit(asked)
+    tcp, unix = bind_tcp("127.0.0.1:0"), bind_unix(tmp_path / "agent.sock")
+    servers = Servers(served.app, tcp, unix, None)
+    running = asyncio.create_task(servers.run())
+    for _ in range(ATTEMPTS):
+        await asyncio.to_thread(knock_and_reset, tcp.getsockname()[1])
+    transport = httpx.AsyncHTTPTransport(uds=str(tmp_path / "agent.sock"))
+    async with httpx.AsyncClient(transport=transport, base_url="http://agent") as local:
+        permits = (await local.get("/v1/guard/permits")).json()["permits"]
+        assert [permit["released_by"] for permit in permits] == [None]
+        freed = await local.post("/v1/guard/release", json=json.loads(RELEASE))
+        assert freed.status_code == HTTP_OK
+    servers.stop()
+    await running
+    with warnings.catch_warnings():
+        # asyncio leaves a connection that was reset before it was accepted to the
+        # garbage collector, which warns of it in whatever test comes next.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
