@@ -143,7 +143,10 @@ class Journal(Protocol):
         ...
 
     def delivered(self, notice_id: str, channel: str, wall_s: float) -> bool:
-        """Note a delivery; return whether all channels have this notice now."""
+        """Note a delivery; return whether any channel has this notice now.
+
+        One is enough for peers to stop standing in; the others stay in the outbox.
+        """
         ...
 
     def failed(

@@ -43,5 +43,7 @@ class Permit:
     bytes_total: int
     seconds_left: float | None
     released_by: str | None
+    granted_wall_s: float | None = None
+    """The same by the wall clock, which goes on while the agent is down."""
     asked_s: float = 0.0
     """When (monotonic) it was asked; the disk must have been read after that."""

@@ -17,11 +17,14 @@ from agent.core.moment import Moment
 from agent.core.observation import Channel, ReadFailure, ServerFacts
 from agent.core.permit import Permit, PermitState
 from agent.core.policy import Policy
-from agent.core.protection import sealed, unfinished
+from agent.core.protection import promised, sealed, unfinished
 from agent.core.state import State
 
 PERMITS_KEPT = 50
-"""Permits kept in the ledger, oldest dropped first."""
+"""Permits kept in the ledger; those that are over go first, then the oldest."""
+PENDING_LIMIT_S = 86_400.0
+"""Whoever still waits after a day has gone away, or asks again."""
+LIVING = (PermitState.PENDING, PermitState.GRANTED)
 
 
 def asked(state: State, event: PermitAsked, policy: Policy) -> State:
@@ -46,21 +49,34 @@ def asked(state: State, event: PermitAsked, policy: Policy) -> State:
         seconds_left=None,
         released_by=None,
     )
-    return _with(state, (*state.ledger.permits, permit)[-PERMITS_KEPT:])
+    return _with(state, (*_kept(state.ledger.permits), permit))
+
+
+def _kept(permits: tuple[Permit, ...]) -> tuple[Permit, ...]:
+    """Make room for one more: what is over goes before what still counts."""
+    excess = len(permits) + 1 - PERMITS_KEPT
+    if excess <= 0:
+        return permits
+    over = [permit for permit in permits if permit.state not in LIVING]
+    dropped = {permit.id for permit in (*over, *permits)[:excess]}
+    return tuple(permit for permit in permits if permit.id not in dropped)
 
 
 def restarted(state: State, at: Moment) -> State:
     """Re-base instants of the former process: its monotonic clock is gone.
 
-    A pending request must wait for a fresh reading of the disk; a grant's ten
-    minutes begin anew, which is at most one restart longer.
+    A pending request must wait for a fresh reading of the disk. A grant goes on from
+    its age by the wall clock; one from the future is void.
     """
+
+    def granted_s(permit: Permit) -> float | None:
+        if permit.granted_wall_s is None:
+            return None
+        age_s = at.wall_s - permit.granted_wall_s
+        return None if age_s < 0 else at.monotonic_s - age_s
+
     permits = tuple(
-        replace(
-            permit,
-            asked_s=at.monotonic_s,
-            granted_s=None if permit.granted_s is None else at.monotonic_s,
-        )
+        replace(permit, asked_s=at.monotonic_s, granted_s=granted_s(permit))
         for permit in state.ledger.permits
     )
     return _with(state, permits)
@@ -136,12 +152,13 @@ def _match(
     capture = unfinished(state, policy) or sealed(state)
     if capture is None:
         return replace(permit, reason="the capture has not begun")
-    if _protects(capture, permit):
+    if _protects(state, capture, permit):
         status = capture.status
         return replace(
             permit,
             state=PermitState.GRANTED,
             granted_s=at.monotonic_s,
+            granted_wall_s=at.wall_s,
             capture_id=status.capture_id,
             bytes_done=status.bytes_done,
             bytes_total=status.bytes_total,
@@ -154,11 +171,17 @@ def _match(
     return _copying(permit, capture)
 
 
-def _protects(capture: Capture, permit: Permit) -> bool:
-    """Whether the full copy is proven complete through the final LSN."""
+def _protects(state: State, capture: Capture, permit: Permit) -> bool:
+    """Whether the full copy is proven complete through the final LSN.
+
+    A status from before the order for that LSN proves nothing: the data directory
+    may have been replaced since, and the same LSN then names other data.
+    """
     status = capture.status
+    answered = status.final_lsn == permit.final_lsn or promised(state, capture)
     return (
-        status.grade.rank >= Grade.COMPLETE.rank
+        answered
+        and status.grade.rank >= Grade.COMPLETE.rank
         and status.timeline == permit.timeline
         and capture.order.final_lsn == permit.final_lsn
         and status.reached_lsn is not None
@@ -183,6 +206,9 @@ def _copying(permit: Permit, capture: Capture) -> Permit:
 def _overdue(permit: Permit, at: Moment, policy: Policy) -> Permit:
     """Say how a person can help when a request has waited for too long."""
     waited_s = at.wall_s - permit.asked_wall_s
+    if permit.state is PermitState.PENDING and waited_s > PENDING_LIMIT_S:
+        reason = "it was asked more than a day ago: ask again"
+        return replace(permit, state=PermitState.VOID, reason=reason, final_lsn=None)
     if permit.state is not PermitState.PENDING or waited_s < policy.permit_wait_s:
         return permit
     help_words = (
@@ -200,16 +226,43 @@ def _hold(state: State, permit: Permit, at: Moment, policy: Policy) -> Permit:
         return replace(
             permit, state=PermitState.VOID, reason="the grant is older than 10 minutes"
         )
-    seen = state.view.latest.get(f"{policy.me}/{Channel.POSTGRES}")
-    sight = seen.postgres if seen is not None else None
-    later = seen is not None and seen.sent_s > permit.granted_s
-    if later and sight is not None and not sight.in_recovery:
-        return replace(
-            permit,
-            state=PermitState.VOID,
-            reason="PostgreSQL accepts writes again, so its last position has moved",
-        )
+    if _writes_again(state, permit.granted_s, policy):
+        reason = "PostgreSQL accepts writes again, so its last position has moved"
+        return replace(permit, state=PermitState.VOID, reason=reason)
+    if _has_moved(state, permit):
+        reason = "the server has written past the position that was granted"
+        return replace(permit, state=PermitState.VOID, reason=reason)
     return permit
+
+
+def _writes_again(state: State, since_s: float, policy: Policy) -> bool:
+    """Whether the server was seen out of recovery after that instant."""
+    seen = state.view.latest.get(f"{policy.me}/{Channel.POSTGRES}")
+    if seen is not None and seen.postgres is not None and seen.sent_s > since_s:
+        return not seen.postgres.in_recovery
+    facts = state.view.server
+    if not isinstance(facts, ServerFacts) or state.view.server_read_s <= since_s:
+        return False
+    return facts.running and not facts.standby_signal
+
+
+def _has_moved(state: State, permit: Permit) -> bool:
+    """Whether the stopped server now ends past what was granted.
+
+    Only on the same timeline: a resync in progress leaves it, and is what the grant
+    was for.
+    """
+    facts = state.view.server
+    if not isinstance(facts, ServerFacts) or permit.granted_s is None:
+        return False
+    if state.view.server_read_s <= permit.granted_s or facts.end_lsn is None:
+        return False
+    place = (facts.lineage.system_id, facts.lineage.timeline)
+    return (
+        place == (permit.system_id, permit.timeline)
+        and permit.final_lsn is not None
+        and facts.end_lsn > permit.final_lsn
+    )
 
 
 def _wait(permit: Permit, reason: str) -> Permit:

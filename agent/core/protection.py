@@ -141,7 +141,7 @@ def advance(
         return _order(state, None, need, at, policy)
     left = facts is not None and has_left(facts, capture.status)
     if left or promised(state, capture):
-        return _close(state, capture)
+        return _close(state, capture, at)
     if need is None:
         return _idle(state, capture, at, policy)
     return _order(state, capture, need, at, policy)
@@ -326,7 +326,7 @@ def _idle(
         return _resume(state, capture, at, policy)
     if not order.incident_ids and capture.status.grade.rank < Grade.COMPLETE.rank:
         return _resume(state, capture, at, policy)
-    return _close(state, capture)
+    return _close(state, capture, at)
 
 
 def _resume(
@@ -340,12 +340,19 @@ def _resume(
     return _order(state, capture, need, at, policy)
 
 
-def _close(state: State, capture: Capture) -> tuple[State, tuple[Action, ...]]:
+def _close(
+    state: State, capture: Capture, at: Moment
+) -> tuple[State, tuple[Action, ...]]:
+    """Tell the engine to close it, and again after a while until it says closed."""
     wanted = capture.order.capture_id
-    closing = f"closing:{wanted}"
-    if closing in state.view.in_hand:
+    told_s = state.view.closing.get(wanted)
+    if told_s is not None and at.monotonic_s - told_s < RETRY_S:
         return state, ()
-    view = replace(state.view, in_hand=state.view.in_hand | {wanted, closing})
+    view = replace(
+        state.view,
+        in_hand=state.view.in_hand | {wanted},
+        closing={**state.view.closing, wanted: at.monotonic_s},
+    )
     return replace(state, view=view), (CloseCapture(wanted),)
 
 

@@ -158,6 +158,8 @@ class View:
     sent: tuple[tuple[int, float], ...] = ()
     """Sequence and instant of this agent's own reports, oldest first, bounded."""
     proofs: tuple[SplitProof, ...] = ()
+    closing: Mapping[str, float] = field(default_factory=dict)
+    """By capture: when the engine was last told to close it."""
     dark: Mapping[str, float] = field(default_factory=dict)
     """Per node the last instant at which this agent saw it on no channel."""
     isolated_s: float | None = None

@@ -62,13 +62,13 @@ class MemoryJournal:
             return outbox.due(self._messages.values(), wall_s, limit)
 
     def delivered(self, notice_id: str, channel: str, wall_s: float) -> bool:  # noqa: ARG002 - the port's signature
-        """Note a delivery; return whether all channels have this notice now."""
+        """Note a delivery; return whether any channel has this notice now."""
         key = (notice_id, channel)
         with self._turn:
             if key in self._messages:
                 self._messages[key] = replace(self._messages[key], fate=Fate.DELIVERED)
             fates = [m.fate for k, m in self._messages.items() if k[0] == notice_id]
-        return bool(fates) and all(fate is Fate.DELIVERED for fate in fates)
+        return any(fate is Fate.DELIVERED for fate in fates)
 
     def failed(self, row: OutboxRow, error: str, next_due_wall_s: float | None) -> None:
         """Note a failed attempt; None for the next time makes it a dead letter."""

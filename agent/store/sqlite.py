@@ -124,19 +124,18 @@ class SqliteJournal:
         return tuple(OutboxRow(*row) for row in rows)
 
     def delivered(self, notice_id: str, channel: str, wall_s: float) -> bool:
-        """Note a delivery; return whether all channels have this notice now."""
+        """Note a delivery; return whether any channel has this notice now."""
         with self._writing() as db:
             db.execute(
                 "UPDATE outbox SET fate = ?, attempts = attempts + 1, ended_wall_s = ?"
                 " WHERE notice_id = ? AND channel = ? AND fate != ?",
                 (Fate.DELIVERED, wall_s, notice_id, channel, Fate.DELIVERED),
             )
-            total, ended = db.execute(
-                "SELECT count(*), coalesce(sum(fate = ?), 0) FROM outbox"
-                " WHERE notice_id = ?",
-                (Fate.DELIVERED, notice_id),
+            (taken,) = db.execute(
+                "SELECT count(*) FROM outbox WHERE notice_id = ? AND fate = ?",
+                (notice_id, Fate.DELIVERED),
             ).fetchone()
-        return bool(total > 0 and total == ended)
+        return bool(taken)
 
     def failed(self, row: OutboxRow, error: str, next_due_wall_s: float | None) -> None:
         """Note a failed attempt; None for the next time makes it a dead letter."""

@@ -25,7 +25,7 @@ def answered(state, seconds=11.0):
 
 
 def covered(final=0x2000, **status):
-    made = given.capture(**status)
+    made = given.capture(**{"final_lsn": Lsn(final)} | status)
     return replace(made, order=replace(made.order, final_lsn=Lsn(final)))
 
 
@@ -156,7 +156,61 @@ def test_a_restart_waits_for_a_fresh_reading_and_keeps_grants():
     pending = permits.restarted(ask(), given.at(50)).ledger.permits[0]
     kept = permits.restarted(granted(), given.at(50)).ledger.permits[0]
     assert (pending.asked_s, pending.granted_s) == (50, None)
-    assert (kept.state, kept.granted_s) == (PermitState.GRANTED, 50)
+    assert (kept.state, kept.granted_s) == (PermitState.GRANTED, 11)
+
+
+def test_no_number_of_restarts_makes_a_grant_last_longer():
+    state = granted()
+    for seconds in (200, 400, 700):
+        state = permits.restarted(state, given.at(seconds))
+    assert answered(state, 700).state is PermitState.VOID
+
+
+def test_a_grant_from_the_future_is_void():
+    state = permits.restarted(granted(), given.at(5))
+    assert answered(state, 6).state is PermitState.VOID
+
+
+@pytest.mark.parametrize(
+    ("server", "after"),
+    [
+        (stopped(0x2000), PermitState.GRANTED),
+        (stopped(0x2001), PermitState.VOID),
+        (stopped(None), PermitState.GRANTED),
+        (stopped(0x9000, lineage=given.lineage(2, (1, 0x800))), PermitState.GRANTED),
+        (given.facts(), PermitState.VOID),
+        (given.facts(standby=True), PermitState.GRANTED),
+        (ReadFailure("gone", "look"), PermitState.GRANTED),
+    ],
+)
+def test_a_grant_is_void_when_the_disk_says_that_the_server_went_on(server, after):
+    state = granted()
+    later = replace(state, view=replace(state.view, server=server, server_read_s=12))
+    earlier = replace(state, view=replace(state.view, server=server, server_read_s=11))
+    assert answered(later, 13).state is after
+    assert answered(earlier, 13).state is PermitState.GRANTED
+
+
+def test_a_request_of_yesterday_is_void_and_says_ask_again():
+    late = answered(ask(server=given.facts(), server_read_s=10.5), 10 + 86_401)
+    assert late.state is PermitState.VOID
+    assert "ask again" in late.reason
+
+
+def test_many_requests_push_out_what_is_over_and_no_valid_grant():
+    state = granted()
+    for number in range(2 * permits.PERMITS_KEPT):
+        event = replace(ASKED, permit_id=f"more-{number}")
+        state = permits.asked(state, event, POLICY)
+        done = tuple(
+            replace(permit, state=PermitState.VOID)
+            if permit.state is PermitState.PENDING
+            else permit
+            for permit in state.ledger.permits
+        )
+        state = replace(state, ledger=replace(state.ledger, permits=done))
+    assert len(state.ledger.permits) == permits.PERMITS_KEPT
+    assert state.ledger.permits[0].state is PermitState.GRANTED
 
 
 def test_a_release_is_recorded_with_name_and_reason_and_touches_no_grant():
@@ -180,3 +234,11 @@ def test_a_request_that_waits_too_long_says_how_a_person_can_help():
     late = answered(state, 10 + 901)
     assert late.state is PermitState.PENDING
     assert "splitguard guard release n1 --reason" in late.reason
+
+
+def test_a_status_from_before_the_order_grants_nothing():
+    """The data directory may have been replaced since; the engine has not looked."""
+    stale = covered(final_lsn=None)
+    state = ask(server=stopped(), server_read_s=10.5, captures=(stale,))
+    permit = answered(state)
+    assert permit.state is PermitState.PENDING

@@ -208,6 +208,13 @@ def test_a_capture_is_closed_once_when_its_incidents_are_over():
     assert advance(state)[1] == ()
 
 
+def test_the_engine_is_told_again_when_it_does_not_say_closed():
+    state, _ = advance(running())
+    state, again = advance(state, 2 + protection.RETRY_S)
+    assert again == (CloseCapture("n1-1"),)
+    assert advance(state, 3 + protection.RETRY_S)[1] == ()
+
+
 def test_a_capture_on_demand_is_closed_when_it_is_complete():
     state = protection.on_demand(primary(), "n1-x", "asked", given.at(1), POLICY)
     assert protection.on_demand(state, "n1-y", "", given.at(1), POLICY) is state

@@ -11,7 +11,7 @@ from agent.core.event import ServerRead
 from agent.core.lineage import Fingerprint, Switch
 from agent.core.lsn import Lsn
 from agent.core.observation import Channel, ReadFailure
-from agent.core.policy import NodeSpec, Policy
+from agent.core.policy import NodeSpec, Policy, WinnerRule
 from agent.core.rule import Hold
 from agent.core.verdict import Severity, VerdictCode
 from tests.core import given
@@ -408,18 +408,23 @@ def test_row_603_a_loser_that_nothing_captures_is_unprotected():
 
 
 def test_a_loser_whose_capture_is_just_being_ordered_is_not_called_unprotected():
-    cluster = split()
-    agent, said = cluster.agents["n1"], set[str]()
-    step = agent.step
+    cluster = Cluster(winner_rule=WinnerRule.NEWEST_COMMIT)
+    cluster.run(3)
+    said = {name: set[str]() for name in cluster.agents}
 
-    def stepped(event):
-        step(event)
-        said.update(cluster.codes("n1"))
+    def listening(name, step):
+        def stepped(event):
+            step(event)
+            said[name] |= cluster.codes(name)
 
-    agent.step = stepped  # type: ignore[method-assign] # listen to each step
+        return stepped
+
+    for name, agent in cluster.agents.items():
+        agent.step = listening(name, agent.step)  # type: ignore[method-assign] # hear
+    cluster.servers["n3"].promote()
     cluster.run(6)
-    assert "split-brain" in said
-    assert "unprotected" not in said
+    assert all("split-brain" in codes for codes in said.values())
+    assert not any("unprotected" in codes for codes in said.values())
 
 
 def test_row_605_a_loser_whose_capture_stands_still_is_unprotected():

@@ -63,6 +63,16 @@ def test_news_that_a_peer_has_delivered_is_not_told_again():
     assert tell(state, (), 200, "n2")[1] == ()
 
 
+def test_who_comes_back_does_not_tell_what_others_have_delivered_meanwhile():
+    news = Told(INCIDENT.id, "first", 1, delivered=True)
+    peer = given.heard("n2", given.report("n2", told=(news,)), 100)
+    state = seeing("n2")
+    state = replace(state, view=replace(state.view, reports={"n2": peer}))
+    state, told = tell(state, (FIRST,), 100, "n1")
+    assert told == ()
+    assert state.ledger.told[0].told.delivered
+
+
 def test_news_that_a_peer_only_means_to_tell_is_told_after_the_wait():
     state, _ = tell(seeing("n1"), (FIRST,), 100, "n2")
     news = Told(INCIDENT.id, "first", 1, delivered=False)

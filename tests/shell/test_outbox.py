@@ -109,15 +109,16 @@ async def test_a_new_message_is_tried_within_a_fifth_of_a_second(tmp_path):
     journal.close()
 
 
-async def test_a_notice_is_news_once_all_its_channels_have_it():
+async def test_a_broken_channel_does_not_make_peers_stand_in_for_a_working_one():
     first, second = Receiver("a"), Receiver("b")
     second.open.clear()
     async with running(first, second) as post:
         sent = post.put("inc-1", "a", "b")
         await until(lambda: first.got)
-        assert post.done == []
-        second.open.set()
         await until(lambda: post.done == [sent])
+        assert second.got == []
+        second.open.set()
+        await until(lambda: second.got)
 
 
 async def test_a_receiver_that_hangs_delays_no_other():
