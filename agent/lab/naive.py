@@ -58,8 +58,6 @@ class Habits:
     lost_after_s: float = 2.0
     """Without an active manager for so long, another one becomes active."""
     settle_s: float = 3.0
-    decision_s: float = 60.0
-    """A decision is repeated for so long, for those who were away."""
     astray_s: float = 1.0
     """A node must be past its leader's line for so long: while a standby fetches
     history files one by one, it looks as if it were on the line of another."""
@@ -76,18 +74,16 @@ class Naive:
         self._habits = habits
         self._leaderless_since: float | None = None
         self._astray_since: float | None = None
-        self._decided_at = 0.0
 
     def decide(
         self, mine: Standing, others: Mapping[str, Standing], now_s: float
     ) -> Move:
         """Return the move for now. `others` are those that answered lately."""
         active = {name: other for name, other in others.items() if other.active}
-        self._forget_decision(now_s)
         if mine.active:
             self._leaderless_since = self._astray_since = None
             return self._as_active(mine, active, now_s)
-        self.meeting = None
+        self._part()
         if not active:
             return self._without_leader(mine, others, now_s)
         self._leaderless_since = None
@@ -101,7 +97,7 @@ class Naive:
         if named is not None and named.winner != self._me:
             return GiveUp(named.winner, "its database is the newest")
         if not active:
-            self.meeting = None
+            self._part()
             return Stay()
         if self._me == min(self._me, *active):
             self._meet(mine, active, now_s)
@@ -114,7 +110,6 @@ class Naive:
     ) -> None:
         if self.meeting is None:
             newest = _newest((mine, *active.values()))
-            self.decision = None
             self.meeting = Meeting(now_s, newest) if newest else None
             return
         settled = now_s - self.meeting.since_s >= self._habits.settle_s
@@ -122,11 +117,10 @@ class Naive:
             winner = self.meeting.newest
             identity = f"{self._me}-{winner}-{now_s:.3f}"
             self.decision = Decision(identity, winner)
-            self._decided_at = now_s
 
-    def _forget_decision(self, now_s: float) -> None:
-        if now_s - self._decided_at > self._habits.decision_s:
-            self.decision = None
+    def _part(self) -> None:
+        """End the meeting; what was decided in it binds nobody in the next one."""
+        self.meeting = self.decision = None
 
     def _named(self, active: Iterable[Standing]) -> Decision | None:
         """Return the decision that an active manager has made, if it concerns us."""
