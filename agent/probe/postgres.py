@@ -7,9 +7,10 @@ socket is closed under it, and only then is the task cancelled. Both connecting
 and asking spend the same deadline.
 
 Every `fresh_every` rounds a new connection is made and takes the place of the
-old. When the server *refuses* it (no free slot) the old one is still asked: it
-knows more than the refusal. When nobody answers the new one, the old one is given
-up too, for a server that takes no connections is no server to its clients.
+old. When no slot is free for it the old one is still asked: it knows more than that
+refusal. After any other refusal, and when nobody answers, the old one is given up
+too: a server that takes no connections is no server to its clients, and one that
+shuts down would wait for our session for ever.
 
 How long backends have waited for a standby cannot be read from the server (it
 shows when their statement began). Each is remembered by process and statement
@@ -78,7 +79,7 @@ class PostgresProbe:
             self._kept, self._asked = made, 0
             result = await self._question(made, spend)
             return result or failure(Outcome.UNREACHABLE, "the connection was cut")
-        if old is not None and made.outcome is Outcome.REFUSED:
+        if old is not None and refusal.is_full(made):
             return await self._question(old, spend) or made
         self._let_go()
         return made
@@ -131,7 +132,10 @@ class PostgresProbe:
                 self._let_go()
             return None
         text = error.diag.message_primary or str(error)
-        return refusal.of_state(error.sqlstate or "", text)
+        code = error.sqlstate or ""
+        if refusal.is_ending(code) and self._kept is kept:
+            self._let_go()
+        return refusal.of_state(code, text)
 
     def _read(self, row: object) -> Result:
         try:

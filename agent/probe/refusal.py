@@ -47,6 +47,10 @@ _HINTS = {
     "57P02": "the server has crashed and ends all sessions",
 }
 
+_FULL = "53300"
+_ENDING = "57P"
+"""Class 57, operator intervention, without query_canceled (57014)."""
+
 _CLIENT_SIDE = (
     "root certificate file",
     "does not support SSL",
@@ -70,6 +74,16 @@ def of_connect(message: str) -> Result:
     if any(words in text for words in _CLIENT_SIDE):
         return failure(Outcome.REFUSED, f"{first}; see this node's `postgres` setting")
     return failure(Outcome.UNREACHABLE, first)
+
+
+def is_full(result: Result) -> bool:
+    """Whether the server refused because it has no slot left: it runs as before."""
+    return result.outcome is Outcome.REFUSED and result.reason.startswith(_FULL)
+
+
+def is_ending(code: str) -> bool:
+    """Whether an error says that the server shuts down, crashes or ends sessions."""
+    return code.startswith(_ENDING)
 
 
 def of_state(code: str, text: str) -> Result:

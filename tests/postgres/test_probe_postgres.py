@@ -277,6 +277,21 @@ async def test_a_kept_connection_is_still_asked_when_a_new_one_is_refused(stage1
             assert (await seen(probes)).outcome is Outcome.ANSWERED
 
 
+async def test_a_smart_shutdown_does_not_wait_for_the_probe(stage):
+    """It is what `systemctl stop` of many packages and orchestrators send."""
+    primary = stage.primary()
+    async with prober(n1=as_probe(primary), fresh_every=3) as probes:
+        assert (await seen(probes)).outcome is Outcome.ANSWERED
+        assert primary.process is not None
+        primary.signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            while primary.process.poll() is None:
+                await seen(probes)
+                await asyncio.sleep(0.05)
+        assert (await seen(probes)).outcome is Outcome.UNREACHABLE
+    primary.process = None
+
+
 async def test_every_tenth_round_connects_afresh_and_leaves_one_session(stage16):
     primary = stage16.primary()
     async with prober(n1=as_probe(primary)) as probes:
