@@ -23,6 +23,12 @@ START_S = 3600.0
 """A checkpoint that takes longer than this ends the backup."""
 _TIMELINE = re.compile(r"^START TIMELINE: ([0-9]{1,10})$", re.MULTILINE)
 _NOT_GRANTED = "42501"
+_IDLE_LIMITS = (
+    ("idle_in_transaction_session_timeout", 90600),
+    ("idle_session_timeout", 140000),
+    ("transaction_timeout", 170000),
+)
+"""Settings that end a session, each with the first version that knows it."""
 RENAMED_IN = 150000
 """The first version that says pg_backup_start."""
 
@@ -54,6 +60,17 @@ class BackupSession:
         self._session = connect(dsn, statement_timeout_s=START_S)
         self._breaker = Breaker(self._session)
         self._version = self._session.info.server_version
+        self._stay()
+
+    def _stay(self) -> None:
+        """Let no time limit of the server or the role end the session.
+
+        Nothing is asked of it while the files are copied, for hours perhaps. Raises
+        PostgresError.
+        """
+        for setting, first_version in _IDLE_LIMITS:
+            if self._version >= first_version:
+                self._row("SELECT pg_catalog.set_config(%s, '0', false)", setting)
 
     def begin(self) -> Begun:
         """Start the backup. Raises PostgresError."""

@@ -1,12 +1,16 @@
 """Captures of real servers in every state: what was acknowledged is in the copy."""
 
+import contextlib
 import shutil
 import signal
 import time
 
+import psycopg
 import pytest
+from psycopg.pq import ConnStatus
 
 from agent.core.capture import Grade, Level, Phase
+from agent.snapshot.backup import BackupSession
 from agent.snapshot.opening import check_opened
 from agent.snapshot.verify import verify_folder
 from tests.capturing import GRANTS, ID, ROLE, Client, Gate, capturing
@@ -208,6 +212,25 @@ def test_without_sql_a_running_server_gets_a_tail_and_a_clear_refusal(stage16: S
         capture.until_kept(primary.lsn)
         primary.stop()
         assert capture.take_the_rest().method == "cold copy"
+
+
+def test_a_limit_on_idle_sessions_does_not_end_a_backup(stage16: Stage):
+    primary = stage16.primary(idle_session_timeout="300ms")
+    session = BackupSession(primary.dsn, "a test")
+    try:
+        begun = session.begin()
+        other = psycopg.connect(primary.dsn, autocommit=True)
+        eventually("the limit strikes others", lambda: struck(other))
+        assert session.end().stop_lsn >= begun.start_lsn
+    finally:
+        session.close()
+
+
+def struck(session: psycopg.Connection) -> bool:
+    """Whether the server has ended the session, without asking over it."""
+    with contextlib.suppress(psycopg.OperationalError):
+        session.pgconn.consume_input()
+    return session.pgconn.status != ConnStatus.OK
 
 
 def test_missing_grants_are_named_and_the_tail_stands(stage16: Stage):
