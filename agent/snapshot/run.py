@@ -195,14 +195,21 @@ class CaptureRun(threading.Thread):
         if not self._end_copy():
             return  # the next round looks again
         record = self._record
-        reason = self._let_go_of_pin()
         with record.lock:
-            record.closed, record.phase = True, Phase.CLOSED
-            record.reason = reason
             record.wal = tuple(self._sealed(entry) for entry in record.wal)
-            record.save()
+            self._save_closed()
+            record.phase, record.reason = Phase.CLOSED, self._let_go_of_pin()
             if record.manifest() is None:
                 remove_tree(record.folder)  # nothing was ever kept in it
+
+    def _save_closed(self) -> None:
+        """Write the final manifest; without it the capture is not closed."""
+        self._record.closed = True
+        try:
+            self._record.save()
+        except BaseException:
+            self._record.closed = False
+            raise
 
     def _let_go_of_pin(self) -> str:
         """Release the pin, unless it is all that is left; return what to tell."""

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from agent.core.capture import CaptureOrder, CaptureStatus, Level, Phase
+from agent.core.lineage import Lineage
+from agent.core.lsn import Lsn
 from agent.core.moment import Moment
-from agent.snapshot.engine import Engine
-from agent.snapshot.run import EngineSettings
+from agent.snapshot import manifest as manifests
+from agent.snapshot.engine import Engine, no_crash
+from agent.snapshot.record import Identity
+from agent.snapshot.run import CaptureRun, EngineSettings
 
 WITHIN_S = 30.0
 ID = "n1-1"
@@ -117,3 +121,35 @@ def test_a_folder_without_a_manifest_promises_nothing(
     engine.finish(ID)
     told.until(Phase.CLOSED)
     assert not (tmp_path / "cap" / ID).exists()
+
+
+def followed(folder: Path, told: Told, tmp_path: Path) -> CaptureRun:
+    """Return a run with a tail, as an earlier round has left it."""
+    folder.mkdir(parents=True)
+    run = CaptureRun(settings(tmp_path), order(Level.TAIL), now, told, no_crash)
+    record = run._record
+    record.identity = Identity("1", 160000, 16 << 20, "1:2:3")
+    record.lineage, record.timeline = Lineage("1", 1, (), ()), 1
+    record.start_lsn, record.tail_lsn = Lsn(1), Lsn(2)
+    run._opened = True
+    return run
+
+
+def test_a_capture_is_closed_only_once_its_last_manifest_is_written(
+    tmp_path: Path, told: Told
+):
+    folder = tmp_path / "cap" / ID
+    run = followed(folder, told, tmp_path)
+    (folder / "manifest.json").mkdir()  # nothing can be written over a folder
+    run.close()
+    run.start()
+    try:
+        failed = told.until(Phase.FAILED)
+        assert "manifest.json" in failed.reason
+        assert all(status.phase is not Phase.CLOSED for status in told.statuses)
+        (folder / "manifest.json").rmdir()
+        assert told.until(Phase.CLOSED).reason == ""
+        assert manifests.read(folder).closed
+    finally:
+        run.stop()
+        run.join(WITHIN_S)
