@@ -18,7 +18,8 @@ from agent.errors import PostgresError
 FILE_BYTES_MAX = 4096
 PROCESSES_MAX = 100_000
 _PROC = Path("/proc")
-_EXECUTABLES = frozenset({"postgres", "postmaster"})
+# As bytes: any process may give itself a name that is no text.
+_EXECUTABLES = frozenset({b"postgres", b"postmaster"})
 # Lines of the file, counted from 0.
 _STARTED, _PORT, _SOCKET_DIR, _STATUS = 2, 3, 4, 7
 
@@ -122,6 +123,6 @@ def _works_in(pid: int, data_dir: Path, *, certain: bool = False) -> bool:
 
 def _named_as_server(process: Path) -> bool:
     try:
-        return (process / "comm").read_text().strip() in _EXECUTABLES
+        return (process / "comm").read_bytes().strip() in _EXECUTABLES
     except OSError:
         return False

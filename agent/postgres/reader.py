@@ -19,6 +19,7 @@ Where WAL ends is found out only while nothing writes: no postmaster, and none o
 children either. It is found again when pg_control or a newest segment has changed.
 """
 
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ from agent.postgres import history, wal
 from agent.postgres.control import ControlData, read_control
 from agent.postgres.postmaster import orphans, running
 from agent.postgres.programs import Programs, find_programs, read_major
+
+log = logging.getLogger(__name__)
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -95,6 +98,13 @@ class DiskReader:
             return ReadFailure(
                 f"{name} cannot be read: {error.strerror}",
                 "check local.data_dir, and run the agent as the data directory's owner",
+            )
+        except Exception as error:
+            log.exception("reading %s failed in a way nobody foresaw", self._data_dir)
+            return ReadFailure(
+                f"{self._data_dir} cannot be read: internal error:"
+                f" {type(error).__name__}",
+                "the agent's log has the details; report them",
             )
 
     def _read(self) -> ServerFacts:

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +15,11 @@ from hypothesis import strategies as st
 
 from agent.core.lineage import Switch
 from agent.core.lsn import Lsn, wal_file_name
+from agent.core.observation import ReadFailure
 from agent.errors import PostgresError
 from agent.postgres import control, history, postmaster, records, wal
 from agent.postgres.crc import crc32c
+from agent.postgres.reader import DiskReader
 
 MB = 1024 * 1024
 
@@ -202,6 +206,33 @@ def test_a_single_user_server_is_a_running_one():
 def test_a_pid_that_went_to_another_program_is_not_running(tmp_path: Path):
     (tmp_path / "postmaster.pid").write_text(f"{os.getpid()}\n{tmp_path}\n1\n5432\n")
     assert postmaster.running(tmp_path) is None
+
+
+def test_a_process_whose_name_is_no_text_is_no_server(tmp_path: Path):
+    (tmp_path / "PG_VERSION").write_text("16\n")
+    named = (
+        "import ctypes, sys; ctypes.CDLL(None).prctl(15, b'caf\\xe9', 0, 0, 0);"
+        " print('named', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", named],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"named\n"
+        (tmp_path / "postmaster.pid").write_text(f"{process.pid}\n{tmp_path}\n")
+        assert postmaster.running(tmp_path) is None
+        assert isinstance(DiskReader(tmp_path).read(), ReadFailure)
+        process.communicate()
+
+
+def test_a_reading_never_raises(tmp_path: Path):
+    """Not even where nobody foresaw what lies there: here no path at all."""
+    failure = DiskReader(tmp_path / "not\0a path").read()
+    assert isinstance(failure, ReadFailure)
+    assert "internal error: ValueError" in failure.reason
 
 
 def page(lsn: int, rest: int = 0) -> bytes:
