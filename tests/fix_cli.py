@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from agent.api.access import LocalDoor
 from agent.cli.main import main
 from tests.fix_desk import Served, serve
 from tests.sim.harness import Simulation
@@ -129,12 +130,15 @@ def _listening(sim: Simulation) -> Iterator[Listening]:
         path = Path(folder) / "agent.sock"
         sock = socket.socket(socket.AF_UNIX)
         sock.bind(str(path))
+        sock.listen(64)
         ready = threading.Event()
         made: list[Listening] = []
 
         async def run() -> None:
             served = serve(sim)
-            config = uvicorn.Config(served.app, log_level="error", lifespan="off")
+            config = uvicorn.Config(
+                LocalDoor(served.app), log_level="error", lifespan="off"
+            )
             server = uvicorn.Server(config)
             loop = asyncio.get_running_loop()
             made.append(Listening(path, served, loop, server))

@@ -10,8 +10,9 @@ from agent.cli.console import bytes_text, duration_text, grid, safe, say, words
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-WAIT_S = 20.0
-"""How long one question waits for an answer before it is asked again."""
+WAIT_S = 2.0
+"""How long one question waits for an answer before it is asked again, so that a
+person sees within this what it waits for."""
 MARGIN_S = 10.0
 
 app = typer.Typer(

@@ -309,7 +309,11 @@ def _status_table(found: dict[str, Any]) -> "RenderableType":
     rows = [[node[key] for key in keys] for node in nodes]
     table = grid(("node", "role", "agent", "manager", "pid", "note"), rows)
     lines = [words(trouble, "yellow") for trouble in found["troubles"]]
-    return stacked(table, *lines)
+    hint = words(
+        f"Ask the agents: export SPLITGUARD_CONFIG={found['config']}, then"
+        " `splitguard status`."
+    )
+    return stacked(table, *lines, hint)
 
 
 def _story_table(result: dict[str, Any]) -> "RenderableType":

@@ -179,7 +179,9 @@ def write_archive(pour: Pour, file: Path | None) -> int:
         return size
     aside = file.with_name(f".{file.name}.part")
     try:
-        with aside.open("wb") as opened:
+        # It holds a whole database: nobody else may read it.
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "wb") as opened:
             pour(counted(opened.write))
             opened.flush()
             os.fsync(opened.fileno())

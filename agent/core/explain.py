@@ -70,11 +70,14 @@ _NEXT_STEPS = {
     ),
     VerdictCode.NODE_DOWN: (
         "Look at {subject}: its power, its console, its network. Before it comes back, "
-        "run `splitguard status` to see whether the primary has moved."
+        "see below whether the primary has moved: if {subject} is only cut off, it may "
+        "still accept writes."
     ),
     VerdictCode.AGENT_DOWN: "Run `systemctl restart splitguard` on {subject}.",
     VerdictCode.POSTGRES_DOWN: (
-        "Read PostgreSQL's log on {subject} and start it through the HA software."
+        "Is {subject} a losing side of a split? Then leave it stopped until "
+        "`splitguard guard permit` there says granted. Otherwise read PostgreSQL's log "
+        "on {subject} and start it through the HA software."
     ),
     VerdictCode.MANAGER_DOWN: "Read the manager's log on {subject} and restart it.",
     VerdictCode.LINK_DOWN: "Check the network and the firewalls between {pair}.",

@@ -32,6 +32,10 @@ def winner(state: State, policy: Policy) -> Prediction:
     sides = candidates(state, policy)
     if not sides:
         return Prediction(None, "none", "no node is known to accept writes")
+    rival = _unread_rival(state, sides)
+    if rival is not None:
+        reason = f"{rival} accepted writes too, and was not read since"
+        return Prediction(None, "none", reason)
     if len(sides) == 1:
         node = next(iter(sides))
         return Prediction(node, "only", f"only {node} is known to accept writes")
@@ -43,6 +47,22 @@ def winner(state: State, policy: Policy) -> Prediction:
         reason = "the newest commit wins, and no reading tells which side has it"
         return Prediction(None, policy.winner_rule.value, reason)
     return _highest(sides, policy)
+
+
+def _unread_rival(state: State, sides: dict[str, PostgresSight]) -> str | None:
+    """Return a node that is proven to have been writable and was not read since.
+
+    Who has just come back from a cut may know of the other side by proof only.
+    """
+    for proof in state.view.proofs:
+        for node in (proof.first, proof.second):
+            if node not in sides and _last_sight(state, node) is None:
+                return node
+            own = state.view.alive.get(key(node, Channel.POSTGRES))
+            late = own is not None and own.received_s >= proof.proven_s
+            if node not in sides and not late:
+                return node
+    return None
 
 
 def candidates(state: State, policy: Policy) -> dict[str, PostgresSight]:

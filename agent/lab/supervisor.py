@@ -268,6 +268,7 @@ class Supervisor:
             "receiver_url": plan.receiver_url,
             "tokens": tokens,
             "state_dir": plan.state_dir,
+            "config": str(plan.layout.node(plan.nodes[0].name).agent_config),
             "bin_dir": plan.bin_dir,
             "postgres_version": plan.version_num,
             "troubles": list(self._net.troubles()),

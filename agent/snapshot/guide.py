@@ -28,7 +28,8 @@ PostgreSQL {major} in PATH:
   cp open/* data/
   pg_ctl -D data -w -l server.log -o "-k /tmp -p 54399" start
 
-Then: psql -h /tmp -p 54399 postgres; while that is refused, recovery still goes on.
+Then: psql -h /tmp -p 54399 -U postgres -l lists the databases. While that is refused,
+recovery still goes on.
 The server listens on that socket only, is read-only by default, and reaches nobody:
 what could was replaced by the files of `open`. Stop it with: pg_ctl -D data stop.
 The server's own configuration is in state/config.

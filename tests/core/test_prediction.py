@@ -5,7 +5,7 @@ from dataclasses import replace
 from agent.core.observation import Channel, Outcome, Sender, Sight
 from agent.core.policy import WinnerRule
 from agent.core.prediction import candidates, winner
-from agent.core.state import Ledger, State
+from agent.core.state import Ledger, SplitProof, State
 from tests.core import given
 from tests.core.test_view import fold
 
@@ -51,6 +51,24 @@ def test_no_reading_tells_who_has_the_newest_commit():
 def frozen(node):
     verdict = replace(given.verdict(), evidence={"winner": node})
     return Ledger(incidents=(given.incident(verdict),))
+
+
+def proven(state: State, proven_s: float) -> State:
+    """n1 and n2 are proven to have been writable at once."""
+    proof = SplitProof("n1", "n2", "overlapping intervals", proven_s, {})
+    return replace(state, view=replace(state.view, proofs=(proof,)))
+
+
+def test_nobody_is_predicted_while_the_other_proven_side_is_unread():
+    alone = fold(State(), given.postgres("n1", given.sight(), 1))
+    assert winner(alone, POLICY).node == "n1"
+    assert winner(proven(alone, 2), POLICY).node is None
+
+
+def test_a_proven_side_that_went_back_into_recovery_leaves_the_other():
+    state = two(second={"in_recovery": True})
+    assert winner(proven(state, 0.5), POLICY).node == "n1"
+    assert winner(proven(state, 5), POLICY).node is None
 
 
 def test_who_was_predicted_first_stays_predicted():
