@@ -3,8 +3,9 @@
 Theory of operation. `tar x` gives `manifest.json`, `data/`, `wal/`, and what a
 stranger needs to open them (see `guide`). The stream is made while it is read;
 only what the manifest names goes in. An archive from elsewhere is not trusted: each
-member must be a plain file, a folder or a link that stays inside, or nothing is
-unpacked at all. GNU's tar format, because names may be any bytes.
+member must be a plain file, a folder or a link that stays inside, and all of them
+together no larger than the archive, or nothing is unpacked at all. GNU's tar format,
+because names may be any bytes.
 """
 
 import os
@@ -133,7 +134,10 @@ def unpack(archive: Path, target: Path) -> None:
     try:
         _check_end(archive)
         with tarfile.open(archive, "r:", errors="surrogateescape") as tar:
+            left = archive.stat().st_size
             for member in tar:
+                left -= max(0, member.size)
+                _check_size(member, left)
                 _unpack_one(tar, member, target)
     except (tarfile.TarError, EOFError) as error:
         remove_tree(target)
@@ -156,6 +160,14 @@ def _check_end(archive: Path) -> None:
         file.seek(max(0, size - len(_END)))
         if file.read() != _END:
             raise tarfile.ReadError("its end is missing")
+
+
+def _check_size(member: tarfile.TarInfo, left: int) -> None:
+    """See that what is unpacked is in the archive; holes and overlaps are not."""
+    if member.issparse() or left < 0:
+        raise SnapshotError(
+            f"the archive would unpack to more than it holds: {member.name!r:.200}"
+        )
 
 
 def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:

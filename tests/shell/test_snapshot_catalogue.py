@@ -299,6 +299,38 @@ def test_an_archive_that_was_cut_off_is_refused(tmp_path: Path, keep: int):
     assert not (tmp_path / "back").exists()
 
 
+def sparse(size: int, form: int) -> bytes:
+    """Return an archive whose one file of `size` zeros takes a block."""
+    body = (b"1\n%d\n0\n" % size).ljust(512, b"\0")
+    info = tarfile.TarInfo("data/x")
+    if form == tarfile.PAX_FORMAT:
+        info.size = len(body)
+        info.pax_headers = {
+            "GNU.sparse.major": "1", "GNU.sparse.minor": "0",
+            "GNU.sparse.name": "data/x", "GNU.sparse.realsize": str(size),
+        }  # fmt: skip
+    else:
+        info.type, body = tarfile.GNUTYPE_SPARSE, b""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w", format=form) as tar:
+        tar.addfile(info, io.BytesIO(body))
+    raw = bytearray(whole.getvalue())
+    if form == tarfile.GNU_FORMAT:
+        raw[483:495] = b"%011o\0" % size  # its real size
+        raw[148:156] = b" " * 8
+        raw[148:156] = b"%06o\0 " % sum(raw[:512])
+    return bytes(raw)
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_an_archive_of_a_few_blocks_does_not_fill_the_disk(tmp_path: Path, form: int):
+    bomb = tmp_path / "bomb.tar"
+    bomb.write_bytes(sparse(3 * GIB, form))
+    with pytest.raises(SnapshotError, match="more than it holds"):
+        archive.unpack(bomb, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
 def test_room_counts_the_missing_bytes(tmp_path: Path):
     with pytest.raises(CaptureError, match=r"\d+ bytes are missing.*capture.dir"):
         Room(tmp_path, floor_bytes=1 << 60).check(10, "the full copy")
