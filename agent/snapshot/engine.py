@@ -86,7 +86,8 @@ class Engine:
         made = CaptureRun(
             self._settings, order, self._moment, self._on_status, self._crash
         )
-        self._runs[order.capture_id] = made
+        alive = {key: run for key, run in self._runs.items() if run.is_alive()}
+        self._runs = {**alive, order.capture_id: made}
         return made
 
 

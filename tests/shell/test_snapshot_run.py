@@ -153,3 +153,14 @@ def test_a_capture_is_closed_only_once_its_last_manifest_is_written(
     finally:
         run.stop()
         run.join(WITHIN_S)
+
+
+def test_runs_that_have_ended_are_forgotten(engine: Engine, told: Told):
+    for number in range(20):
+        told.statuses.clear()
+        engine.finish(f"n1-{number}")
+        told.until(Phase.CLOSED)
+        for thread in threading.enumerate():
+            if thread.name == f"capture-n1-{number}":
+                thread.join(WITHIN_S)
+    assert len(engine._runs) == 1
