@@ -7,18 +7,22 @@ soon as a complete copy is there. While the server runs the farm is made anew as
 and swapped in, so it never lacks a file that it had; once the server stands still
 it is only ever added to, and a folder that is no longer the one that was pinned is
 left alone. Links cannot leave a file system: where PGDATA is a mount point there
-is no pin.
+is no pin. Where farms are is noted in the capture's folder before they are made: a
+wiped PGDATA no longer tells where its tablespaces were.
 """
 
+import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.snapshot.files import PRIVATE_FOLDER, remove_tree, tree
+from agent.snapshot.files import PRIVATE_FOLDER, remove_tree, tree, write_atomically
 
 HELD = "held"
 PREFIX = ".splitguard-pin-"
+NOTES = "pin.json"
+"""The file in a capture's folder that says which folders have farms in them."""
 
 
 class PinError(Exception):
@@ -31,6 +35,8 @@ class Pin:
 
     data_dir: Path
     capture_id: str
+    folder: Path
+    """The capture's own."""
     identity: str = field(default="")
     """The incarnation that was pinned (see `incarnation`)."""
 
@@ -65,9 +71,11 @@ class Pin:
     def release(self) -> str:
         """Remove the farms. Returns `none`, or why they are still there."""
         try:
-            for parent in {farm.parent for _, farm in self._sources()}:
+            parents = {farm.parent for _, farm in self._sources()}
+            for parent in parents | self._noted():
                 for left in parent.glob(f"{PREFIX}{self.capture_id}@*"):
                     remove_tree(left)
+            (self.folder / NOTES).unlink(missing_ok=True)
         except OSError as error:
             return f"held: it could not be removed: {error.strerror or error}"
         return "none"
@@ -110,6 +118,23 @@ class Pin:
             for source, name in found
         ]
 
+    def _noted(self) -> set[Path]:
+        """Return the folders that farms were made in, as far as they are noted."""
+        try:
+            noted = json.loads((self.folder / NOTES).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return set()
+        places = noted if isinstance(noted, list) else []
+        return {Path(place) for place in places if isinstance(place, str)}
+
+    def _note(self, sources: list[tuple[Path, Path]]) -> None:
+        """Write down where farms are about to be made, besides where they were."""
+        known = self._noted()
+        wanted = known | {farm.parent for _, farm in sources}
+        if wanted != known:
+            text = json.dumps(sorted(str(place) for place in wanted))
+            write_atomically(self.folder / NOTES, text.encode("ascii"))
+
     def _farms(self) -> list[tuple[Path, Path]]:
         """Return the same, once it is known that all farms can be had."""
         sources = self._sources()
@@ -118,6 +143,7 @@ class Pin:
                 raise PinError(f"{source} is a mount point")
             if not os.access(source.parent, os.W_OK | os.X_OK):
                 raise PinError(f"{source.parent} is not writable for the agent")
+        self._note(sources)
         return sources
 
 

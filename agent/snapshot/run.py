@@ -93,7 +93,7 @@ class CaptureRun(threading.Thread):
             self._record, settings.data_dir, reader, self._server, crash
         )
         self._state = StateFiles(settings.data_dir, folder)
-        self._pin = Pin(settings.data_dir, order.capture_id)
+        self._pin = Pin(settings.data_dir, order.capture_id, folder)
         self._copying: FullCopyThread | None = None
         self._room: Room | None = None
         self._opened = False

@@ -80,6 +80,20 @@ def test_pins_cover_linked_folders(stage16: Stage):
         assert not list(server.data_dir.parent.glob(".splitguard-pin*"))
 
 
+def test_pins_of_linked_folders_are_released_after_a_wipe(stage16: Stage):
+    server = linked(stage16)
+    with capturing(stage16, server) as capture:
+        capture.order(Level.TAIL, Level.PIN)
+        capture.until("the pin is held", lambda s: s.pin == "held")
+        capture.until_kept(server.lsn)
+    server.stop()
+    shutil.rmtree(server.data_dir)
+    with capturing(stage16, server) as capture:
+        capture.close()
+        assert not list(server.data_dir.parent.glob(".splitguard-pin*"))
+        assert not (capture.folder / "pin.json").exists()
+
+
 def test_a_stranger_opens_an_archive_with_tar_and_pg_ctl_alone(stage: Stage):
     server = linked(stage)
     with capturing(stage, server) as capture:
