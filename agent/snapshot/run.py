@@ -51,6 +51,8 @@ CHAIN_S = 5.0
 """The chain of a running server's copy is checked on no more often than this."""
 TROUBLE_S = 0.5
 """The pause after a round that failed."""
+RETRY_S = 10.0
+"""A copy that failed is not tried again sooner because the same order came again."""
 TROUBLE_HOLD_S = 3.0
 """A server that comes and goes is no failure yet: only trouble that lasts is told."""
 
@@ -101,7 +103,9 @@ class CaptureRun(threading.Thread):
         self._pinned_s = -PIN_S
         self._checked_s = -CHAIN_S
         self._pin_added = False
+        self._ordered = order
         self._copy_failed = ""
+        self._failed_s = 0.0
         self._failed_hot = False
         """Whether the copy that failed was one of a running server."""
         self._trouble_s: float | None = None
@@ -113,7 +117,7 @@ class CaptureRun(threading.Thread):
         self._stopping = threading.Event()
 
     def widen(self, order: CaptureOrder) -> None:
-        """Take over a further order; a failed copy is tried again."""
+        """Take over a further order; it may have a failed copy tried again."""
         with self._lock:
             self._orders.append(order)
         self._wake.set()
@@ -175,7 +179,10 @@ class CaptureRun(threading.Thread):
             orders, self._orders = self._orders, []
         for order in orders:
             self._record.widen(order)
-            self._copy_failed = ""
+            failed_for_s = self._moment().monotonic_s - self._failed_s
+            if order != self._ordered or failed_for_s >= RETRY_S:
+                self._copy_failed = ""
+            self._ordered = order
 
     # --- beginning and ending ---------------------------------------------------
 
@@ -314,6 +321,7 @@ class CaptureRun(threading.Thread):
             return
         if copying is not None:
             self._copy_failed, self._copying = copying.failed, None
+            self._failed_s = self._moment().monotonic_s
             self._failed_hot = copying.hot
         if where.stopped and self._failed_hot:
             self._copy_failed, self._failed_hot = "", False  # now it can be cold

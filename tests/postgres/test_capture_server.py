@@ -226,6 +226,26 @@ def test_a_limit_on_idle_sessions_does_not_end_a_backup(stage16: Stage):
         session.close()
 
 
+def test_the_same_order_again_does_not_try_a_failed_copy_sooner(stage16: Stage):
+    primary = stage16.primary()
+    primary.query(GRANTS[0])
+    with capturing(stage16, primary, user=ROLE) as capture:
+        capture.order()
+        capture.until("the copy failed", lambda s: s.phase is Phase.FAILED)
+        told = len(capture.statuses)
+
+        def tried() -> bool:
+            return any(s.phase is Phase.COPYING for s in capture.statuses[told:])
+
+        for _ in range(2):
+            capture.order()
+            primary.write(5)
+            capture.until_kept(primary.lsn)
+        assert not tried()
+        capture.order(confirmed=primary.lsn)
+        eventually("another order tries it again", tried)
+
+
 def struck(session: psycopg.Connection) -> bool:
     """Whether the server has ended the session, without asking over it."""
     with contextlib.suppress(psycopg.OperationalError):
