@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.action import RunCapture
 from agent.core.capture import Grade, Level
 from agent.core.lsn import Lsn
 from agent.core.state import State
@@ -70,6 +71,7 @@ async def test_the_agent_beside_the_primary_orders_a_full_copy(tmp_path):
         await runtime.submit(read(runtime))
         await ScheduledSnapshots(runtime, Catalogue(tmp_path), 2).run()
         (action,) = done.actions
+        assert isinstance(action, RunCapture)
         assert action.order.capture_id.startswith("n1-scheduled-")
         assert Level.FULL in action.order.levels
 

@@ -11,6 +11,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from agent import codec
 from agent.core import event as events
@@ -68,7 +69,7 @@ class Simulation:
         self._count = itertools.count()
         for offset, name in enumerate(names):
             self.boot(name)
-            self._at(self.now_s + 0.01 * offset, lambda n=name: self._round(n))
+            self._at(self.now_s + 0.01 * offset, partial(self._round, name))
 
     def boot(self, name: str) -> None:
         """Start an agent with what its journal would have kept."""
@@ -191,13 +192,13 @@ class Simulation:
                     self._ask(name, action.node, action.channel)
                 case RunCapture():
                     self.orders[action.order.capture_id] = action.order
-                    self._at(self.now_s + 0.3, lambda o=action.order: self._copy(o))
+                    self._at(self.now_s + 0.3, partial(self._copy, action.order))
                 case CloseCapture():
                     self._close(name, action.capture_id)
                 case Tell():
                     self.notices.append((self.now_s, name, action.notice))
                     told = events.NoticeDelivered(self._moment(), action.notice.id)
-                    self._at(self.now_s + 0.01, lambda e=told: self._feed(name, e))
+                    self._at(self.now_s + 0.01, partial(self._feed, name, told))
 
     def _copy(self, order: CaptureOrder) -> None:
         """Copy the server as it is and say what that proves."""
@@ -236,4 +237,4 @@ class Simulation:
             if capture.order.capture_id == wanted:
                 closed = replace(capture.status, phase=Phase.CLOSED)
                 told = events.CaptureReported(self._moment(), closed)
-                self._at(self.now_s + 0.01, lambda e=told: self._feed(name, e))
+                self._at(self.now_s + 0.01, partial(self._feed, name, told))
