@@ -63,6 +63,8 @@ class Database:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._received = 0
+        """The timeline that was last seen to be received; 0 before the first."""
 
     def standing(self) -> ServerStanding:
         """Read where the server is. Raises psycopg.Error."""
@@ -71,7 +73,8 @@ class Database:
             row = cursor.execute(POSITION).fetchone() or {}
         with self._connect() as connection:
             newest = connection.execute(NEWEST).fetchone()
-        timeline = _timeline(row, self.histories())
+        self._received = row["received_tli"] or self._received
+        timeline = timeline_now(row, self._received, self.histories())
         port = _PORT.search(row["upstream"] or "")
         return ServerStanding(
             in_recovery=row["in_recovery"],
@@ -208,8 +211,7 @@ class Database:
             text = path.read_text("utf-8")
         except OSError:
             return ()
-        lines = (line.split() for line in text.splitlines() if line.strip())
-        return tuple((int(words[0]), Lsn.parse(words[1])) for words in lines)
+        return switches_in(text)
 
     def histories(self) -> dict[str, str]:
         """Return the timeline history files on disk, by name."""
@@ -220,16 +222,34 @@ class Database:
         }
 
 
-def _timeline(row: dict[str, Any], histories: Mapping[str, str]) -> int:
+def timeline_now(
+    row: Mapping[str, Any], received: int, histories: Mapping[str, str]
+) -> int:
     """Return the server's timeline.
 
-    A standby without a receiver, whose pg_control is older than its last switch,
-    shows it only by the history file that it fetched.
+    A standby without a receiver, whose pg_control is older than its last switch, is
+    on the last one that it received, or on one that leads on from there. A standby
+    fetches history files of lines that are not its own: those were left before what
+    it has replayed.
     """
     if row["wal_file"]:
         return int(row["wal_file"][:8], 16)
-    told = (int(row["received_tli"] or 0), int(row["control_tli"] or 1))
-    return max(*told, *map(timeline_of, histories))
+    if row["received_tli"]:
+        return int(row["received_tli"])
+    told = max(received, row["control_tli"] or 1)
+    replayed = Lsn.parse(row["replay_lsn"] or "0/0")
+    further = (
+        timeline_of(name)
+        for name, text in histories.items()
+        if any(one == told and replayed <= lsn for one, lsn in switches_in(text))
+    )
+    return max((told, *further))
+
+
+def switches_in(history: str) -> tuple[tuple[int, Lsn], ...]:
+    """Return the timelines that a history file lists, and where each was left."""
+    lines = (line.split() for line in history.splitlines() if line.strip())
+    return tuple((int(words[0]), Lsn.parse(words[1])) for words in lines)
 
 
 def timeline_of(history_file: str) -> int:

@@ -58,9 +58,6 @@ class Habits:
     lost_after_s: float = 2.0
     """Without an active manager for so long, another one becomes active."""
     settle_s: float = 3.0
-    astray_s: float = 1.0
-    """A node must be past its leader's line for so long: while a standby fetches
-    history files one by one, it looks as if it were on the line of another."""
 
 
 class Naive:
@@ -73,7 +70,6 @@ class Naive:
         self._upstreams = upstreams
         self._habits = habits
         self._leaderless_since: float | None = None
-        self._astray_since: float | None = None
 
     def decide(
         self, mine: Standing, others: Mapping[str, Standing], now_s: float
@@ -81,14 +77,14 @@ class Naive:
         """Return the move for now. `others` are those that answered lately."""
         active = {name: other for name, other in others.items() if other.active}
         if mine.active:
-            self._leaderless_since = self._astray_since = None
+            self._leaderless_since = None
             return self._as_active(mine, active, now_s)
         self._part()
         if not active:
             return self._without_leader(mine, others, now_s)
         self._leaderless_since = None
         leader = self._leader(active)
-        return Stay() if leader is None else self._as_standby(mine, leader, now_s)
+        return Stay() if leader is None else self._as_standby(mine, leader)
 
     def _as_active(
         self, mine: Standing, active: Mapping[str, Standing], now_s: float
@@ -152,16 +148,11 @@ class Naive:
         named = self._named(active.values())
         return active.get(named.winner) if named is not None else None
 
-    def _as_standby(self, mine: Standing, leader: Standing, now_s: float) -> Move:
+    def _as_standby(self, mine: Standing, leader: Standing) -> Move:
         if mine.server is None or leader.server is None:
             return Stay()
         if not contains(leader.server, mine.server):
-            if self._astray_since is None:
-                self._astray_since = now_s
-            if now_s - self._astray_since < self._habits.astray_s:
-                return Stay()
             return GiveUp(leader.name, "this node followed another line")
-        self._astray_since = None
         if self._upstreams.get(mine.server.upstream_port or 0) != leader.name:
             return Follow(leader.name)
         return Stay()

@@ -75,18 +75,9 @@ def test_a_standby_follows_the_newly_active_one():
 
 def test_a_standby_that_replayed_past_the_promotion_has_lost():
     promoted = active("n2", timeline=2, left=[(1, 900)])
-    move = after(mind("n3"), standby("n3", lsn=1000), seen(promoted), HABITS.astray_s)
+    move = mind("n3").decide(standby("n3", lsn=1000), seen(promoted), 0.0)
     assert isinstance(move, GiveUp)
     assert move.winner == "n2"
-
-
-def test_a_standby_that_has_fetched_half_of_the_histories_has_not_lost():
-    leader = seen(active("n1", timeline=5, left=[(3, 1000)]))
-    naive, half = mind("n3"), standby("n3", timeline=4, left=[(3, 900)])
-    assert naive.decide(half, leader, 0.0) == Stay()
-    whole = standby("n3", timeline=5, left=[(3, 1000)])
-    assert naive.decide(whole, leader, HABITS.astray_s) == Stay()
-    assert naive.decide(half, leader, HABITS.astray_s + 0.1) == Stay()
 
 
 def test_a_standby_believes_none_of_two_until_they_have_decided():
