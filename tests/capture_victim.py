@@ -21,7 +21,7 @@ def main() -> None:
     given, point = json.loads(sys.argv[1]), sys.argv[2]
     settings = EngineSettings(
         Path(given["capture_dir"]), Path(given["data_dir"]), Path(given["bin_dir"]),
-        given["dsn"], "n1", "test",
+        lambda: given["dsn"], "n1", "test",
     )  # fmt: skip
     after = given.get("after", 0)
     passed = [0]

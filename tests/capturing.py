@@ -42,11 +42,12 @@ def moment() -> Moment:
 def settings_for(
     server: Server, capture_dir: Path, *, sql: bool = True, user: str = "postgres"
 ) -> EngineSettings:
+    dsn = server.dsn.replace("user=postgres", f"user={user}") if sql else None
     return EngineSettings(
         capture_dir=capture_dir,
         data_dir=server.data_dir,
         bin_dir=server.programs.bin_dir,
-        local_dsn=server.dsn.replace("user=postgres", f"user={user}") if sql else None,
+        find_dsn=lambda: dsn,
         node="n1",
         cluster="test",
     )

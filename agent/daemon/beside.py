@@ -2,8 +2,9 @@
 
 Theory of operation. The configuration may name the data directory; else it is
 looked for among the running servers, anew with each reading until it is found, so
-an agent that starts before its server needs no restart. What is found stays found:
-a server that stops later keeps its folder. The capture engine is made with the
+an agent that starts before its server needs no restart. What is found is remembered
+in the state folder: an agent that is restarted beside a stopped loser, which is just
+when it is needed, finds the folder again. The capture engine is made with the
 first order; the core orders nothing before the folder was read.
 """
 
@@ -23,6 +24,9 @@ from agent.snapshot.run import EngineSettings
 
 log = logging.getLogger(__name__)
 
+MEMORY = "pgdata"
+"""The file in the state folder that names the data directory found last."""
+
 
 class ServerBeside:
     """Implements ports.ServerReader and ports.CaptureEngine for one node."""
@@ -39,16 +43,17 @@ class ServerBeside:
         self._on_status = on_status
         self._crash = crash
         self._data_dir = settings.local.data_dir
+        self._memory = settings.state_dir / MEMORY
         self._reader: DiskReader | None = None
         self._engine: Engine | None = None
 
     def read(self) -> ServerFacts | ReadFailure:
         """Read the server's disk; a folder that is not found is a failure too."""
+        try:
+            data_dir = self._found()
+        except PostgresError as error:
+            return ReadFailure(error.message, error.hint)
         if self._reader is None:
-            try:
-                data_dir = self._found()
-            except PostgresError as error:
-                return ReadFailure(error.message, error.hint)
             self._reader = DiskReader(data_dir, self._settings.local.bin_dir)
         return self._reader.read()
 
@@ -67,8 +72,10 @@ class ServerBeside:
 
     def finish(self, capture_id: str) -> None:
         """Stop following and write the final manifest. Returns at once."""
-        if self._engine is not None:
-            self._engine.finish(capture_id)
+        try:
+            self._made().finish(capture_id)
+        except PostgresError as error:
+            log.warning("capture %s stays open: %s", capture_id, error)
 
     def stop(self) -> None:
         """Stop all threads within 3 s, because the agent ends; files stay."""
@@ -76,22 +83,43 @@ class ServerBeside:
             self._engine.stop()
 
     def _found(self) -> Path:
-        if self._data_dir is None:
-            dsn = self._settings.node_settings(self._settings.me).postgres
+        """Return PGDATA: configured, found running, or remembered from then."""
+        if self._data_dir is not None:
+            return self._data_dir
+        dsn = self._settings.node_settings(self._settings.me).postgres
+        try:
             self._data_dir = find_data_dir(port_of(dsn) if dsn else None)
-            log.info("found PGDATA %s", self._data_dir)
+        except PostgresError:
+            remembered = self._recalled()
+            if remembered is None:
+                raise
+            self._data_dir = remembered
+        else:
+            self._remember(self._data_dir)
+        log.info("PGDATA is %s", self._data_dir)
         return self._data_dir
+
+    def _recalled(self) -> Path | None:
+        try:
+            named = self._memory.read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            return None
+        return Path(named) if named else None
+
+    def _remember(self, data_dir: Path) -> None:
+        try:
+            self._memory.write_text(f"{data_dir}\n")
+        except OSError as error:
+            log.warning("%s: %s", self._memory, error.strerror)
 
     def _made(self) -> Engine:
         if self._engine is None:
-            data_dir, local = self._found(), self._settings.local
             self._engine = Engine(
                 EngineSettings(
                     capture_dir=self._settings.capture_dir,
-                    data_dir=data_dir,
-                    bin_dir=local.bin_dir,
-                    local_dsn=local.dsn
-                    or local_dsn(data_dir, local.socket_dir, "splitguard_local"),
+                    data_dir=self._found(),
+                    bin_dir=self._settings.local.bin_dir,
+                    find_dsn=self._dsn,
                     node=self._settings.me,
                     cluster=self._settings.cluster,
                 ),
@@ -100,6 +128,13 @@ class ServerBeside:
                 self._crash,
             )
         return self._engine
+
+    def _dsn(self) -> str | None:
+        """Return how splitguard_local connects now; None when nobody knows."""
+        local = self._settings.local
+        if local.dsn is not None or self._data_dir is None:
+            return local.dsn
+        return local_dsn(self._data_dir, local.socket_dir, "splitguard_local")
 
 
 def _not_begun(order: CaptureOrder, error: PostgresError) -> CaptureStatus:

@@ -37,7 +37,7 @@ from agent.snapshot.manifest import DATA, TABLESPACES, Contents, FileEntry
 from agent.snapshot.pin import incarnation
 from agent.snapshot.record import FullCopy, Record
 from agent.snapshot.room import Room
-from agent.snapshot.server import LocalServer, Position
+from agent.snapshot.server import FindDsn, LocalServer, Position
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Source:
     """What is copied, and with what."""
 
     data_dir: Path
-    dsn: str | None
+    find_dsn: FindDsn
     programs: Programs | None
 
 
@@ -181,7 +181,8 @@ class FullCopyThread(threading.Thread):
         return True
 
     def _hot(self) -> FullCopy:
-        if self._source.dsn is None:
+        dsn = self._source.find_dsn()
+        if dsn is None:
             raise CaptureError(
                 "a running server cannot be copied without local.dsn",
                 "set local.dsn, or stop the server for a cold copy",
@@ -189,9 +190,7 @@ class FullCopyThread(threading.Thread):
         self._begin(make_plan(self._source.data_dir, hot=True))
         self._wait_for_sql()
         try:
-            self._session = BackupSession(
-                self._source.dsn, self._record.order.capture_id
-            )
+            self._session = BackupSession(dsn, self._record.order.capture_id)
             begun = self._session.begin()
             self.basis = begun
             plan = make_plan(self._source.data_dir, hot=True)
@@ -223,7 +222,7 @@ class FullCopyThread(threading.Thread):
 
         Raises RestartError when it is gone, PostgresError when it goes on refusing.
         """
-        server = LocalServer(self._source.data_dir, self._source.dsn)
+        server = LocalServer(self._source.data_dir, self._source.find_dsn)
         refused = PostgresError("the server did not answer")
         for _ in range(REFUSED_MAX):
             try:

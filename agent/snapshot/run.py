@@ -37,7 +37,7 @@ from agent.snapshot.pin import HELD, Pin
 from agent.snapshot.record import Record
 from agent.snapshot.resume import take_up
 from agent.snapshot.room import MAX_WAL_BYTES, Room, measure
-from agent.snapshot.server import LocalServer
+from agent.snapshot.server import FindDsn, LocalServer
 from agent.snapshot.state import StateFiles
 from agent.snapshot.tail import LeftError
 
@@ -65,9 +65,9 @@ class EngineSettings:
     data_dir: Path
     bin_dir: Path | None
     """Where PostgreSQL's programs are; None: they are looked for."""
-    local_dsn: str | None
-    """libpq's connection string for role splitguard_local through the unix socket;
-    None: only a stopped server can be copied in full."""
+    find_dsn: FindDsn
+    """How to connect as role splitguard_local through the unix socket. While it knows
+    of no way, only a stopped server can be copied in full."""
     node: str
     cluster: str
 
@@ -89,7 +89,7 @@ class CaptureRun(threading.Thread):
         self._moment = moment
         self._crash = crash
         self._record = Record(order, settings.cluster, folder, moment, on_status)
-        self._server = LocalServer(settings.data_dir, settings.local_dsn)
+        self._server = LocalServer(settings.data_dir, settings.find_dsn)
         reader = DiskReader(settings.data_dir, settings.bin_dir)
         self._follower = Follower(
             self._record, settings.data_dir, reader, self._server, crash
@@ -343,7 +343,7 @@ class CaptureRun(threading.Thread):
             return
         source = Source(
             self._settings.data_dir,
-            self._settings.local_dsn,
+            self._settings.find_dsn,
             self._follower.programs(),
         )
         self._copying = FullCopyThread(self._record, source, self._room, self._crash)

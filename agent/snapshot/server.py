@@ -11,7 +11,7 @@ shutdown waits for it.
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +41,11 @@ SELECT pg_size_bytes(current_setting('max_wal_size')),
   current_setting('config_file', true), current_setting('hba_file', true),
   current_setting('ident_file', true)
 """
+
+
+FindDsn = Callable[[], str | None]
+"""How role splitguard_local connects now; a server that was down when the agent
+started, or moved its socket, is found when it is needed. None: nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +100,9 @@ def deadline(breaker: Breaker, seconds: float) -> Iterator[None]:
 class LocalServer:
     """A kept connection to the server beside this agent. For one thread."""
 
-    def __init__(self, data_dir: Path, dsn: str | None) -> None:
+    def __init__(self, data_dir: Path, find_dsn: FindDsn) -> None:
         self._data_dir = data_dir
-        self._dsn = dsn
+        self._find_dsn = find_dsn
         self._session: Session | None = None
         self.stopping = False
         """Whether the server was told to stop when it was last looked at."""
@@ -134,14 +139,15 @@ class LocalServer:
             self._session = None
 
     def _ask(self, statement: str) -> tuple[Any, ...]:
-        if self._dsn is None:
-            raise PostgresError(
-                "the server beside this agent cannot be asked",
-                "set local.dsn to a connection through the unix socket",
-            )
         if self._session is None or self._session.closed:
+            dsn = self._find_dsn()
+            if dsn is None:
+                raise PostgresError(
+                    "the server beside this agent cannot be asked",
+                    "set local.dsn to a connection through the unix socket",
+                )
             self._session = connect(
-                self._dsn,
+                dsn,
                 connect_timeout_s=int(ANSWER_S),
                 statement_timeout_s=ANSWER_S,
             )

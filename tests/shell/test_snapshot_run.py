@@ -47,7 +47,9 @@ def now() -> Moment:
 
 def settings(tmp_path: Path) -> EngineSettings:
     (tmp_path / "pg").mkdir()
-    return EngineSettings(tmp_path / "cap", tmp_path / "pg", None, None, "n1", "c")
+    return EngineSettings(
+        tmp_path / "cap", tmp_path / "pg", None, lambda: None, "n1", "c"
+    )
 
 
 def order(*levels: Level) -> CaptureOrder:
