@@ -1,6 +1,7 @@
 """What all tests share: Hypothesis without deadlines, and no silent skips in CI."""
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -23,8 +24,14 @@ SKIPPED = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start with nothing skipped."""
+    """Start with nothing skipped, and with a Ctrl-C that means something.
+
+    A shell that puts us into the background has SIGINT ignored, and every program
+    that a test starts and interrupts would inherit that.
+    """
     config.stash[SKIPPED] = []
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
