@@ -7,8 +7,8 @@ only if no peer's report has said meanwhile that the news was delivered. What on
 this agent can know (its own isolation, its own capture) it tells itself.
 
 A notice's id hashes incident, reason and revision, where the revision is one that
-all agents derive alike: the fired rule for a change of stage, 1 for the first
-news, 0 for the end. If two cut-off sides both tell, a receiver sees one id.
+all agents derive alike: the fired rule for a change of stage (with the timeline that
+a failover went to), 1 for the first news, 0 for the end. If two cut-off sides both tell, a receiver sees one id.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,6 +26,9 @@ from agent.core.verdict import Family, Severity
 
 TOLD_KEPT = 200
 """Notices remembered, oldest dropped first."""
+STAGES = 1000
+"""More than the largest number of a rule: what tells a second failover, which goes
+to another timeline, from the first one."""
 OWN = (Family.SELF, Family.PROTECTION, Family.READY)
 
 
@@ -127,7 +130,10 @@ def _revision(change: Change) -> int:
         return 1
     if change.reason is NoticeReason.RESOLVED:
         return 0
-    return change.incident.verdict.rule
+    verdict = change.incident.verdict
+    timeline = verdict.evidence.get("to_timeline")
+    moved = timeline if isinstance(timeline, int) else 0
+    return verdict.rule + STAGES * moved
 
 
 def _reminders(state: State, at: Moment, policy: Policy) -> tuple[Told, ...]:

@@ -137,6 +137,15 @@ def test_a_trouble_that_nobody_has_told_of_is_told_even_after_its_end():
     assert len(after_the_end(NoticeReason.FIRST)) == 1
 
 
+def test_a_second_failover_is_other_news_than_the_first():
+    ids = set()
+    for timeline in (2, 3):
+        moved = replace(given.verdict(), rule=401, evidence={"to_timeline": timeline})
+        change = Change(replace(INCIDENT, verdict=moved), NoticeReason.CHANGED)
+        ids |= set(tell(seeing("n2"), (change,), 100, "n1")[1])
+    assert len(ids) == 2
+
+
 def test_the_same_news_twice_is_told_once():
     state, _ = tell(seeing("n2"), (FIRST,), 100, "n1")
     assert tell(state, (FIRST,), 101, "n1")[1] == ()
