@@ -8,7 +8,8 @@ this agent can know (its own isolation, its own capture) it tells itself.
 
 A notice's id hashes incident, reason and revision, where the revision is one that
 all agents derive alike: the fired rule for a change of stage (with the timeline that
-a failover went to), 1 for the first news, 0 for the end. If two cut-off sides both tell, a receiver sees one id.
+a failover went to), 1 for the first news, 0 for the end. If two cut-off sides both
+tell, a receiver sees one id.
 """
 
 from collections.abc import Callable, Iterable
