@@ -89,8 +89,7 @@ def test_a_second_primary_is_proven_and_the_cluster_heals(lab_cluster):
     cluster.command.done("promote", standby)
 
     def split():
-        told = cluster.incidents()
-        return [one for one in told if one["family"] == "split"] or None
+        return opened(cluster, "split-brain", "cluster")
 
     assert until(30, split)
     cluster.until_healthy(90)
