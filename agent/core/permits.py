@@ -5,7 +5,7 @@ winner, so whoever is about to start one asks first. The answer is `pending`
 while the server may still write, while its last position is not known, and
 while the capture has not been proven complete up to that position; then it is
 `granted`. A grant is void after ten minutes, and as soon as the server is seen
-running out of recovery again: it may have written past what was promised.
+running again: it was used, or the server may write past what was promised.
 Blocking is safe, granting too early is not; so every doubt is `pending`.
 """
 
@@ -226,8 +226,8 @@ def _hold(state: State, permit: Permit, at: Moment, policy: Policy) -> Permit:
         return replace(
             permit, state=PermitState.VOID, reason="the grant is older than 10 minutes"
         )
-    if _writes_again(state, permit.granted_s, policy):
-        reason = "PostgreSQL accepts writes again, so its last position has moved"
+    if _runs_again(state, permit.granted_s, policy):
+        reason = "PostgreSQL runs again: a further resync needs a permit of its own"
         return replace(permit, state=PermitState.VOID, reason=reason)
     if _has_moved(state, permit):
         reason = "the server has written past the position that was granted"
@@ -235,15 +235,17 @@ def _hold(state: State, permit: Permit, at: Moment, policy: Policy) -> Permit:
     return permit
 
 
-def _writes_again(state: State, since_s: float, policy: Policy) -> bool:
-    """Whether the server was seen out of recovery after that instant."""
+def _runs_again(state: State, since_s: float, policy: Policy) -> bool:
+    """Whether the server was seen running after that instant.
+
+    The resync is then over, or was given up; either way the next one is another.
+    """
     seen = state.view.latest.get(f"{policy.me}/{Channel.POSTGRES}")
     if seen is not None and seen.postgres is not None and seen.sent_s > since_s:
-        return not seen.postgres.in_recovery
+        return True
     facts = state.view.server
-    if not isinstance(facts, ServerFacts) or state.view.server_read_s <= since_s:
-        return False
-    return facts.running and not facts.standby_signal
+    later = state.view.server_read_s > since_s
+    return isinstance(facts, ServerFacts) and later and facts.running
 
 
 def _has_moved(state: State, permit: Permit) -> bool:

@@ -1,5 +1,7 @@
 """Whole troubles, from fault to repair, through the real core of three agents."""
 
+from functools import partial
+
 from agent.core import event as events
 from agent.core.permit import PermitState
 from agent.core.verdict import Severity
@@ -146,6 +148,37 @@ def test_a_split_brain_is_suspected_proven_resynced_and_nothing_is_lost():
     first = [n for _, _, n in sim.notices if n.incident_id in ids]
     pages = {n.id for n in first if n.reason.value == "first"}
     assert len(pages) == 1
+
+
+def test_a_second_split_right_after_the_first_is_captured_and_granted_too():
+    sim = started()
+    for number in (1, 2):
+        primary = next(n for n, s in sim.world.servers.items() if s.writable)
+        other = "n2" if primary == "n1" else "n1"
+        sim.world.cut_off(primary)
+        sim.until(partial(has, sim, primary, "observer-isolated"), 6)
+        sim.world.promote(other, str(number))
+        sim.world.servers["n3"].upstream = other
+        sim.world.write(primary, f"left {number}")
+        sim.world.write(other, f"right {number}")
+        sim.run(3)
+        sim.world.heal()
+        sim.until(partial(has, sim, primary, "split-brain"), 8)
+        sim.world.servers[primary].running = False
+        asked = events.PermitAsked(sim.moment(), f"permit-{number}", "pg_rewind")
+        sim.submit(primary, asked)
+
+        def granted(name=primary) -> bool:
+            permit = sim.agents[name].state.ledger.permits[-1]
+            return permit.state is PermitState.GRANTED
+
+        sim.until(granted, 10)
+        kept = set().union(*(server.rows for server in sim.kept.values()))
+        assert f"left {number}" in kept
+        sim.world.rewind(primary, other)
+        sim.run(15)
+        acknowledge_all(sim)
+        sim.until(lambda: healthy(sim) and not sim.standing(), 40)
 
 
 def test_an_agent_killed_at_any_second_of_a_split_changes_no_incident_id():
