@@ -136,7 +136,7 @@ def advance(
     facts = local_facts(state)
     need = _need(state, policy)
     if capture is None:
-        if need is None or facts is None or sealed(state) is not None:
+        if need is None or facts is None or _suffices(state, need, policy):
             return state, ()
         return _order(state, None, need, at, policy)
     left = facts is not None and has_left(facts, capture.status)
@@ -250,6 +250,25 @@ def promised(state: State, capture: Capture) -> bool:
         permit.state is PermitState.GRANTED
         and permit.capture_id == capture.order.capture_id
         for permit in state.ledger.permits
+    )
+
+
+def _suffices(state: State, need: Need, policy: Policy) -> bool:
+    """Whether what is kept and closed already serves this need.
+
+    A loser that runs as a standby again was resynced; its disk may tell of its old
+    line for a moment, and nothing of that is missing. Should it go wrong, the next
+    permit orders what it needs all the same.
+    """
+    if sealed(state) is not None:
+        return True
+    if need.permit is not None or local_writable(state, policy):
+        return False
+    return any(
+        capture.order.node == policy.me
+        and capture.status.grade.rank >= Grade.COMPLETE.rank
+        and not set(capture.order.incident_ids).isdisjoint(need.incident_ids)
+        for capture in state.ledger.captures
     )
 
 

@@ -277,6 +277,31 @@ def test_what_a_valid_grant_rests_on_is_enough_and_no_second_copy_begins():
     assert advance(granted(given.capture(phase=Phase.CLOSED)))[1] == ()
 
 
+def test_a_loser_that_is_a_standby_again_is_not_copied_a_second_time():
+    state = granted(given.capture(phase=Phase.CLOSED))
+    used = replace(state.ledger.permits[0], state=PermitState.VOID)
+    theirs = given.lineage(2, (1, 0x800))
+    standby = given.sight(in_recovery=True, flush=0x2000)
+    latest = {
+        "n1/postgres": given.postgres("n1", standby, 12),
+        "n2/postgres": given.postgres("n2", given.sight(timeline=2), 12),
+    }
+    state = replace(
+        state,
+        ledger=replace(state.ledger, permits=(used,)),
+        knowledge=replace(state.knowledge, lineages={"n2": theirs}),
+        view=replace(
+            state.view,
+            server=given.facts(standby=True),
+            latest=latest,
+            alive=latest,
+        ),
+    )
+    assert advance(state)[1] == ()
+    unkept = replace(state, ledger=replace(state.ledger, captures=()))
+    assert len(advance(unkept)[1]) == 1
+
+
 def test_after_a_void_grant_another_capture_begins_under_another_id():
     state = granted(given.capture(phase=Phase.CLOSED))
     taken = replace(
