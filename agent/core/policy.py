@@ -72,8 +72,6 @@ class Policy:
     """A grant is void after this."""
     permit_wait_s: float = 900.0
     """A request that is still pending after this needs a person, and says so."""
-    sync_wait_s: float = 5.0
-    """Backends that wait longer for a synchronous standby are `writes-blocked`."""
     reminder_s: float = 3600.0
     """A standing critical incident that nobody acknowledged is told again."""
     clock_drift: float = 0.01

@@ -134,7 +134,7 @@ def advance(
         return state, ()
     capture = unfinished(state, policy)
     facts = local_facts(state)
-    need = _need(state, policy)
+    need = _need(state, at, policy)
     if capture is None:
         if need is None or facts is None or _suffices(state, need, policy):
             return state, ()
@@ -161,13 +161,13 @@ def has_left(facts: ServerFacts, status: CaptureStatus) -> bool:
     return True
 
 
-def _need(state: State, policy: Policy) -> Need | None:
+def _need(state: State, at: Moment, policy: Policy) -> Need | None:
     """Return what should be kept now; None when nothing calls for a capture."""
     levels: set[Level] = set()
     incidents: list[str] = []
     reasons: list[str] = []
     for incident in standing(state):
-        called = _called_for(state, incident, policy)
+        called = _called_for(state, incident, at, policy)
         if called:
             levels |= called
             incidents.append(incident.id)
@@ -181,10 +181,15 @@ def _need(state: State, policy: Policy) -> Need | None:
     return Need(frozenset(levels), tuple(incidents), ", ".join(reasons), permit)
 
 
-def _called_for(state: State, incident: Incident, policy: Policy) -> set[Level]:
+def _called_for(
+    state: State, incident: Incident, at: Moment, policy: Policy
+) -> set[Level]:
     """Return the levels that one standing incident asks for on this node."""
     verdict = incident.verdict
     if incident.clear_since_s is not None:
+        return set()
+    lasted_s = at.monotonic_s - incident.pending_since_s
+    if verdict.code not in PROVEN and lasted_s < policy.isolation_hold_s:
         return set()
     if verdict.code is VerdictCode.OBSERVER_ISOLATED:
         return _for_isolation(state, policy) if verdict.subject == policy.me else set()

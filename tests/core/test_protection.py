@@ -71,6 +71,14 @@ def test_a_server_that_does_not_answer_is_taken_for_writable_while_it_runs():
     assert ordered(primary(ALONE, latest={}, server=given.facts(standby=True))) == []
 
 
+def test_isolation_is_captured_once_it_has_lasted_as_long_as_configured():
+    patient = replace(POLICY, isolation_hold_s=5.0)
+    for incident in (ALONE, SUSPECTED):
+        assert ordered(primary(incident), seconds=4.9, policy=patient) == []
+        assert len(ordered(primary(incident), seconds=5.0, policy=patient)) == 1
+    assert len(ordered(primary(SPLIT), seconds=1.0, policy=patient)) == 1
+
+
 def test_a_suspected_split_is_treated_like_isolation():
     (order,) = ordered(primary(SUSPECTED, confirmed_xid=100))
     assert set(order.levels) == {Level.TAIL, Level.PIN}
