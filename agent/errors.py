@@ -41,6 +41,10 @@ class SnapshotError(SplitguardError):
     """A snapshot is not there, not whole, or not what it says it is."""
 
 
+class CatalogueError(SnapshotError):
+    """The capture folder itself is not there or cannot be read."""
+
+
 class AgentUnreachableError(SplitguardError):
     """The agent does not answer on its socket or address."""
 

@@ -31,7 +31,7 @@ from agent.core.observation import Report
 from agent.core.policy import Policy
 from agent.core.reporting import make_report
 from agent.core.state import State
-from agent.errors import SnapshotError
+from agent.errors import CatalogueError
 from agent.ports import OutboxCounts
 from tests.sim.harness import Simulation
 
@@ -98,7 +98,7 @@ class MemoryShelf:
 
     def list(self) -> tuple[SnapshotCard, ...]:
         if self.unreadable:
-            raise SnapshotError(self.unreadable, "look at the disk")
+            raise CatalogueError(self.unreadable, "look at the disk")
         return tuple(reversed(self.cards.values()))
 
     def show(self, snapshot_id: str) -> SnapshotCard | None:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from agent.api.models import Problem
 from agent.errors import (
     CaptureError,
+    CatalogueError,
     CodecError,
     JournalError,
     SnapshotError,
@@ -44,6 +45,7 @@ TITLES = {
 
 STATUS_OF: tuple[tuple[type[SplitguardError], int], ...] = (
     (CodecError, 400),
+    (CatalogueError, 503),
     (SnapshotError, 404),
     (CaptureError, 409),
     (JournalError, 503),

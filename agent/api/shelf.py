@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.api.ports import SnapshotCard, VerifyReport
-from agent.errors import SnapshotError
+from agent.errors import CatalogueError, SnapshotError
 from agent.postgres.programs import Programs, find_programs
 from agent.snapshot import archive
 from agent.snapshot.catalogue import Catalogue, check_id
@@ -29,14 +29,19 @@ class CatalogueShelf:
         self._bin_dir = bin_dir
 
     def list(self) -> tuple[SnapshotCard, ...]:
-        """Return all snapshots, newest first. Raises SnapshotError."""
+        """Return all snapshots, newest first. Raises CatalogueError."""
         return tuple(card(manifest) for manifest in self._catalogue.list())
 
     def show(self, snapshot_id: str) -> SnapshotCard | None:
-        """Return one snapshot; None when there is none of this id."""
+        """Return one snapshot; None when there is none of this id.
+
+        Raises CatalogueError when the capture folder cannot be read.
+        """
         try:
             check_id(snapshot_id)
             return card(self._catalogue.show(snapshot_id))
+        except CatalogueError:
+            raise
         except SnapshotError:
             return None
 

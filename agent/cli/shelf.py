@@ -29,6 +29,7 @@ from agent.snapshot import archive
 from agent.snapshot.manifest import Manifest
 from agent.snapshot.manifest import read as read_manifest
 from agent.snapshot.opening import open_copy
+from agent.snapshot.unpacking import unpack
 from agent.snapshot.verify import VerifyResult, verify_and_record, verify_folder
 
 VERIFY_DEADLINE_S = 3600.0
@@ -98,7 +99,7 @@ def verify(place: Path, programs: Programs | None) -> dict[str, Any]:
             return _verified(place, _check(place, show, programs))
     with tempfile.TemporaryDirectory(prefix="splitguard-verify-") as scratch:
         folder = Path(scratch) / "archive"
-        archive.unpack(place, folder)
+        unpack(place, folder)
         with progress_bar("reading back") as show:
             return _verified(folder, verify_folder(folder, show, programs))
 

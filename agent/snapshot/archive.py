@@ -1,61 +1,164 @@
-"""Archives: a snapshot as one plain tar stream, and back.
+"""Archives: a snapshot as one plain tar stream.
 
 Theory of operation. `tar x` gives `manifest.json`, `data/`, `wal/`, and what a
-stranger needs to open them (see `guide`). The stream is made while it is read;
-only what the manifest names goes in. An archive from elsewhere is not trusted: each
-member must be a plain file, a folder or a link that stays inside, and all of them
-together no larger than the archive, or nothing is unpacked at all. GNU's tar format,
-because names may be any bytes.
+stranger needs to open them (see `guide`). Only what the manifest names goes in, and
+every header is made of the manifest alone: so the archive's size is known before it is
+read, the same snapshot always gives the same bytes, and a transfer that broke off goes
+on at any byte. The stream is made while it is read. GNU's tar format, because names
+may be any bytes.
 """
 
+import hashlib
 import os
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
-from io import BytesIO
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import PostgresError, SnapshotError
 from agent.postgres.control import read_control
 from agent.snapshot import guide
 from agent.snapshot import manifest as manifests
-from agent.snapshot.files import BLOCK_BYTES, make_folder, read_blocks, remove_tree
-from agent.snapshot.manifest import DATA, Manifest, check_inside, check_link
+from agent.snapshot.files import read_blocks
+from agent.snapshot.manifest import DATA, WAL, Manifest
 
-_END = bytes(2 * tarfile.BLOCKSIZE)
+END = bytes(2 * tarfile.BLOCKSIZE)
+"""What every whole archive ends with."""
 _ENCODING = ("utf-8", "surrogateescape")
+_FOLDER_MODE = 0o700
+_FILE_MODE = 0o600
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """One member: its header, then its content, from memory or from a file."""
+
+    info: tarfile.TarInfo
+    header_size: int
+    content: bytes | None = None
+    """None: it is a file of the snapshot."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in the archive."""
+        return self.header_size + self.info.size + _padding(self.info.size)
+
+
+class Archive:
+    """The archive of one snapshot's folder, as the folder is now.
+
+    Raises SnapshotError when the folder has no usable manifest.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.manifest = manifests.read(folder)
+        self._mtime = int(self.manifest.updated_wall_s)
+        self._members = tuple(self._plan())
+        self.size = sum(member.size for member in self._members) + len(END)
+        """Bytes of the whole archive."""
+
+    @property
+    def tag(self) -> str:
+        """What names these bytes: another archive of the snapshot has another one."""
+        digest = hashlib.sha256()
+        for member in self._members:
+            digest.update(member.info.tobuf(tarfile.GNU_FORMAT, *_ENCODING))
+            digest.update(member.content or b"")
+        return digest.hexdigest()[:32]
+
+    def stream(self, start: int = 0) -> Iterator[bytes]:
+        """Yield the archive from byte `start` on, in blocks of at most a megabyte.
+
+        Raises SnapshotError when a file is not what the manifest says it is.
+        """
+        skip = start
+        for member in self._members:
+            if skip >= member.size:
+                skip -= member.size
+                continue
+            yield from self._read(member, skip)
+            skip = 0
+        yield END[skip:]
+
+    def _plan(self) -> Iterator[_Member]:
+        """Yield what goes in, in its order."""
+        manifest = self.manifest
+        text = (self._folder / manifests.NAME).read_bytes()
+        yield self._made(manifests.NAME, text)
+        for path, content in self._extra().items():
+            yield self._made(path, content)
+        for path in (*_parents(manifest), *manifest.folders):
+            yield self._entry(path, tarfile.DIRTYPE, _FOLDER_MODE)
+        for link in manifest.links:
+            yield self._entry(link.path, tarfile.SYMTYPE, 0o777, target=link.target)
+        for file in manifest.files:
+            yield self._entry(file.path, tarfile.REGTYPE, file.mode, size=file.size)
+
+    def _extra(self) -> dict[str, bytes]:
+        if not self.manifest.has_copy:
+            return {}
+        with suppress(PostgresError):
+            return guide.texts(self.manifest, read_control(self._folder / DATA))
+        return {}
+
+    def _made(self, path: str, content: bytes) -> _Member:
+        entry = self._entry(path, tarfile.REGTYPE, _FILE_MODE, size=len(content))
+        return _Member(entry.info, entry.header_size, content)
+
+    def _entry(
+        self, path: str, kind: bytes, mode: int, *, size: int = 0, target: str = ""
+    ) -> _Member:
+        info = tarfile.TarInfo(path)
+        info.type, info.mode, info.size = kind, mode, size
+        info.mtime, info.linkname = self._mtime, target
+        return _Member(info, len(info.tobuf(tarfile.GNU_FORMAT, *_ENCODING)))
+
+    def _read(self, member: _Member, skip: int) -> Iterator[bytes]:
+        """Yield one member from its byte `skip` on."""
+        header = member.info.tobuf(tarfile.GNU_FORMAT, *_ENCODING)
+        yield header[skip:]
+        skip = max(0, skip - member.header_size)
+        if member.content is not None:
+            yield member.content[skip:]
+        elif member.info.isreg():
+            yield from self._content(member.info, min(skip, member.info.size))
+        yield bytes(_padding(member.info.size))[max(0, skip - member.info.size) :]
+
+    def _content(self, info: tarfile.TarInfo, skip: int) -> Iterator[bytes]:
+        place = self._folder / info.name
+        try:
+            handle = os.open(place, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError as error:
+            raise SnapshotError(
+                f"{place} cannot be read: {error.strerror}", "verify the snapshot"
+            ) from error
+        try:
+            os.lseek(handle, skip, os.SEEK_SET)
+            sent = skip
+            for block in read_blocks(handle, info.size - skip):
+                sent += len(block)
+                yield block
+        finally:
+            os.close(handle)
+        if sent != info.size:
+            raise SnapshotError(
+                f"{place} has {sent} bytes, the manifest says {info.size}",
+                "verify the snapshot",
+            )
 
 
 def stream(folder: Path) -> Iterator[bytes]:
-    """Yield the archive of a snapshot, in blocks of at most a megabyte.
-
-    Raises SnapshotError when a file is not what the manifest says it is.
-    """
-    manifest = manifests.read(folder)
-    now_s = int(manifest.updated_wall_s)
-    text = (folder / manifests.NAME).read_bytes()
-    yield from _member(manifests.NAME, text, now_s)
-    for path, content in _extra(folder, manifest).items():
-        yield from _member(path, content, now_s)
-    for path in (*_parents(manifest), *manifest.folders):
-        yield _folder(folder, path)
-    for link in manifest.links:
-        yield _header(link.path, tarfile.SYMTYPE, now_s, target=link.target)
-    for entry in manifest.files:
-        yield from _file(folder, entry.path, entry.size)
-    yield _END
-
-
-def _extra(folder: Path, manifest: Manifest) -> dict[str, bytes]:
-    if not manifest.has_copy:
-        return {}
-    with suppress(PostgresError):
-        return guide.texts(manifest, read_control(folder / DATA))
-    return {}
+    """Yield the whole archive of a snapshot's folder; see Archive."""
+    yield from Archive(folder).stream()
 
 
 def _parents(manifest: Manifest) -> list[str]:
-    """Return folders that files are in but the manifest does not name."""
+    """Return folders that are needed but not named by the manifest.
+
+    `wal` is always one, also without a file in it: the guide's commands name it.
+    """
     known = set(manifest.folders)
     needed = {
         str(parent)
@@ -63,143 +166,8 @@ def _parents(manifest: Manifest) -> list[str]:
         for parent in Path(entry.path).parents
         if str(parent) != "."
     }
-    return sorted(needed - known, key=lambda path: (path.count("/"), path))
+    return sorted((needed | {WAL}) - known, key=lambda path: (path.count("/"), path))
 
 
-def _header(path: str, kind: bytes, mtime: int, *, target: str = "") -> bytes:
-    info = tarfile.TarInfo(path)
-    info.type, info.mtime, info.linkname = kind, mtime, target
-    info.mode = 0o777 if kind == tarfile.SYMTYPE else 0o700
-    return info.tobuf(tarfile.GNU_FORMAT, *_ENCODING)
-
-
-def _member(path: str, content: bytes, mtime: int) -> Iterator[bytes]:
-    info = tarfile.TarInfo(path)
-    info.size, info.mtime, info.mode = len(content), mtime, 0o600
-    yield info.tobuf(tarfile.GNU_FORMAT, *_ENCODING)
-    yield content
-    yield _padding(len(content))
-
-
-def _folder(folder: Path, path: str) -> bytes:
-    info = tarfile.TarInfo(path)
-    try:
-        found = (folder / path).lstat()
-    except OSError as error:
-        raise SnapshotError(f"{folder / path} is gone: {error.strerror}") from error
-    info.type, info.mode = tarfile.DIRTYPE, found.st_mode & 0o777
-    info.mtime = int(found.st_mtime)
-    return info.tobuf(tarfile.GNU_FORMAT, *_ENCODING)
-
-
-def _file(folder: Path, path: str, size: int) -> Iterator[bytes]:
-    try:
-        handle = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError as error:
-        raise SnapshotError(
-            f"{folder / path} cannot be read: {error.strerror}",
-            "verify the snapshot",
-        ) from error
-    try:
-        found = os.fstat(handle)
-        info = tarfile.TarInfo(path)
-        info.size, info.mode = size, found.st_mode & 0o777
-        info.mtime = int(found.st_mtime)
-        yield info.tobuf(tarfile.GNU_FORMAT, *_ENCODING)
-        sent = 0
-        for block in read_blocks(handle, size):
-            sent += len(block)
-            yield block
-        if sent != size:
-            raise SnapshotError(
-                f"{folder / path} has {sent} bytes, the manifest says {size}",
-                "verify the snapshot",
-            )
-        yield _padding(size)
-    finally:
-        os.close(handle)
-
-
-def _padding(size: int) -> bytes:
-    return bytes(-size % tarfile.BLOCKSIZE)
-
-
-def unpack(archive: Path, target: Path) -> None:
-    """Unpack an archive into the new folder `target`.
-
-    Raises SnapshotError: it is no archive, it ends too early, or a member would
-    leave the folder; then nothing of it remains.
-    """
-    make_folder(target)
-    try:
-        _check_end(archive)
-        with tarfile.open(archive, "r:", errors="surrogateescape") as tar:
-            left = archive.stat().st_size
-            for member in tar:
-                left -= max(0, member.size)
-                _check_size(member, left)
-                _unpack_one(tar, member, target)
-    except (tarfile.TarError, EOFError) as error:
-        remove_tree(target)
-        raise SnapshotError(
-            f"{archive} is no whole archive: {error}",
-            "fetch it again; it must be the plain tar that the agent gave",
-        ) from error
-    except OSError as error:
-        remove_tree(target)
-        raise SnapshotError(f"{archive} cannot be unpacked: {error}") from error
-    except SnapshotError:
-        remove_tree(target)
-        raise
-
-
-def _check_end(archive: Path) -> None:
-    """See that the archive has its end mark: a cut may fall between two members."""
-    with archive.open("rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - len(_END)))
-        if file.read() != _END:
-            raise tarfile.ReadError("its end is missing")
-
-
-def _check_size(member: tarfile.TarInfo, left: int) -> None:
-    """See that what is unpacked is in the archive; holes and overlaps are not."""
-    if member.issparse() or left < 0:
-        raise SnapshotError(
-            f"the archive would unpack to more than it holds: {member.name!r:.200}"
-        )
-
-
-def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    name = member.name.rstrip("/")
-    if name != manifests.NAME:
-        check_inside(name, "the archive")
-    place = target / name
-    for parent in place.relative_to(target).parents:
-        if (target / parent).is_symlink():
-            raise SnapshotError(f"the archive writes through a link: {name!r:.200}")
-    make_folder(place.parent)
-    if member.isdir():
-        place.mkdir(mode=0o700, exist_ok=True)
-        place.chmod(member.mode & 0o777 | 0o700)
-    elif member.issym():
-        check_link(name, member.linkname, "the archive")
-        place.symlink_to(member.linkname)
-    elif member.isreg():
-        _unpack_file(tar, member, place)
-    else:
-        raise SnapshotError(
-            f"the archive holds something else than files: {name!r:.200}"
-        )
-
-
-def _unpack_file(tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
-    source = tar.extractfile(member) or BytesIO()
-    left = member.size
-    with place.open("xb") as file:
-        while left > 0 and (block := source.read(min(BLOCK_BYTES, left))):
-            file.write(block)
-            left -= len(block)
-    if left:
-        raise SnapshotError(f"the archive ends within {member.name!r:.200}")
-    place.chmod(member.mode & 0o777 | 0o600)
+def _padding(size: int) -> int:
+    return -size % tarfile.BLOCKSIZE

@@ -9,7 +9,7 @@ refused before the disk is touched. Nothing in here needs the agent.
 import re
 from pathlib import Path
 
-from agent.errors import SnapshotError
+from agent.errors import CatalogueError, SnapshotError
 from agent.snapshot import manifest as manifests
 from agent.snapshot.manifest import Manifest
 
@@ -36,10 +36,7 @@ class Catalogue:
         self._kept: dict[str, tuple[tuple[int, int, int], Manifest]] = {}
 
     def list(self) -> tuple[Manifest, ...]:
-        """Return all snapshots, newest first. Raises SnapshotError.
-
-        A capture folder that does not exist holds none.
-        """
+        """Return all snapshots, newest first. Raises CatalogueError."""
         found = []
         for name in self._names():
             try:
@@ -52,7 +49,7 @@ class Catalogue:
     def unusable(self) -> tuple[tuple[str, str], ...]:
         """Return folders that are no snapshots, each with the reason.
 
-        Raises SnapshotError.
+        Raises CatalogueError.
         """
         reasons = []
         for name in self._names():
@@ -68,9 +65,13 @@ class Catalogue:
         return self._read(snapshot_id)
 
     def folder(self, snapshot_id: str) -> Path:
-        """Return one snapshot's folder. Raises SnapshotError."""
+        """Return one snapshot's folder.
+
+        Raises SnapshotError when there is none of this id, CatalogueError when that
+        cannot be said because the capture folder cannot be read.
+        """
         folder = self._dir / check_id(snapshot_id)
-        if folder.is_symlink() or not (folder / manifests.NAME).is_file():
+        if snapshot_id not in self._names() or not _has_manifest(folder):
             raise SnapshotError(
                 f"there is no snapshot {snapshot_id} in {self._dir}",
                 "ids are listed by `splitguard snapshots list`",
@@ -80,10 +81,14 @@ class Catalogue:
     def _names(self) -> tuple[str, ...]:
         try:
             entries = [entry for entry in self._dir.iterdir() if _is_folder(entry)]
-        except FileNotFoundError:
-            return ()
+        except FileNotFoundError as error:
+            raise CatalogueError(
+                f"there is no capture folder {self._dir}",
+                "name the right one with --dir or capture.dir; the agent makes it when"
+                " it starts",
+            ) from error
         except OSError as error:
-            raise SnapshotError(
+            raise CatalogueError(
                 f"the capture folder {self._dir} cannot be read: {error.strerror}",
                 "run this as the user that the agent runs as",
             ) from error
@@ -107,6 +112,16 @@ class Catalogue:
             raise SnapshotError(f"{name} holds the manifest of {manifest.id!r:.100}")
         self._kept[name] = (mark, manifest)
         return manifest
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        return (folder / manifests.NAME).is_file()
+    except OSError as error:
+        raise CatalogueError(
+            f"the snapshot's folder {folder} cannot be read: {error.strerror}",
+            "run this as the user that the agent runs as",
+        ) from error
 
 
 def _is_folder(path: Path) -> bool:

@@ -24,7 +24,7 @@ PostgreSQL {major} in PATH:
 
   mkdir -m 700 copy && tar -xf {id}.tar -C copy && cd copy
   rm -rf data/*.signal data/pg_replslot/*
-  cp wal/* data/pg_wal/
+  cp -r wal/. data/pg_wal/
   cp open/* data/
   pg_ctl -D data -w -l server.log -o "-k /tmp -p 54399" start
 

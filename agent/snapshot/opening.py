@@ -26,10 +26,10 @@ from agent.errors import PostgresError, SnapshotError
 from agent.postgres.connect import connect, failed
 from agent.postgres.private import PrivateServer, prepare
 from agent.postgres.programs import Programs, find_programs
-from agent.snapshot import archive
 from agent.snapshot import manifest as manifests
 from agent.snapshot.files import PRIVATE_FOLDER, clone_file, clone_tree, remove_tree
 from agent.snapshot.manifest import DATA, TABLESPACES, WAL, Manifest
+from agent.snapshot.unpacking import unpack
 from agent.snapshot.verify import verify_folder
 
 READ_S = 300.0
@@ -85,7 +85,7 @@ def open_copy(
         folder = snapshot
         if not snapshot.is_dir():
             folder = scratch / "archive"
-            archive.unpack(snapshot, folder)
+            unpack(snapshot, folder)
             _insist(folder, programs)
         manifest = manifests.read(folder)
         if not manifest.has_copy:

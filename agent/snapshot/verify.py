@@ -179,7 +179,7 @@ class _Check:
             (DATA, TABLESPACES, WAL) if self._manifest.closed else (DATA, TABLESPACES)
         )
         for top in tops:
-            if os.path.lexists(self._folder / top) and self._foreign_top(top, known):
+            if self._foreign_top(top, known):
                 yield f"{top} is not in the manifest"
                 continue
             for relative, entry in tree(self._folder / top):
@@ -189,6 +189,10 @@ class _Check:
                     yield f"{path!r:.300} is not in the manifest"
 
     def _foreign_top(self, top: str, known: set[str]) -> bool:
-        if top in EXTRA or top in known:
+        """Whether it is there without need; an empty folder for WAL is in archives."""
+        place = self._folder / top
+        if top in EXTRA or top in known or not os.path.lexists(place):
             return False
-        return not any(path.startswith(f"{top}/") for path in known)
+        if any(path.startswith(f"{top}/") for path in known):
+            return False
+        return top != WAL or place.is_symlink() or any(place.iterdir())

@@ -16,6 +16,7 @@ from agent.postgres.owner import give, owner_of
 from agent.snapshot import archive
 from agent.snapshot import manifest as manifests
 from agent.snapshot.opening import check_opened, open_copy
+from agent.snapshot.unpacking import unpack
 from agent.snapshot.verify import verify_folder
 from tests.capturing import ID, Capturing, capturing, ids_in
 from tests.fix_postgres import Server, Stage, free_port
@@ -149,7 +150,7 @@ def test_an_archive_from_elsewhere_is_verified_and_opened(stage16: Stage):
         whole = packed(capture, stage16.folder / "whole.tar")
     assert len(ids_in(whole, stage16)) == 30
     unpacked = stage16.folder / "unpacked"
-    archive.unpack(whole, unpacked)
+    unpack(whole, unpacked)
     result = verify_folder(unpacked, programs=stage16.programs)
     assert (result.grade, result.problems) == (Grade.COMPLETE, ())
 

@@ -89,7 +89,7 @@ async def test_a_catalogue_that_cannot_be_read_is_a_problem_and_the_page_stands(
     async with served.local() as client:
         answer = await client.get("/v1/snapshots")
         page = await client.get("/")
-    assert answer.status_code == 404
+    assert answer.status_code == 503
     assert answer.json()["hint"] == "look at the disk"
     assert page.status_code == 200
     assert "the capture folder cannot be read" in page.text

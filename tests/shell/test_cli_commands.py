@@ -148,6 +148,12 @@ def test_a_snapshot_that_is_not_there_is_named(splitguard, tmp_path):
     assert "there is no no/such" in ran.words
 
 
+def test_a_capture_folder_that_is_not_there_is_no_empty_list(splitguard, tmp_path):
+    ran = splitguard("snapshots", "list", "--dir", tmp_path / "none")
+    assert (ran.code, ran.out) == (1, "")
+    assert f"there is no capture folder {tmp_path / 'none'}" in ran.words
+
+
 def test_a_snapshot_by_id_needs_configuration_or_folder(splitguard):
     ran = splitguard("snapshots", "verify", "n1-x", "--config", "/nonexistent")
     assert ran.code == 1

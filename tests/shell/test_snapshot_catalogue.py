@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,13 +14,14 @@ from agent import codec
 from agent.core.capture import Grade, Level
 from agent.core.lineage import Fingerprint, Lineage, Switch
 from agent.core.lsn import Lsn
-from agent.errors import CaptureError, SnapshotError
+from agent.errors import CaptureError, CatalogueError, SnapshotError
 from agent.snapshot import archive
 from agent.snapshot import manifest as manifests
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.files import hash_file, make_folder, write_atomically
 from agent.snapshot.manifest import FileEntry, LinkEntry, Manifest
 from agent.snapshot.room import Room, floor_bytes, measure
+from agent.snapshot.unpacking import unpack
 from agent.snapshot.verify import verify_and_record, verify_folder
 
 GIB = 1 << 30
@@ -98,8 +100,11 @@ def test_the_catalogue_lists_the_newest_first_and_nothing_half_finished(
     assert all(reason for _, reason in catalogue.unusable())
 
 
-def test_a_capture_folder_that_is_not_there_holds_no_snapshots(tmp_path: Path):
-    assert Catalogue(tmp_path / "nothing").list() == ()
+def test_a_capture_folder_that_is_not_there_is_an_error(tmp_path: Path):
+    catalogue = Catalogue(tmp_path / "nothing")
+    for ask in (catalogue.list, catalogue.unusable, lambda: catalogue.show("n1-1")):
+        with pytest.raises(CatalogueError, match="there is no capture folder"):
+            ask()
 
 
 def test_the_catalogue_sees_a_manifest_that_was_replaced(tmp_path: Path):
@@ -198,7 +203,7 @@ MEDDLING: dict[str, tuple[Callable[[Path], object], str]] = {
         "not in the manifest",
     ),
     "a folder of WAL from elsewhere": (
-        lambda folder: (folder / "wal").mkdir(),
+        lambda folder: make_folder(folder / "wal" / "archive_status"),
         "not in the manifest",
     ),
     "a missing folder": (
@@ -236,8 +241,36 @@ def tar_of(folder: Path, target: Path) -> Path:
 def test_an_archive_gives_back_every_file_whatever_its_name(tmp_path: Path):
     written = make_snapshot(tmp_path)
     tar = tar_of(tmp_path / "n1-1", tmp_path / "it.tar")
-    archive.unpack(tar, tmp_path / "back")
+    unpack(tar, tmp_path / "back")
     assert manifests.read(tmp_path / "back") == written
+    assert verify_folder(tmp_path / "back").problems == ()
+
+
+def test_an_archive_is_the_same_from_any_byte_on(tmp_path: Path):
+    make_snapshot(tmp_path)
+    made = archive.Archive(tmp_path / "n1-1")
+    whole = b"".join(made.stream())
+    assert len(whole) == made.size
+    for start in (0, 1, 511, 512, 5000, len(whole) // 2, len(whole) - 1, len(whole)):
+        assert b"".join(made.stream(start)) == whole[start:]
+    assert archive.Archive(tmp_path / "n1-1").tag == made.tag
+    manifests.write(
+        tmp_path / "n1-1", replace(made.manifest, updated_wall_s=1_900_000_000.0)
+    )
+    assert archive.Archive(tmp_path / "n1-1").tag != made.tag
+
+
+def test_an_archive_always_has_the_folder_that_its_guide_copies_from(tmp_path: Path):
+    manifest = make_snapshot(tmp_path)
+    bare = replace(
+        manifest,
+        files=tuple(e for e in manifest.files if not e.path.startswith("wal/")),
+        folders=tuple(f for f in manifest.folders if f != "wal"),
+    )
+    shutil.rmtree(tmp_path / "n1-1" / "wal", ignore_errors=True)
+    manifests.write(tmp_path / "n1-1", bare)
+    unpack(tar_of(tmp_path / "n1-1", tmp_path / "it.tar"), tmp_path / "back")
+    assert (tmp_path / "back" / "wal").is_dir()
     assert verify_folder(tmp_path / "back").problems == ()
 
 
@@ -273,7 +306,7 @@ def test_an_archive_that_would_leave_its_folder_is_not_unpacked(
     evil = tmp_path / "evil.tar"
     evil.write_bytes(member)
     with pytest.raises(SnapshotError):
-        archive.unpack(evil, tmp_path / "home" / "back")
+        unpack(evil, tmp_path / "home" / "back")
     assert not (tmp_path / "home" / "back").exists()
     assert not (tmp_path / "home" / "outside").exists()
 
@@ -286,7 +319,7 @@ def test_an_archive_does_not_write_through_its_own_links(tmp_path: Path):
         tar.addfile(link)
         tar.addfile(tarfile.TarInfo("data/base/x"), io.BytesIO())
     with pytest.raises(SnapshotError, match="through a link"):
-        archive.unpack(evil, tmp_path / "back")
+        unpack(evil, tmp_path / "back")
 
 
 @pytest.mark.parametrize("keep", [0, 100, 700, 5120, 3_000_000])
@@ -295,7 +328,7 @@ def test_an_archive_that_was_cut_off_is_refused(tmp_path: Path, keep: int):
     tar = tar_of(tmp_path / "n1-1", tmp_path / "it.tar")
     os.truncate(tar, keep)
     with pytest.raises(SnapshotError):
-        archive.unpack(tar, tmp_path / "back")
+        unpack(tar, tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
 
@@ -327,7 +360,7 @@ def test_an_archive_of_a_few_blocks_does_not_fill_the_disk(tmp_path: Path, form:
     bomb = tmp_path / "bomb.tar"
     bomb.write_bytes(sparse(3 * GIB, form))
     with pytest.raises(SnapshotError, match="more than it holds"):
-        archive.unpack(bomb, tmp_path / "back")
+        unpack(bomb, tmp_path / "back")
     assert not (tmp_path / "back").exists()
 
 
