@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core import explain
+from agent.core import explain, wording
 from agent.core.incident import Status
 from agent.core.verdict import VerdictCode
 from tests.core import given
@@ -46,10 +46,10 @@ def test_a_verdict_without_evidence_still_reads(number):
         ),
         (
             901,
-            {"not_seen": "n3/agent", "not_read": "n3", "primaries": 0},
+            {"not_seen": "n3/agent,n3/manager", "not_read": "n3", "primaries": 0},
             (
-                "Not everything is known: no fresh answer from n3/agent; PostgreSQL "
-                "could not be read on n3; 0 nodes accept writes."
+                "Not everything is known: no fresh answer from n3/agent and "
+                "n3/manager; PostgreSQL could not be read on n3; 0 nodes accept writes."
             ),
         ),
         (901, {"primaries": 1}, "Not everything is known: no reason given."),
@@ -64,8 +64,8 @@ def test_a_verdict_without_evidence_still_reads(number):
             },
             (
                 "The agent on n1 sees 1 of 3 voters, itself included, which is no "
-                "majority; it misses n2,n3; the last sign of life came 3 s before. Its "
-                "server accepts writes."
+                "majority; it misses n2 and n3; the last sign of life came 3 s before. "
+                "Its server accepts writes."
             ),
         ),
         (
@@ -123,8 +123,8 @@ def test_a_verdict_without_evidence_still_reads(number):
             509,
             {"first": "n1", "first_timeline": 1, "cut_off_from": "n2,n3"},
             (
-                "n1 accepts writes on timeline 1 and is cut off from n2,n3, who may "
-                "have another primary."
+                "n1 (timeline 1) accepts writes and is cut off from n2 and n3, where "
+                "there may be another primary."
             ),
         ),
         (
@@ -160,6 +160,38 @@ def test_a_verdict_without_evidence_still_reads(number):
                 "side will be kept."
             ),
         ),
+        (
+            501,
+            {
+                "first": "n1",
+                "second": "n2",
+                "first_timeline": None,
+                "second_timeline": 2,
+                "method": "three readings",
+                "fork_timeline": "?",
+                "winner": None,
+                "winner_rule": "newest-commit",
+            },
+            (
+                "n1 and n2 (timeline 2) accepted writes at once, proven by three "
+                "readings; where they parted is not known yet. Nobody can tell which "
+                "side will be kept: the newest commit decides."
+            ),
+        ),
+        (
+            505,
+            {
+                "first": "n1",
+                "losers": "n2,n3",
+                "past_fork_bytes": 4096,
+                "fork_lsn": "0/1000",
+                "fork_timeline": "1",
+            },
+            (
+                "n2 and n3 hold writes that n1 does not have: up to 4096 bytes of WAL "
+                "past the fork at 0/1000 on timeline 1."
+            ),
+        ),
     ],
 )
 def test_sentences_say_who_and_what(number, evidence, sentence):
@@ -172,14 +204,77 @@ def test_the_next_step_after_a_failover_names_both_nodes():
     assert "Do not resync n1" in text
 
 
+def test_a_next_step_names_the_incident_where_it_is_known():
+    verdict = said(401, **{"from": "n1", "to": "n2"})
+    assert "`splitguard incidents ack ID`" in explain.next_step(verdict)
+    named = explain.next_step(verdict, "inc-1")
+    assert "`splitguard incidents ack inc-1`" in named
+
+
+@pytest.mark.parametrize(
+    ("direction", "words"),
+    [
+        ("n1>n2", "n1 does not see n2 (on agent and postgres)"),
+        ("n1>n2,n2>n1", "n1 and n2 do not see each other (on agent and postgres)"),
+    ],
+)
+def test_a_broken_link_says_who_does_not_see_whom(direction, words):
+    verdict = said(301, "n1|n2", direction=direction, channels="agent,postgres")
+    assert explain.sentence(verdict, POLICY) == (
+        f"The link between n1 and n2 is down: {words}; others see both."
+    )
+
+
+def test_evidence_reads_as_words_and_leaves_out_what_is_not_known():
+    evidence = {
+        "first": "n1",
+        "second": None,
+        "reason": "",
+        "fork_timeline": "?",
+        "direction": "n2>n1",
+        "cut_off_from": "n2,n3,n4",
+        "writable": True,
+        "old_seen": False,
+        "overlap_s": 5.1404,
+        "past_fork_bytes": 4096,
+        "winner_rule": "only",
+        "replay_lsn": "0/1000",
+        "voters": 3,
+    }
+    assert dict(wording.facts(evidence)) == {
+        "one side": "n1",
+        "what is broken": "n2 does not see n1",
+        "cut off from": "n2, n3 and n4",
+        "its server accepts writes": "yes",
+        "old primary known to take no writes": "no",
+        "both took writes for at least": "5.1 s",
+        "WAL past the fork, at most": "4096 bytes",
+        "who is kept follows from": "its being the only one that accepts writes",
+        "replay LSN": "0/1000",
+        "voters": "3",
+    }
+
+
 def test_a_real_split_reads_from_beginning_to_end():
     cluster = split()
     cluster.run(2)
     agent = cluster.agents["n1"]
-    story = explain.incident_story(cluster.incident("n1", "split"), agent.policy)
-    assert story[0].startswith("First seen: n1 accepts writes on timeline 1")
-    assert "at 0/1000. n2 will probably be kept." in story[2]
+    incident = cluster.incident("n1", "split")
+    story = explain.incident_story(incident, agent.policy)
+    assert story[0].startswith("First seen: n1 (timeline 1) accepts writes")
+    assert "at 0/1000. n2 will probably be kept." in story[1]
     assert story[-1].startswith("Next: Decide which side is kept")
+    assert len(set(story)) == len(story)
+    assert len(incident.history) > len(story) - 1
+
+
+def test_a_stage_that_only_its_evidence_tells_apart_is_told_too():
+    life = Life()
+    life.at(1, said(401, **{"from": "n1", "to": "n2", "to_timeline": 2}))
+    life.at(2, said(401, **{"from": "n2", "to": "n1", "to_timeline": 3}))
+    story = explain.incident_story(life.only, POLICY)
+    assert "from n1 to n2 (timeline 2)" in story[0]
+    assert story[1].startswith("Then: The primary moved from n2 to n1 (timeline 3)")
 
 
 def test_a_story_says_who_took_it_and_that_it_is_over():
@@ -190,7 +285,9 @@ def test_a_story_says_who_took_it_and_that_it_is_over():
     life.at(2)
     life.at(8)
     story = explain.incident_story(life.only, POLICY)
-    assert story[-1].startswith("Over: n3 is down")
+    assert story[0].startswith("First seen: n3 is down")
+    assert story[-1] == "It is over."
+    assert len(story) == 2
 
 
 def test_an_incident_without_a_history_tells_its_verdict():

@@ -1,0 +1,119 @@
+"""What each verdict means, and what to do about it.
+
+Theory of operation. Two tables with one entry for each verdict. A meaning is one
+sentence that holds wherever the verdict stands; the README prints the same. A next step
+is an act or a command; what stands in braces is filled in from the verdict's evidence
+by `explain`, and reads as unknown where the evidence does not say.
+"""
+
+from agent.core.verdict import VerdictCode
+
+MEANINGS = {
+    VerdictCode.HEALTHY: "Everything is known and nothing is wrong.",
+    VerdictCode.UNKNOWN: "Not enough fresh observation to say how the cluster is.",
+    VerdictCode.OBSERVER_ISOLATED: (
+        "This agent sees no majority of the voters; it accuses nobody."
+    ),
+    VerdictCode.NODE_SUSPECT: "A node missed probes; it is too early to say more.",
+    VerdictCode.NODE_UNREACHABLE: (
+        "Nobody who can be heard sees the node, but no majority can confirm it."
+    ),
+    VerdictCode.NODE_DOWN: "A majority of all voters sees the node on no channel.",
+    VerdictCode.AGENT_DOWN: "The agent is silent; the node answers on other channels.",
+    VerdictCode.POSTGRES_DOWN: (
+        "PostgreSQL is silent; the node answers on other channels."
+    ),
+    VerdictCode.MANAGER_DOWN: (
+        "The manager is silent; the node answers on other channels."
+    ),
+    VerdictCode.LINK_DOWN: "A pair of nodes cannot see each other; others see both.",
+    VerdictCode.FAILOVER: "The primary moved to another node.",
+    VerdictCode.NO_PRIMARY: "No node that a majority can see accepts writes.",
+    VerdictCode.SPLIT_BRAIN_SUSPECTED: (
+        "A node accepts writes, cut off from a side that has, or may elect, another."
+    ),
+    VerdictCode.SPLIT_BRAIN: "Two nodes accepted writes at once; this is proven.",
+    VerdictCode.LINEAGE_DIVERGED: (
+        "A node holds writes that the primary does not have; a resync destroys them."
+    ),
+    VerdictCode.LINEAGE_TWIN: (
+        "One timeline number stands for two histories; PostgreSQL and pg_rewind see "
+        "nothing wrong."
+    ),
+    VerdictCode.UNPROTECTED: "A losing side exists, and no copy of it is being made.",
+    VerdictCode.CAPTURE_NOT_READY: "The next split could not be captured here.",
+    VerdictCode.FOREIGN_SYSTEM: "What answers there belongs to another system.",
+    VerdictCode.STANDBY_DETACHED: "A standby receives from nobody.",
+    VerdictCode.CONFIG_ERROR: "The configuration does not fit the machines.",
+}
+
+NEXT_STEPS = {
+    VerdictCode.HEALTHY: "Nothing to do.",
+    VerdictCode.UNKNOWN: (
+        "Wait for a few rounds; if it lasts, run `splitguard status` and look at what "
+        "was not seen."
+    ),
+    VerdictCode.OBSERVER_ISOLATED: (
+        "Check the network of {subject}. If its server accepts writes, stop its "
+        "clients; do not resync it before its capture is complete."
+    ),
+    VerdictCode.NODE_SUSPECT: "Wait; check the network of {subject} if it lasts.",
+    VerdictCode.NODE_UNREACHABLE: (
+        "Look at {subject} itself: from here nobody can tell whether it is down or cut "
+        "off. Do not promote another node before you know."
+    ),
+    VerdictCode.NODE_DOWN: (
+        "Look at {subject}: its power, its console, its network. Before it comes back, "
+        "see below whether the primary has moved: if {subject} is only cut off, it may "
+        "still accept writes."
+    ),
+    VerdictCode.AGENT_DOWN: "Run `systemctl restart splitguard` on {subject}.",
+    VerdictCode.POSTGRES_DOWN: (
+        "Is {subject} a losing side of a split? Then leave it stopped until "
+        "`splitguard guard permit` there says granted. Otherwise read PostgreSQL's log "
+        "on {subject} and start it through the HA software."
+    ),
+    VerdictCode.MANAGER_DOWN: "Read the manager's log on {subject} and restart it.",
+    VerdictCode.LINK_DOWN: "Check the network and the firewalls between {pair}.",
+    VerdictCode.FAILOVER: (
+        "Check that the clients follow to {to}, then run "
+        "`splitguard incidents ack {incident}`. Do not resync {from} before "
+        "`splitguard status` says that nothing on it has diverged."
+    ),
+    VerdictCode.NO_PRIMARY: (
+        "Run `splitguard status`, take the standby that has received most, and let the "
+        "HA software promote it."
+    ),
+    VerdictCode.SPLIT_BRAIN_SUSPECTED: (
+        "Find out whether another node was promoted. Stop clients from writing to "
+        "{first} until the link is back; do not resync anything."
+    ),
+    VerdictCode.SPLIT_BRAIN: (
+        "Decide which side is kept, stop clients from writing to the other one, and "
+        "resync it only after `splitguard guard permit` has said granted."
+    ),
+    VerdictCode.LINEAGE_DIVERGED: (
+        "Do not resync {losers} by hand. Run `splitguard snapshots list`, and let the "
+        "resync wait for `splitguard guard permit` to say granted."
+    ),
+    VerdictCode.LINEAGE_TWIN: (
+        "Do not start {losers} as a standby: it would stream and keep its own rows. "
+        "Clone it again once `splitguard snapshots list` shows a complete copy."
+    ),
+    VerdictCode.UNPROTECTED: (
+        "Do not resync {subject}. Mend the reason, then run "
+        "`splitguard snapshots create`."
+    ),
+    VerdictCode.CAPTURE_NOT_READY: "On {subject}: {hint}",
+    VerdictCode.FOREIGN_SYSTEM: (
+        "Check the address of {subject} in the configuration, and which data folder "
+        "its server runs on."
+    ),
+    VerdictCode.STANDBY_DETACHED: (
+        "Check primary_conninfo and PostgreSQL's log on {subject}."
+    ),
+    VerdictCode.CONFIG_ERROR: (
+        "Correct the addresses of {pair} in the configuration; then run "
+        "`splitguard config check`."
+    ),
+}
