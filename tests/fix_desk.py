@@ -270,11 +270,22 @@ def split_brain() -> Simulation:
     return sim
 
 
+def resynced() -> Simulation:
+    """n1 has lost, was stopped and rewound, and everything is over but its copy."""
+    sim = split_brain()
+    sim.world.servers["n1"].running = False
+    sim.run(3)
+    sim.world.rewind("n1", "n2")
+    sim.run(30)
+    return sim
+
+
 STORIES: dict[str, Callable[[], Simulation]] = {
     "healthy": healthy,
     "node-down": node_down,
     "isolated": isolated,
     "split-brain": split_brain,
+    "resynced": resynced,
 }
 
 

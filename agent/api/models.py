@@ -258,6 +258,22 @@ class NoticeOut(Answer):
     at: str
 
 
+class KeptOut(Answer):
+    """A snapshot that was taken because of an incident, and how to look into it."""
+
+    id: str
+    node: str
+    """Whose writes it holds."""
+    beside: str
+    """The node whose agent has it on its disk: the command is run there."""
+    phase: str
+    grade: str
+    reached_lsn: str | None
+    sentence: str
+    command: str | None
+    """Opens it; null as long as there is no full copy that could be opened."""
+
+
 class IncidentOut(Answer):
     """One trouble, from its first sign to its end."""
 
@@ -278,6 +294,8 @@ class IncidentOut(Answer):
     revision: int
     sentence: str
     next_step: str
+    snapshots: list[KeptOut]
+    """What is kept because of it, the latest first, wherever it lies."""
 
 
 class IncidentsOut(Answer):

@@ -77,34 +77,66 @@ def title(verdict: dict[str, Any]) -> str:
 
 
 def facts(verdict: dict[str, Any]) -> "list[RenderableType]":
-    """Return rule and evidence, one line each."""
-    rows = [words(f"  Rule {verdict['rule']} fired on:", "dim")]
-    rows += [
-        words(f"    {safe(key)}: {safe(value)}", "dim")
-        for key, value in verdict["evidence"].items()
-    ]
-    return list(rows) if len(rows) > 1 else [words(f"  Rule {verdict['rule']}", "dim")]
+    """Return rule and evidence in words, one line each."""
+    from agent.core import wording
+
+    known = wording.facts(verdict["evidence"])
+    end = " fired on:" if known else " fired."
+    rows = [words(f"  Rule {verdict['rule']}{end}", "dim")]
+    rows += [words(f"    {safe(label)}: {safe(text)}", "dim") for label, text in known]
+    return list(rows)
 
 
 def story(incident: dict[str, Any]) -> "RenderableType":
-    """Return one incident with all that belongs to it."""
+    """Return one incident with all that belongs to it, each thing once."""
+    over = incident["resolved"] is not None
     parts: list[RenderableType] = [
-        words(f"{incident['id']}: {title(incident)} ({incident['status']})", "bold"),
-        *(words(safe(sentence)) for sentence in incident["sentences"]),
+        words(f"{incident['id']}: {title(incident)} ({_stand(incident)})", "bold"),
+        words(f"{'Last seen: ' if over else ''}{safe(incident['sentence'])}"),
+        words(f"Next: {safe(incident['next_step'])}", "bold"),
+        *_kept(incident["snapshots"]),
+        words(""),
+        *facts(incident),
+        words(""),
+        words("History", "bold"),
+        *_history(incident),
     ]
-    if incident["next_step"]:
-        parts.append(words(f"Next: {safe(incident['next_step'])}", "bold"))
-    parts += [words(""), *facts(incident), words(""), words("History", "bold")]
+    return stacked(*parts)
+
+
+def _stand(incident: dict[str, Any]) -> str:
+    if incident["resolved"] is not None:
+        return f"resolved at {incident['resolved']}"
+    who = incident["acknowledged_by"]
+    taken = f", taken by {safe(who)}" if who else ""
+    return f"{incident['status']} since {incident['since']}{taken}"
+
+
+def _kept(snapshots: list[dict[str, Any]]) -> "list[RenderableType]":
+    """Return what is kept because of an incident, and the command that opens it."""
+    if not snapshots:
+        return []
+    parts: list[RenderableType] = [words(""), words("Kept", "bold")]
+    for each in snapshots:
+        parts.append(words(f"  {safe(each['sentence'])}"))
+        if each["command"] is not None:
+            parts.append(words(f"    on {safe(each['beside'])}: {each['command']}"))
+    return parts
+
+
+def _history(incident: dict[str, Any]) -> "list[RenderableType]":
+    """Return what became of it and who was told, in order of time.
+
+    A sentence that is still the one before is not said again.
+    """
+    rows, last = [], ""
     for flip in incident["history"]:
-        line = f"  {flip['at']} {flip['status']} {flip['verdict']}: {flip['sentence']}"
-        parts.append(words(safe(line)))
+        new = "" if flip["sentence"] == last else f": {flip['sentence']}"
+        rows.append((flip["at"], f"{flip['status']} {flip['verdict']}{new}"))
+        last = flip["sentence"]
     for notice in incident["notices"]:
         state = "delivered" if notice["delivered"] else "not delivered yet"
-        line = f"  {notice['at']} told ({notice['reason']}), {state}, by {notice['by']}"
-        parts.append(words(safe(line)))
-    for capture in incident["captures"]:
-        line = (
-            f"  snapshot {capture['id']}: {capture['phase']}, grade {capture['grade']}"
-        )
-        parts.append(words(safe(line)))
-    return stacked(*parts)
+        told = f"told ({notice['reason']}), {state}, by {notice['by']}"
+        rows.append((notice["at"], told))
+    ordered = sorted(rows, key=lambda row: row[0])
+    return [words(safe(f"  {at} {line}")) for at, line in ordered]

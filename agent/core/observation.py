@@ -117,6 +117,8 @@ class ServerFacts:
     """The end of valid WAL; known exactly only while the server is stopped."""
     wal_segment_bytes: int
     version_num: int
+    end_unknown: str = ""
+    """Why the end of a stopped server's WAL is not known; empty when it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,8 @@ class CaptureBrief:
     phase: str
     grade: str
     reached_lsn: Lsn | None
+    incidents: tuple[str, ...] = ()
+    """Ids of the incidents that called for it; empty when an older agent tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,7 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
                 phase=capture.status.phase.value,
                 grade=capture.status.grade.value,
                 reached_lsn=capture.status.reached_lsn,
+                incidents=capture.order.incident_ids,
             )
             for capture in state.ledger.captures[-BRIEFS:]
         ),

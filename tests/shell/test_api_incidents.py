@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from agent.core.capture import Grade, Phase
 from agent.core.incident import Status
-from tests.fix_desk import Served, node_down, serve, split_brain
+from tests.fix_desk import Served, isolated, node_down, resynced, serve, split_brain
 
 
 async def first_id(served: Served) -> str:
@@ -43,6 +44,52 @@ async def test_an_incident_tells_its_notices_and_captures():
     captures = [capture for one in every for capture in one["captures"]]
     assert captures[0]["node"] == "n1"
     assert captures[0]["grade"] == "complete"
+
+
+async def test_a_split_that_is_over_names_the_losers_snapshot_on_every_node():
+    sim = resynced()
+    for me in ("n1", "n2", "n3"):
+        async with serve(sim, me).client("read") as client:
+            found = (await client.get("/v1/incidents")).json()["incidents"]
+            split = next(one for one in found if one["family"] == "split")
+            detail = (await client.get(f"/v1/incidents/{split['id']}")).json()
+        assert split["status"] == "resolved"
+        [kept] = [one for one in split["snapshots"] if one["node"] == "n1"]
+        assert (kept["beside"], kept["grade"]) == ("n1", "complete")
+        assert kept["command"] == f"splitguard snapshots open {kept['id']}"
+        assert kept["sentence"] in detail["sentences"]
+        assert f"`{kept['command']}` on n1" in split["next_step"]
+        assert split["next_step"].startswith("It is over.")
+
+
+async def test_what_was_captured_in_part_is_named_without_a_command_to_open_it():
+    sim = split_brain()
+    agent = sim.agents["n1"]
+    for phase, words in ((Phase.FOLLOWING, "no full copy"), (Phase.FAILED, "failed")):
+        captures = tuple(
+            replace(one, status=replace(one.status, grade=Grade.NONE, phase=phase))
+            for one in agent.state.ledger.captures
+        )
+        ledger = replace(agent.state.ledger, captures=captures)
+        agent.state = replace(agent.state, ledger=ledger)
+        async with serve(sim, "n1").client("read") as client:
+            found = (await client.get("/v1/incidents")).json()["incidents"]
+        split = next(one for one in found if one["family"] == "split")
+        [kept] = [one for one in split["snapshots"] if one["node"] == "n1"]
+        assert kept["command"] is None
+        assert words in kept["sentence"]
+
+
+async def test_a_next_step_that_takes_an_incident_names_it():
+    sim = isolated()
+    async with serve(sim, "n2").client("read") as client:
+        found = (await client.get("/v1/incidents")).json()["incidents"]
+        now = (await client.get("/v1/status")).json()
+    failover = next(one for one in found if one["verdict"] == "failover")
+    command = f"`splitguard incidents ack {failover['id']}`"
+    assert command in failover["next_step"]
+    for one in now["verdicts"]:
+        assert "ack ID" not in one["next_step"]
 
 
 async def test_incidents_can_be_asked_for_by_status_and_number():

@@ -8,7 +8,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fix_desk import healthy, listening, node_down, serve, split_brain
+from tests.fix_desk import (
+    healthy,
+    listening,
+    node_down,
+    resynced,
+    serve,
+    split_brain,
+)
 
 
 def lines_of(stream) -> Iterator[str]:
@@ -177,10 +184,39 @@ def test_explain_tells_an_incidents_story(splitguard, agent_for):
         splitguard("incidents", "list", "-o", "json", "--socket", agent.socket).out
     )
     told = splitguard("explain", incident["id"], "--socket", agent.socket)
-    assert told.out.startswith(f"{incident['id']}: split-brain cluster (open)")
+    assert told.out.startswith(f"{incident['id']}: split-brain cluster (open since ")
     shown = splitguard("incidents", "show", incident["id"], "--socket", agent.socket)
     assert shown.out == told.out
     assert "History" in shown.out
+
+
+def test_an_incident_says_nothing_twice_and_no_raw_evidence(splitguard, agent_for):
+    agent = agent_for(split_brain())
+    [incident] = json.loads(
+        splitguard("incidents", "list", "-o", "json", "--socket", agent.socket).out
+    )
+    out = splitguard("explain", incident["id"], "--socket", agent.socket).out
+    assert "None" not in out
+    assert out.count("Next: ") == 1
+    assert out.count(incident["sentence"]) == 2, "once now, once in the history"
+    assert "  they parted on timeline: 1\n" in out
+
+
+def test_an_incident_that_is_over_names_the_snapshot_and_how_to_open_it(
+    splitguard, agent_for
+):
+    agent = agent_for(resynced())
+    listed = splitguard(
+        "incidents", "list", "--all", "-o", "jsonl", "--socket", agent.socket
+    ).out
+    found = [json.loads(line) for line in listed.splitlines()]
+    split = next(one for one in found if one["family"] == "split")
+    out = splitguard("incidents", "show", split["id"], "--socket", agent.socket).out
+    assert f"{split['id']}: lineage-diverged cluster (resolved at 20" in out
+    assert "Last seen: n1 holds writes that n2 does not have" in out
+    snapshot = split["snapshots"][0]
+    assert "\nKept\n" in out
+    assert f"    on n1: splitguard snapshots open {snapshot['id']}\n" in out
 
 
 def test_explain_knows_every_verdict_without_an_agent(splitguard):

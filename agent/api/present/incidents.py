@@ -5,17 +5,19 @@ from agent.api.models import (
     FlipOut,
     IncidentDetail,
     IncidentOut,
+    KeptOut,
     NoticeOut,
 )
 from agent.api.present.frame import Frame, lsn_text, rfc3339, rfc3339_or_none
+from agent.api.present.kept import kept
 from agent.core.capture import Capture
 from agent.core.explain import incident_story, next_step, sentence
-from agent.core.incident import Incident
+from agent.core.incident import Incident, Status
 
 
 def incident_out(frame: Frame, incident: Incident) -> IncidentOut:
     """Return one trouble in short."""
-    verdict = incident.verdict
+    verdict, snapshots = incident.verdict, kept(frame, incident.id)
     return IncidentOut(
         id=incident.id,
         key=incident.key,
@@ -33,17 +35,37 @@ def incident_out(frame: Frame, incident: Incident) -> IncidentOut:
         sticky=verdict.sticky,
         revision=incident.revision,
         sentence=sentence(verdict, frame.policy),
-        next_step=next_step(verdict),
+        next_step=_next_step(incident, snapshots),
+        snapshots=snapshots,
     )
+
+
+def _next_step(incident: Incident, snapshots: list[KeptOut]) -> str:
+    """Return what to do; after the end, where to find what was wiped."""
+    if incident.status is not Status.RESOLVED:
+        return next_step(incident.verdict, incident.id)
+    winner = incident.verdict.evidence.get("winner")
+    ways = [
+        f"`{one.command}` on {one.beside}"
+        for one in snapshots
+        if one.command and one.node != winner
+    ]
+    if not ways:
+        return "It is over; nothing to do."
+    return f"It is over. To read what a resync wiped, run {' or '.join(ways)}."
 
 
 def incident_detail(frame: Frame, incident: Incident) -> IncidentDetail:
     """Return one trouble with all that belongs to it."""
+    out = incident_out(frame, incident)
     return IncidentDetail(
-        **incident_out(frame, incident).model_dump(),
+        **out.model_dump(),
         rule=incident.verdict.rule,
         evidence=dict(incident.verdict.evidence),
-        sentences=list(incident_story(incident, frame.policy)),
+        sentences=[
+            *incident_story(incident, frame.policy),
+            *(one.sentence for one in out.snapshots),
+        ],
         history=[
             FlipOut(
                 at=rfc3339(flip.wall_s),

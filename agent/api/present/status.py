@@ -71,7 +71,7 @@ def verdict_out(frame: Frame, verdict: Verdict) -> VerdictOut:
         since=rfc3339_or_none(incident.since_wall_s if incident else None),
         rule=verdict.rule,
         sentence=sentence(verdict, frame.policy),
-        next_step=next_step(verdict),
+        next_step=next_step(verdict, incident.id if incident else "ID"),
         incident=incident.id if incident else None,
         evidence=dict(verdict.evidence),
     )
