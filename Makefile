@@ -8,6 +8,7 @@ SHELL := bash
 PYTHON ?= python3
 ARGS ?=
 SEED ?=
+RUNS ?= 20
 HOURS ?= 1
 
 BIN := .venv/bin
@@ -25,8 +26,8 @@ pytest = found=(); for path in $(1); do \
     then found+=("$$path"); else echo "$$path: no tests yet"; fi; done; \
     [ $${\#found[@]} -eq 0 ] || $(BIN)/python -m pytest "$${found[@]}" $(ARGS)
 
-.PHONY: check setup locks lint format types imports fast sim postgres system accept \
-        browser test crash packages bench openapi demo clean help
+.PHONY: check setup locks lint format types imports fast sim postgres system \
+        system-all chaos accept browser test crash packages bench openapi demo clean help
 
 check: lint types imports fast ## what a commit must pass, under two minutes
 
@@ -57,6 +58,10 @@ setup: .venv/.project ## make .venv: locked dependencies, this project, the tool
 	flock Makefile $(PROJECT) .
 	touch $@
 
+.venv/.patroni: requirements-patroni.lock tests/setup/patroni.sh | .venv/.python
+	PYTHON=$(PYTHON) flock Makefile tests/setup/patroni.sh .venv/patroni
+	touch $@
+
 # The lock files name packages and hashes only: neither an index nor this machine.
 COMPILE := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_INDEX_URL \
            $(BIN)/uv --no-config --quiet pip compile \
@@ -68,6 +73,7 @@ locks: setup ## rewrite requirements*.lock from pyproject.toml (UPGRADE=1: newes
 	$(COMPILE) -c requirements-dev.lock pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements-dev.lock --extra lab pyproject.toml -o requirements-lab.lock
 	$(COMPILE) -c requirements-dev.lock --group build -o requirements-build.lock
+	$(COMPILE) $(UPGRADE_FLAG) --group patroni -o requirements-patroni.lock
 
 UPGRADE ?=
 UPGRADE_FLAG := $(if $(UPGRADE),--upgrade,)
@@ -95,8 +101,14 @@ sim: setup ## the simulator's tests; SEED=n HOURS=h replays one seed
 postgres: setup packages ## tests against real PostgreSQL servers
 	$(call pytest,tests/postgres)
 
-system: setup packages ## cut networks, frozen processes, full disks
-	$(call pytest,tests/system)
+system: setup packages .venv/.patroni ## real Patroni clusters: cuts, frozen processes, dead agents
+	$(BIN)/python -m pytest tests/system -m "not slow_system" $(ARGS)
+
+system-all: setup packages .venv/.patroni ## the same and the slow ones
+	$(BIN)/python -m pytest tests/system $(ARGS)
+
+chaos: setup packages .venv/.patroni ## seeded faults on real Patroni clusters (RUNS=n SEED=n); every fourth unguarded
+	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest tests/chaos $(ARGS)
 
 accept: setup packages ## the installed command as a process
 	$(call pytest,tests/acceptance)
@@ -104,8 +116,9 @@ accept: setup packages ## the installed command as a process
 browser: setup packages ## the page in a real Chromium
 	$(call pytest,tests/browser)
 
-test: setup packages ## every test but the bench and the crashes
-	$(BIN)/python -m pytest tests --ignore=tests/bench --ignore=tests/crash $(ARGS)
+test: setup packages .venv/.patroni ## every test but the bench, the crashes and the slow ones on real clusters
+	$(BIN)/python -m pytest tests --ignore=tests/bench --ignore=tests/crash \
+	  --ignore=tests/chaos -m "not slow_system" $(ARGS)
 
 crash: setup packages ## split brains while the loser's agent is killed; 15 minutes
 	$(call pytest,tests/crash)
@@ -130,4 +143,4 @@ clean: ## remove what the tools made, .venv included
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile

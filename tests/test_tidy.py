@@ -16,7 +16,7 @@ TOP_LEVEL = {
     ".ci", ".editorconfig", ".gitattributes", ".gitignore", "CHANGELOG.md",
     "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "agent", "deploy", "openapi",
     "pyproject.toml", "requirements-build.lock", "requirements-dev.lock",
-    "requirements-lab.lock", "requirements.lock", "tests",
+    "requirements-lab.lock", "requirements-patroni.lock", "requirements.lock", "tests",
 }  # fmt: skip
 
 # Third-party (and one standard) library -> the only modules that may import it.

@@ -8,9 +8,11 @@ needed=(
     /usr/lib/postgresql/15/bin/postgres postgresql-15
     /usr/lib/postgresql/15/bin/psql     postgresql-client-15
     chromium                            chromium
+    etcd                                etcd-server
     ip                                  iproute2
     nft                                 nftables
     promtool                            prometheus
+    setpriv                             util-linux
     systemd-analyze                     systemd
     unshare                             util-linux
 )
@@ -54,6 +56,10 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 apt-get install -qq -y --no-install-recommends -o Dpkg::Use-Pty=0 "${missing[@]}" \
     >/dev/null
+# The programs were wanted, no service at the next boot.
 if [[ " ${missing[*]} " == *" prometheus "* ]]; then
-    systemctl --quiet disable prometheus # promtool was wanted, no service at the next boot
+    systemctl --quiet disable prometheus
+fi
+if [[ " ${missing[*]} " == *" etcd-server "* ]]; then
+    systemctl --quiet disable etcd
 fi

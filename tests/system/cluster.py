@@ -1,0 +1,376 @@
+"""A real cluster: etcd, three Patroni nodes with PostgreSQL 15, three agents.
+
+Theory of operation. Patroni makes the cluster as it does for its users: the first node
+runs initdb, the others clone it. The agents are an installation as deploy/README.md
+makes it, run as the owner of the data directories, with one configuration for all.
+Patroni is asked through its REST API from inside the network, PostgreSQL and the
+agents through their unix sockets, which a cut network does not cut.
+"""
+
+import contextlib
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import trustme
+
+from agent.postgres.owner import give
+from tests.fix_postgres import eventually
+from tests.system import texts
+from tests.system.ledger import (
+    TABLE,
+    Client,
+    Count,
+    Ledger,
+    count,
+    rows_by_psql,
+    rows_in_archive,
+)
+from tests.system.world import Box, Program, World
+
+NODES = ("n1", "n2", "n3")
+UP_S = 60.0
+PROMOTED_S = 60.0
+ASK = """
+import sys, urllib.request
+print(urllib.request.urlopen(sys.argv[1], timeout=3).read().decode())
+"""
+CTL = "from patroni.ctl import ctl; ctl(prog_name='patronictl')"
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What is installed once for all clusters of a session."""
+
+    splitguard: Path
+    """The folder of the agents' virtual environment."""
+    python: str
+    """An interpreter that the servers' user may run."""
+    patroni: Path
+    """The folder of Patroni's packages."""
+    grants: str
+
+
+@dataclass
+class Node:
+    """One machine of the cluster and what runs on it."""
+
+    box: Box
+    programs: dict[str, Program] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.box.name
+
+    @property
+    def patroni(self) -> Program:
+        return self.programs["patroni"]
+
+    @property
+    def agent(self) -> Program:
+        return self.programs["agent"]
+
+    @property
+    def data_dir(self) -> Path:
+        return self.box.folder / "pg/data"
+
+    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask its PostgreSQL through the unix socket."""
+        with psycopg.connect(
+            host=str(self.box.folder / "pg"), user="postgres", dbname="postgres",
+            autocommit=True, connect_timeout=3,
+        ) as session:  # fmt: skip
+            cursor = session.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def writable(self) -> bool:
+        """Whether its PostgreSQL answers and is out of recovery."""
+        try:
+            return not self.query("SELECT pg_is_in_recovery()")[0][0]
+        except psycopg.Error:
+            return False
+
+    def follows(self, winner: "Node") -> bool:
+        """Whether it streams, on the winner's timeline, all that the winner has."""
+        try:
+            there = winner.query(
+                "SELECT pg_current_wal_flush_lsn()::text, substr(pg_walfile_name("
+                "pg_current_wal_insert_lsn()), 1, 8)"
+            )[0]
+            return self.query(
+                "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn, "
+                "lpad(to_hex(received_tli), 8, '0') = lower(%s) "
+                "FROM pg_stat_wal_receiver", *there,
+            ) == [(True, True)]  # fmt: skip
+        except psycopg.Error:
+            return False
+
+    def ask(self, path: str, body: Any = None) -> Any:
+        """Ask its agent through the unix socket; None when it does not answer.
+
+        With a body it is posted.
+        """
+        with socket.socket(socket.AF_UNIX) as talk:
+            talk.settimeout(5)
+            connection = http.client.HTTPConnection("agent")
+            connection.sock = talk
+            sent = None if body is None else json.dumps(body)
+            headers = {"Content-Type": "application/json"} if sent else {}
+            try:
+                talk.connect(str(self.box.folder / "agent.sock"))
+                connection.request("POST" if sent else "GET", path, sent, headers)
+                answer = connection.getresponse()
+                text = answer.read()
+            except (OSError, http.client.HTTPException):
+                return None
+        return json.loads(text) if answer.status // 100 == 2 else None
+
+    def incidents(self) -> list[Any]:
+        told: list[Any] = (self.ask("/v1/incidents") or {"incidents": []})["incidents"]
+        return told
+
+    def permits(self) -> list[Any]:
+        told: list[Any] = (self.ask("/v1/guard/permits") or {"permits": []})["permits"]
+        return told
+
+    def acknowledge_all(self) -> None:
+        """Take every incident that waits for a person."""
+        for one in self.incidents():
+            if one["sticky"] and one["status"] == "open":
+                self.ask(f"/v1/incidents/{one['id']}/ack", {})
+
+    def verdicts(self) -> set[tuple[str, str]]:
+        """Verdict and subject of everything that its agent says now."""
+        status = self.ask("/v1/status") or {"verdicts": []}
+        return {(one["verdict"], one["subject"]) for one in status["verdicts"]}
+
+    def postmaster(self) -> int:
+        """The number of its postmaster inside of the box."""
+        return int((self.data_dir / "postmaster.pid").read_text().split()[0])
+
+
+@dataclass
+class Cluster:
+    """All of it."""
+
+    world: World
+    kit: Kit
+    ledger: Ledger
+    nodes: dict[str, Node] = field(default_factory=dict)
+    etcd: Program | None = None
+    clients: list[Client] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Goes into section `postgresql` of each patroni.yml."""
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+    @property
+    def here(self) -> Path:
+        return self.world.folder / "here"
+
+    # -- making it ---------------------------------------------------------------
+
+    def build(self) -> None:
+        """Make the boxes and all files, and start nothing yet."""
+        for name in NODES:
+            self.nodes[name] = Node(self.world.box(name))
+        self.world.box("etcd")
+        secrets = self.world.folder / "secrets"
+        secrets.mkdir()
+        authority = trustme.CA()
+        addresses = {name: node.box.address for name, node in self.nodes.items()}
+        issued = authority.issue_cert(*addresses.values())
+        authority.cert_pem.write_to_path(secrets / "ca.pem")
+        issued.cert_chain_pems[0].write_to_path(secrets / "agent.pem")
+        issued.private_key_pem.write_to_path(secrets / "agent.key")
+        (secrets / "peer.token").write_text("a-word-that-all-agents-share-0123456789\n")
+        (secrets / "tokens.jsonl").write_text("")
+        for path in secrets.iterdir():
+            path.chmod(0o600)
+        give(secrets, self.world.owner)
+        for node in self.nodes.values():
+            self.configure(node, {})
+            config = texts.agent(addresses, self.here, secrets)
+            (node.box.folder / "agent.toml").write_text(config)
+            for name in ("pg", "keep", "state"):
+                (node.box.folder / name).mkdir(mode=0o700)
+            (node.box.folder / "pg").chmod(0o755)
+            give(node.box.folder, self.world.owner)
+
+    def configure(self, node: Node, commands: dict[str, str]) -> None:
+        """Write its patroni.yml, in which `commands` replace PostgreSQL's programs."""
+        etcd = self.world.boxes["etcd"].address
+        path = node.box.folder / "patroni.yml"
+        path.write_text(
+            texts.patroni(
+                node.name, node.box.address, etcd, self.here, commands, self.extra
+            )
+        )
+        give(path, self.world.owner)
+
+    def start(self) -> None:
+        """Start etcd, the database, the agents, and wait until all is well."""
+        self.start_etcd()
+        self.start_patroni("n1")
+        eventually("n1 becomes primary", self["n1"].writable, UP_S)
+        self["n1"].query(TABLE)
+        self["n1"].box.run(
+            texts.BIN_DIR / "psql", "-X", "-q", "-h", self.here / "pg",
+            "-U", "postgres", "-d", "postgres", stdin=self.kit.grants,
+        )  # fmt: skip
+        for name in NODES[1:]:
+            self.start_patroni(name)
+        for name in NODES:
+            self.start_agent(name)
+        self.until_healthy()
+
+    def start_etcd(self) -> None:
+        box = self.world.boxes["etcd"]
+        client = f"http://{box.address}:{texts.ETCD_PORT}"
+        self.etcd = box.spawn(
+            "etcd", "etcd", "--name=etcd", f"--data-dir={self.here}/etcd",
+            f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
+            "--listen-peer-urls=http://127.0.0.1:2380",
+            "--initial-advertise-peer-urls=http://127.0.0.1:2380",
+            "--initial-cluster=etcd=http://127.0.0.1:2380", "--log-level=warn",
+            "--unsafe-no-fsync=false", environ={"ETCD_UNSUPPORTED_ARCH": ""},
+        )  # fmt: skip
+
+    def start_patroni(self, name: str) -> None:
+        """Start a node's Patroni, which starts its PostgreSQL."""
+        node = self[name]
+        node.programs["patroni"] = node.box.spawn(
+            "patroni", self.kit.python, "-m", "patroni", self.here / "patroni.yml",
+            environ={"PYTHONPATH": str(self.kit.patroni)},
+        )  # fmt: skip
+
+    def splitguard(self, name: str, *words: str | Path, check: bool = True) -> str:
+        """Run the installed command on a node; return what it prints."""
+        command = self.kit.splitguard / "bin/splitguard"
+        environ = {"SPLITGUARD_CONFIG": str(self.here / "agent.toml")}
+        ran = self[name].box.run(command, *words, environ=environ, check=check)
+        return ran.stdout
+
+    def start_agent(self, name: str) -> None:
+        node = self[name]
+        node.programs["agent"] = node.box.spawn(
+            "agent", self.kit.splitguard / "bin/splitguard", "run",
+            "--config", self.here / "agent.toml",
+        )  # fmt: skip
+
+    # -- looking at it -----------------------------------------------------------
+
+    def healthy(self) -> bool:
+        """Whether one is primary, two stream from it, and all agents call it well.
+
+        What waits for a person is taken.
+        """
+        primaries = [node for node in self.nodes.values() if node.writable()]
+        if len(primaries) != 1:
+            return False
+        others = [node for node in self.nodes.values() if node is not primaries[0]]
+        if not all(node.follows(primaries[0]) for node in others):
+            return False
+        for node in self.nodes.values():
+            node.acknowledge_all()
+        told = [node.ask("/v1/status") for node in self.nodes.values()]
+        return all(one and one["headline"]["verdict"] == "healthy" for one in told)
+
+    def until_healthy(self, within_s: float = UP_S) -> None:
+        eventually("the cluster is healthy", self.healthy, within_s)
+
+    def until_primary(self, *names: str, within_s: float = PROMOTED_S) -> Node:
+        """Wait until one of these nodes takes writes; return it."""
+        candidates = [self[name] for name in names]
+        eventually(
+            f"one of {names} is promoted",
+            lambda: any(node.writable() for node in candidates),
+            within_s,
+        )
+        return next(node for node in candidates if node.writable())
+
+    def patroni_says(self, name: str) -> Any:
+        """What Patroni's REST API calls the cluster, asked on that node."""
+        url = f"http://{self[name].box.address}:{texts.PATRONI_PORT}/cluster"
+        box = self[name].box
+        return json.loads(box.run("python3", "-c", ASK, url).stdout)
+
+    def patronictl(self, name: str, *words: str, check: bool = True) -> str:
+        """Run patronictl on a node; return all that it says."""
+        ran = self[name].box.run(
+            self.kit.python, "-c", CTL, "-c", self.here / "patroni.yml", *words,
+            environ={"PYTHONPATH": str(self.kit.patroni)}, check=check,
+        )  # fmt: skip
+        return ran.stdout + ran.stderr
+
+    # -- writing and counting ----------------------------------------------------
+
+    def client(self, name: str, word: str) -> Client:
+        """Start a client that writes on this node."""
+        client = Client(self.ledger, self[name].box, word)
+        self.clients.append(client)
+        client.start()
+        return client
+
+    def stop_clients(self) -> None:
+        for client in self.clients:
+            client.stop()
+        self.clients.clear()
+
+    def archives(self, name: str) -> list[Path]:
+        """Archive each of a node's snapshots; paths as the box sees them."""
+        made = []
+        for one in self.snapshots(name):
+            archive = self.here / f"{one['id']}.tar"
+            if one["grade"] != "none":
+                words = ("snapshots", "archive", one["id"], "--file", archive)
+                self.splitguard(name, *words)
+                made.append(archive)
+        return made
+
+    def snapshots(self, name: str) -> list[Any]:
+        """What a node's capture folder holds."""
+        words = ("snapshots", "list", "--output", "json", "--dir", self.here / "keep")
+        listed: list[Any] = json.loads(self.splitguard(name, *words))["snapshots"]
+        return listed
+
+    def rows(self, name: str) -> set[str]:
+        """All rows of a running server."""
+        return rows_by_psql(self[name].box, self.here / "pg")
+
+    def kept(self, *names: str) -> set[str]:
+        """All rows in the snapshots of these nodes, or of all."""
+        found: set[str] = set()
+        for name in names or NODES:
+            for archive in self.archives(name):
+                found |= rows_in_archive(self[name].box, archive)
+                self[name].box.run("rm", archive)
+        return found
+
+    def count(self, winner: Node) -> Count:
+        """Count every acknowledged write; the clients have to be stopped."""
+        return count(self.ledger.promised(), self.rows(winner.name), self.kept())
+
+
+@contextlib.contextmanager
+def cluster_in(
+    world: World, kit: Kit, *, extra: dict[str, Any] | None = None
+) -> Iterator[Cluster]:
+    """Offer a running, healthy cluster; end it whatever happens."""
+    made = Cluster(world, kit, Ledger(world.folder / "acknowledged.jsonl"))
+    made.extra = extra or {}
+    try:
+        made.build()
+        made.start()
+        yield made
+    finally:
+        for client in made.clients:
+            client.over.set()
+        for client in made.clients:
+            client.join(10)
