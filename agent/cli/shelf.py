@@ -202,7 +202,7 @@ def open_clone(
     if command and shutil.which(command[0]) is None:
         raise SnapshotError(f"there is no program {command[0]} to run")
     say("splitguard: opening a clone; the snapshot itself is not touched")
-    with _ends_on_sigterm(), open_copy(place, None, programs) as opened:
+    with ends_on_sigterm(), open_copy(place, None, programs) as opened:
         dsn = opened.dsn_for(database)
         if command:
             return _run(command, dsn)
@@ -238,7 +238,7 @@ def pg_environment(pairs: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def _ends_on_sigterm() -> Iterator[None]:
+def ends_on_sigterm() -> Iterator[None]:
     """Let SIGTERM end the wait as Ctrl-C does, so that nothing is left behind."""
 
     def interrupt(_: int, __: FrameType | None) -> None:

@@ -12,40 +12,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli import restoring
 from agent.cli.call import Call, asks_agent, reads_config, segment
 from agent.cli.console import bytes_text, grid, safe, say, stacked, words
-from agent.errors import AgentUnreachableError, ConfigError, SnapshotError
+from agent.cli.which import (
+    BinDir,
+    Dir,
+    Id,
+    Which,
+    catalogue_of,
+    place_of,
+    programs_of,
+)
+from agent.errors import AgentUnreachableError, SnapshotError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from agent.postgres.programs import Programs
-    from agent.snapshot.catalogue import Catalogue
-
 app = typer.Typer(
     help="What is kept of a losing side.", no_args_is_help=True, rich_markup_mode=None
 )
-
-Dir = Annotated[
-    Path | None,
-    typer.Option(
-        "--dir",
-        help="The capture folder, to be read without agent and configuration.",
-        show_default=False,
-    ),
-]
-BinDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--bin-dir",
-        help="Where PostgreSQL's programs are. Default: local.bin_dir, else found.",
-        show_default=False,
-    ),
-]
-Id = Annotated[str, typer.Argument(help="Its id.")]
-Which = Annotated[
-    str, typer.Argument(metavar="SNAPSHOT", help="Its id, its folder or its archive.")
-]
 
 
 @app.command("list")
@@ -74,7 +60,7 @@ def show(call: Call, snapshot: Id, *, folder: Dir = None) -> int:
         except AgentUnreachableError as error:
             _not_asked(call, error)
     if found is None:
-        found = shelf.plain(_catalogue(call, folder).show(snapshot))
+        found = shelf.plain(catalogue_of(call, folder).show(snapshot))
     call.out.data(found, lambda: _details(found))
     return 0
 
@@ -116,8 +102,8 @@ def verify(
         path = f"/v1/snapshots/{segment(snapshot)}/verify"
         found = call.agent.post(path, {}, deadline_s=shelf.VERIFY_DEADLINE_S)
     else:
-        place = _folder(call, snapshot, folder)
-        found = shelf.verify(place, _programs(call, bin_dir))
+        place = place_of(call, snapshot, folder)
+        found = shelf.verify(place, programs_of(call, bin_dir))
     call.out.data(found, lambda: _verified(found))
     return 0 if found["ok"] else 1
 
@@ -148,9 +134,12 @@ def open_snapshot(
     """
     from agent.cli import shelf
 
-    place = _folder(call, snapshot, folder)
-    programs = _programs(call, bin_dir)
+    place = place_of(call, snapshot, folder)
+    programs = programs_of(call, bin_dir)
     return shelf.open_clone(call.out, place, (database, programs), command or [])
+
+
+restoring.add_to(app)
 
 
 @app.command("archive")
@@ -178,7 +167,7 @@ def archive(
     if call.url is not None:
         source = shelf.remote_archive(call.agent, snapshot)
     else:
-        source = shelf.local_archive(_folder(call, snapshot, folder))
+        source = shelf.local_archive(place_of(call, snapshot, folder))
     size = shelf.write_archive(source, file)
     say(f"splitguard: {size} bytes written to {file or 'stdout'}")
     return 0
@@ -197,7 +186,7 @@ def _listed(
             _not_asked(call, error)
         else:
             return found["snapshots"], found["elsewhere"]
-    catalogue = _catalogue(call, folder)
+    catalogue = catalogue_of(call, folder)
     for name, reason in catalogue.unusable():
         say(f"splitguard: {name} is no snapshot: {reason}")
     return [shelf.plain(manifest) for manifest in catalogue.list()], []
@@ -208,38 +197,6 @@ def _not_asked(call: Call, error: AgentUnreachableError) -> None:
     if call.url is not None:
         raise error
     say(f"splitguard: {error.message}; reading the capture folder itself")
-
-
-def _catalogue(call: Call, folder: Path | None) -> "Catalogue":
-    from agent.snapshot.catalogue import Catalogue
-
-    return Catalogue(folder or call.settings(files=False).capture_dir)
-
-
-def _folder(call: Call, snapshot: str, folder: Path | None) -> Path:
-    """Return where a snapshot lies, given by id, folder or archive."""
-    if "/" in snapshot or Path(snapshot).is_file():
-        place = Path(snapshot)
-        if not place.exists():
-            raise SnapshotError(f"there is no {place}")
-        return place
-    try:
-        return _catalogue(call, folder).folder(snapshot)
-    except ConfigError as error:
-        hint = "or give --dir FOLDER, or the snapshot's own folder"
-        raise ConfigError(error.problems, f"{error.hint}; {hint}") from error
-
-
-def _programs(call: Call, bin_dir: Path | None) -> "Programs | None":
-    """Return the programs that were named; None finds them by the version."""
-    from agent.postgres.programs import find_programs
-
-    if bin_dir is None:
-        try:
-            bin_dir = call.settings(files=False).local.bin_dir
-        except ConfigError:
-            return None  # a copy can be looked at without any configuration
-    return None if bin_dir is None else find_programs(bin_dir, None)
 
 
 def _table(
