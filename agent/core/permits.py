@@ -132,6 +132,8 @@ def _unknown(state: State, permit: Permit) -> str:
     if server.running:
         word = "running as a standby" if server.standby_signal else "writable"
         return f"still {word}: stop PostgreSQL on {permit.node} first"
+    if server.end_unknown:
+        return f"the end of its write-ahead log is not known: {server.end_unknown}"
     return "the end of its write-ahead log is not known yet"
 
 

@@ -35,6 +35,9 @@ from agent.postgres.programs import Programs, find_programs, read_major
 
 log = logging.getLogger(__name__)
 
+RETRY_READINGS = 5
+"""After so many readings the end of WAL is looked for again where that failed."""
+
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -46,6 +49,14 @@ class _Listing:
     segment_timelines: frozenset[int]
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """Where valid WAL ends, or why that is not known."""
+
+    lsn: Lsn | None
+    unknown: str = ""
+
+
 @dataclass(slots=True)
 class _Kept:
     """What stays true for one incarnation of a data directory."""
@@ -54,7 +65,9 @@ class _Kept:
     switches: dict[tuple[int, ...], tuple[Switch, ...]] = field(default_factory=dict)
     fingerprints: dict[tuple[int, Lsn], Fingerprint] = field(default_factory=dict)
     end_key: tuple[object, ...] = ()
-    end_lsn: Lsn | None = None
+    end: _End = _End(None)
+    end_asked: int = 0
+    """Readings since the end was looked for in vain."""
 
 
 class DiskReader:
@@ -119,7 +132,7 @@ class DiskReader:
         listing = _list(self._wal_dir)
         timeline = self._tip(control, listing)
         lineage = self._lineage(control, timeline)
-        end_lsn = None if is_running else self._end(control, listing, timeline)
+        end = _End(None) if is_running else self._end(control, listing, timeline)
         # A server that was started meanwhile has moved that end already.
         is_running = is_running or running(data_dir) is not None
         return ServerFacts(
@@ -131,9 +144,10 @@ class DiskReader:
             redo_lsn=control.redo_lsn,
             running=is_running,
             standby_signal=(data_dir / "standby.signal").exists(),
-            end_lsn=None if is_running else end_lsn,
+            end_lsn=None if is_running else end.lsn,
             wal_segment_bytes=control.wal_segment_bytes,
             version_num=version_num,
+            end_unknown="" if is_running else end.unknown,
         )
 
     def _renew(self) -> None:
@@ -220,25 +234,34 @@ class DiskReader:
             fingerprints=tuple(kept[birth] for birth in births if birth in kept),
         )
 
-    def _end(
-        self, control: ControlData, listing: _Listing, timeline: int
-    ) -> Lsn | None:
-        """Return the end of valid WAL of the stopped server; None if not to be had."""
+    def _end(self, control: ControlData, listing: _Listing, timeline: int) -> _End:
+        """Return where the stopped server's valid WAL ends.
+
+        A failure is tried again even if no file has changed: what it came from need
+        not lie in the files.
+        """
+        kept = self._kept
         key = (control, timeline, listing, _last_written(self._wal_dir))
-        if key == self._kept.end_key:
-            return self._kept.end_lsn
+        kept.end_asked += 1
+        if key == kept.end_key and (
+            not kept.end.unknown or kept.end_asked < RETRY_READINGS
+        ):
+            return kept.end
         try:
-            end = wal.end_of_wal(
+            lsn = wal.end_of_wal(
                 self.programs(),
                 self._wal_dir,
                 timeline,
                 control.checkpoint_lsn,
                 control.wal_segment_bytes,
             )
-        except PostgresError:
-            end = None
-        self._kept.end_key, self._kept.end_lsn = key, end
-        return end
+            kept.end = _End(lsn)
+        except PostgresError as error:
+            if key != kept.end_key:
+                log.warning("the end of valid WAL is not known: %s", error)
+            kept.end = _End(None, error.message)
+        kept.end_key, kept.end_asked = key, 0
+        return kept.end
 
 
 def _list(wal_dir: Path) -> _Listing:

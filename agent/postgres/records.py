@@ -217,7 +217,7 @@ def segment_bytes_of(wal_dir: Path) -> int:
         raise PostgresError(f"{wal_dir} cannot be read: {error.strerror}") from error
     for name in names:
         if _SEGMENT_NAME.fullmatch(name):
-            found = _named_size(wal_dir / name)
+            found = named_size(wal_dir / name)
             if found is not None:
                 return found
     raise PostgresError(
@@ -226,7 +226,12 @@ def segment_bytes_of(wal_dir: Path) -> int:
     )
 
 
-def _named_size(path: Path) -> int | None:
+def named_size(path: Path) -> int | None:
+    """Return the segment size that a segment's own header names.
+
+    None when it has no header: nothing was ever written to it (a fresh segment is
+    all zeros until its first record), or it is no segment.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(_LONG_HEADER)

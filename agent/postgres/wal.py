@@ -30,6 +30,7 @@ from agent.postgres.records import (
     BLOCK_BYTES,
     Segments,
     fingerprint,
+    named_size,
     segment_bytes_of,
 )
 
@@ -261,7 +262,10 @@ class _Chain:
             )  # fmt: skip
 
     def _present(self, start: Lsn, end: Lsn | None) -> tuple[SegmentFile, ...]:
-        """Return the files from `start` on, up to the first gap or the end."""
+        """Return the files from `start` on, up to the first gap or the end.
+
+        A segment without a header counts as a gap.
+        """
         present: list[SegmentFile] = []
         number = start.segment(self._size)
         last = number + SEGMENTS_MAX
@@ -270,6 +274,11 @@ class _Chain:
         while number < last:
             file = self.holder(number)
             if file is None:
+                break
+            # A standby that was stopped just after a segment switch has the next
+            # segment allocated, all zeros. Nothing valid lies in it, and pg_waldump
+            # gives up when that happens to be the file from which it takes the size.
+            if named_size(file.path) != self._size:
                 break
             present.append(file)
             if file.size < self._size:

@@ -13,6 +13,7 @@ from agent.postgres import postmaster, wal
 from agent.postgres.control import parse_controldata, read_control
 from agent.postgres.history import read_lineage
 from agent.postgres.reader import DiskReader
+from agent.postgres.records import named_size
 from tests.fix_postgres import Server, Stage, eventually
 
 pytestmark = pytest.mark.postgres
@@ -192,6 +193,37 @@ def test_the_end_of_wal_is_found_after_a_segment_switch(stage: Stage):
         control.wal_segment_bytes,
     )
     assert end >= flushed
+
+
+def test_a_fresh_segment_that_nothing_was_written_to_hides_no_end(stage: Stage):
+    primary, standby = stage.pair()
+    primary.write(3)
+    primary.query("CHECKPOINT")
+    primary.query("SELECT pg_switch_wal()")
+    standby.caught_up(primary)
+    standby.stop()
+    segment = read_control(standby.data_dir).wal_segment_bytes
+    wal_dir = standby.data_dir / "pg_wal"
+    written = [one for one in wal.list_segments(wal_dir, segment)
+               if named_size(one.path) == segment]  # fmt: skip
+    fresh = Lsn((written[-1].number + 1) * segment)
+    empty = wal_dir / wal_file_name(1, fresh, segment)
+    empty.write_bytes(bytes(segment))
+    os.chown(empty, standby.data_dir.stat().st_uid, standby.data_dir.stat().st_gid)
+    found = facts(standby)
+    assert found.end_unknown == ""
+    assert found.end_lsn is not None
+    assert found.end_lsn >= primary.lsn // segment * segment
+
+
+def test_an_end_that_cannot_be_found_says_why(stage16: Stage):
+    primary = stage16.primary()
+    primary.stop()
+    for one in (primary.data_dir / "pg_wal").glob("0*"):
+        one.unlink()
+    found = facts(primary)
+    assert found.end_lsn is None
+    assert str(found.checkpoint_lsn) in found.end_unknown
 
 
 def test_wal_of_sixteen_megabytes_is_read_in_a_fraction_of_a_second(stage16: Stage):
