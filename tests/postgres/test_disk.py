@@ -206,10 +206,12 @@ def test_a_fresh_segment_that_nothing_was_written_to_hides_no_end(stage: Stage):
     wal_dir = standby.data_dir / "pg_wal"
     written = [one for one in wal.list_segments(wal_dir, segment)
                if named_size(one.path) == segment]  # fmt: skip
-    fresh = Lsn((written[-1].number + 1) * segment)
-    empty = wal_dir / wal_file_name(1, fresh, segment)
-    empty.write_bytes(bytes(segment))
-    os.chown(empty, standby.data_dir.stat().st_uid, standby.data_dir.stat().st_gid)
+    # One is what a server leaves; of thirty, pg_waldump is sure to meet one first.
+    for number in range(written[-1].number + 1, written[-1].number + 31):
+        empty = wal_dir / wal_file_name(1, Lsn(number * segment), segment)
+        empty.touch()
+        os.truncate(empty, segment)
+        os.chown(empty, written[-1].path.stat().st_uid, written[-1].path.stat().st_gid)
     found = facts(standby)
     assert found.end_unknown == ""
     assert found.end_lsn is not None
