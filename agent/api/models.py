@@ -96,6 +96,8 @@ class NodeOut(Answer):
     """Flushed on a primary, received on a standby, the end of WAL when stopped."""
     replay_lsn: str | None
     lsn_age_s: float | None
+    lsn_known: bool
+    """Whether it is there now; false: that is where it was when it was last read."""
     lag_bytes: int | None
     """Behind the primary of the same timeline; null on it, or without one."""
     upstream: str | None
@@ -221,9 +223,15 @@ class PlaceOut(Answer):
     system_id: str
     timeline: int
     lsn: str | None
+    lsn_age_s: float | None
+    known: bool
+    """Whether it is there now; false: that is where it was when it was last read."""
     role: str
     past_fork_bytes: int | None
-    """How far it is past the fork from the primary's line; null when on that line."""
+    """How far it is past the fork, at most: switches of WAL segments count too. Null
+    when on the line, or when that is not known."""
+    stands: Literal["on", "past", "unknown"]
+    """On the line that is held against, past the fork from it, or nobody knows."""
 
 
 class LineageOut(Answer):
@@ -232,6 +240,9 @@ class LineageOut(Answer):
     branches: list[BranchOut]
     forks: list[ForkOut]
     places: list[PlaceOut]
+    against: list[str]
+    """The primary whose line all are held against; several while nobody can tell which
+    will be kept; none while no primary is seen."""
     unplaced: list[str]
     """Nodes with a PostgreSQL whose timeline is not known."""
 
@@ -295,7 +306,7 @@ class IncidentOut(Answer):
     sentence: str
     next_step: str
     snapshots: list[KeptOut]
-    """What is kept because of it, the latest first, wherever it lies."""
+    """What is kept because of it, wherever it lies; what can be opened comes first."""
 
 
 class IncidentsOut(Answer):

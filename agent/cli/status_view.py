@@ -74,13 +74,20 @@ def nodes(status: Status) -> "RenderableType":
             f"{safe(node['name'])}{'*' if node['me'] else ''}",
             node["role"],
             node["timeline"],
-            node["lsn"],
+            place_text(node),
             lag_text(node),
             seen_text(node),
         ]
         for node in status["nodes"]
     ]
     return grid(("NODE", "ROLE", "TL", "LSN", "LAG", "SEEN BY"), rows, ("bold",))
+
+
+def place_text(node: dict[str, Any]) -> str | None:
+    """Return where a node's WAL ends, and how old that is where it is no news."""
+    if node["lsn"] is None or node["lsn_known"] or node["lsn_age_s"] is None:
+        return safe(node["lsn"]) if node["lsn"] else None
+    return f"{safe(node['lsn'])}, {duration_text(node['lsn_age_s'])} ago"
 
 
 def lag_text(node: dict[str, Any]) -> str | None:

@@ -4,7 +4,8 @@ Theory of operation. All positions that matter (switches, ends, nodes) are put i
 and spread evenly: WAL grows by bytes in one place and by gigabytes in another, so the
 drawing keeps the order and not the scale. A branch leaves its parent's lane at the
 switch. WAL past the fork from the primary's line is drawn as what it is: what a resync
-would destroy. Old history on which nobody stands and where nothing forked is left out.
+would destroy. Who is not seen is drawn where it was last, and called so. Old history on
+which nobody stands and where nothing forked is left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,6 +42,8 @@ class Dot:
     role: str
     lsn: str
     past_fork_bytes: int | None
+    known: bool
+    """Whether any of them is there now."""
     x: float
     y: float
 
@@ -129,8 +132,8 @@ def _groups(lineage: Json, names: set[str]) -> list[_Group]:
     forks = [_number(one["lsn"]) for one in lineage["forks"]]
     placed = [p for p in lineage["places"] if p["lsn"] and p["branch"] in names]
     placed.sort(key=lambda one: (one["branch"], _number(one["lsn"])))
-    live = _joined([p for p in placed if not _is_old(p)], forks)
-    old = _joined([p for p in placed if _is_old(p)], forks)
+    live = _joined([p for p in placed if p["known"]], forks)
+    old = _joined([p for p in placed if not p["known"]], forks)
     merged = {(group.branch, group.lsn): group for group in live}
     for group in old:
         key = (group.branch, group.lsn)
@@ -155,11 +158,6 @@ def _joined(placed: Sequence[Json], forks: Sequence[int]) -> list[_Group]:
         else:
             groups.append(_Group(place["branch"], lsn, (place,)))
     return groups
-
-
-def _is_old(place: Json) -> bool:
-    """Whether the place is one where the node was, and not where it is."""
-    return place["role"] in ("unknown", "stopped")
 
 
 def _spread(branches: Sequence[Json], groups: Sequence[_Group]) -> dict[int, float]:
@@ -205,7 +203,7 @@ def _lane(
         y=y,
         path=f"{begins} H {end_x}",
         lost_path=lost_path,
-        words=_words(branch),
+        words=_words(branch, groups),
     )
 
 
@@ -236,20 +234,28 @@ def _rest(lost: int, x_of: Mapping[int, float], end_x: float, y: float) -> str:
     return f"M {max(before, default=LEFT)} {y} H {end_x}"
 
 
-def _words(branch: Json) -> str:
+def _words(branch: Json, groups: Sequence[_Group]) -> str:
     left = f", left timeline {branch['parent']} at {branch['switch_lsn']}"
-    on_it = ", ".join(branch["nodes"]) or "nobody"
-    return f"Timeline {branch['id']}{left if branch['parent'] else ''}; on it: {on_it}"
+    here = [p for group in groups if group.branch == branch["id"] for p in group.places]
+    now = ", ".join(place["node"] for place in here if place["known"])
+    once = ", ".join(place["node"] for place in here if not place["known"])
+    return (
+        f"Timeline {branch['id']}{left if branch['parent'] else ''}; on it:"
+        f" {now or 'nobody'}{f'; last seen on it: {once}' if once else ''}"
+    )
 
 
 def _dot(group: _Group, x_of: Mapping[int, float], y_of: Mapping[str, float]) -> Dot:
     roles = {place["role"] for place in group.places}
     past = [place["past_fork_bytes"] for place in group.places]
+    now = [place["node"] for place in group.places if place["known"]]
+    once = [f"{p['node']} (last seen)" for p in group.places if not p["known"]]
     return Dot(
-        names=" · ".join(place["node"] for place in group.places),
+        names=" · ".join((*now, *once)),
         role="primary" if "primary" in roles else min(roles),
         lsn=max(group.places, key=lambda place: _number(place["lsn"]))["lsn"],
         past_fork_bytes=max((one for one in past if one), default=None),
+        known=bool(now),
         x=x_of[group.lsn],
         y=y_of[group.branch],
     )

@@ -101,6 +101,45 @@ def test_nothing_is_refused_by_the_policy_and_nothing_comes_from_elsewhere(
         seen.page.context.close()
 
 
+@pytest.mark.parametrize("width", [360, 420, 900])
+@pytest.mark.parametrize("story", ["isolated", "split-brain", "resynced"])
+def test_no_table_is_cut_off_at_the_edge_of_a_small_screen(
+    browser: Browser, story: str, width: int
+):
+    served = open_page(story, "n2")
+    served.shelf.add(card(), {})
+    with listening(served) as url:
+        seen = visit(browser, url, viewport={"width": width, "height": 800})
+        expect(seen.page.locator("table.places tbody tr")).to_have_count(3)
+        edges = seen.page.evaluate(
+            "[...document.querySelectorAll('.places td, .list td')]"
+            ".map((cell) => cell.getBoundingClientRect().right)"
+        )
+        assert max(edges) <= width
+        seen.page.context.close()
+
+
+def test_a_loser_that_is_not_seen_is_drawn_where_it_was_last(browser: Browser):
+    with listening(open_page("isolated", "n2")) as url:
+        seen = visit(browser, url)
+        row = seen.page.locator("table.places tbody tr").first
+        expect(row).to_contain_text("n1 not seen")
+        expect(row).to_contain_text("s ago")
+        expect(row.locator("td").last).to_have_text("not known")
+        expect(seen.page.locator("svg.tree")).to_contain_text("n1 (last seen)")
+        seen.page.context.close()
+
+
+def test_an_incident_that_is_over_shows_how_to_open_what_it_left(browser: Browser):
+    with listening(open_page("resynced", "n3")) as url:
+        seen = visit(browser, url)
+        kept = seen.page.locator(".kept", has_text="holds what n1 had written")
+        expect(kept.locator("code.command")).to_contain_text(
+            "splitguard snapshots open n1-"
+        )
+        seen.page.context.close()
+
+
 def test_the_page_follows_the_cluster_without_being_loaded_again(browser: Browser):
     down = node_down()
     served = open_page()

@@ -5,6 +5,8 @@ from dataclasses import replace
 from agent.api.present import Frame, lineage
 from agent.core.lineage import Fingerprint, Lineage, Switch
 from agent.core.lsn import Lsn
+from agent.core.observation import ServerFacts
+from agent.core.policy import WinnerRule
 from tests.fix_desk import healthy, isolated, serve, split_brain
 from tests.sim.harness import Simulation
 
@@ -36,6 +38,56 @@ def test_a_split_is_a_fork_and_the_loser_is_past_it():
     assert places["n1"].past_fork_bytes == loser - Lsn.parse(fork.lsn)
     assert places["n2"].past_fork_bytes is None
     assert places["n3"].branch == "2"
+    assert found.against == ["n2"]
+    stands = {name: place.stands for name, place in places.items()}
+    assert stands == {"n1": "past", "n2": "on", "n3": "on"}
+
+
+def test_a_loser_that_nobody_sees_is_not_on_the_line_but_where_it_was_last():
+    sim = isolated()
+    places = {place.node: place for place in tree(sim, "n2").places}
+    assert (places["n1"].stands, places["n1"].known) == ("unknown", False)
+    assert places["n1"].lsn == str(Lsn(0x3000500))
+    assert places["n1"].lsn_age_s > 5
+    assert (places["n2"].stands, places["n3"].stands) == ("on", "on")
+    own = {place.node: place.stands for place in tree(sim, "n1").places}
+    assert own == {"n1": "on", "n2": "unknown", "n3": "unknown"}
+
+
+def test_a_stopped_loser_is_past_the_fork_and_one_that_left_no_end_is_not_known():
+    sim = split_brain()
+    sim.world.servers["n1"].running = False
+    sim.run(3)
+    [loser] = [place for place in tree(sim, "n2").places if place.node == "n1"]
+    assert (loser.role, loser.stands, loser.known) == ("stopped", "past", True)
+    sim = healthy()
+    sim.world.servers["n3"].running = False
+    sim.run(3)
+    agent = sim.agents["n3"]
+    assert isinstance(agent.state.view.server, ServerFacts)
+    crashed = replace(agent.state.view.server, end_lsn=None)
+    agent.state = replace(agent.state, view=replace(agent.state.view, server=crashed))
+    [third] = [place for place in tree(sim, "n3").places if place.node == "n3"]
+    assert (third.role, third.stands, third.known) == ("stopped", "unknown", False)
+
+
+def test_while_nobody_can_tell_who_is_kept_each_side_is_past_the_fork():
+    sim = split_brain()
+    agent = sim.agents["n2"]
+    policy = replace(agent.policy, winner_rule=WinnerRule.NEWEST_COMMIT)
+    ledger = replace(agent.state.ledger, incidents=())
+    found = lineage(Frame(replace(agent.state, ledger=ledger), policy, sim.moment()))
+    assert found.against == ["n1", "n2"]
+    assert {place.stands for place in found.places} == {"past"}
+
+
+def test_without_a_primary_nobody_stands_on_its_line():
+    sim = healthy()
+    sim.world.servers["n1"].in_recovery = True
+    sim.run(2)
+    found = tree(sim, "n2")
+    assert found.against == []
+    assert {place.stands for place in found.places} == {"unknown"}
 
 
 def test_a_promotion_that_everybody_followed_is_no_fork():

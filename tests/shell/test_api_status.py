@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from agent.core.event import PermitAsked
 from agent.core.lsn import Lsn
 from agent.core.state import State
 from agent.ports import OutboxCounts
@@ -77,7 +78,33 @@ async def test_a_dead_node_keeps_its_last_position_and_loses_its_role():
     assert third["lag_bytes"] is None
     assert third["postgres"]["unseen_by"] == ["n1", "n2"]
     assert third["verdicts"] == ["node-down"]
-    assert "heard" in third["protection"]
+    assert third["protection"].startswith("not known: its agent was last heard 1")
+    assert third["protection"].endswith(" s ago, and said: ready")
+    assert (third["lsn_known"], status["nodes"][0]["lsn_known"]) == (False, True)
+
+
+async def test_ready_is_never_said_of_a_loser():
+    sim = split_brain()
+    sim.world.servers["n1"].running = False
+    sim.run(3)
+    loser = sim.agents["n1"]
+    ledger = replace(loser.state.ledger, captures=())
+    loser.state = replace(loser.state, ledger=ledger)
+    line = (await status_of(serve(sim, "n1")))["protection"]["n1"]["line"]
+    assert line.startswith("nothing is kept of it yet")
+    assert "`splitguard guard permit`" in line
+
+
+async def test_what_is_kept_of_a_stopped_loser_is_told_on_every_node():
+    sim = split_brain()
+    sim.world.servers["n1"].running = False
+    sim.run(1)
+    sim.submit("n1", PermitAsked(sim.moment(), "permit-1", "pg_rewind"))
+    sim.run(5)
+    for me in ("n1", "n2"):
+        line = (await status_of(serve(sim, me)))["protection"]["n1"]["line"]
+        assert line.startswith("kept: snapshot n1-"), line
+        assert "complete to 0/" in line
 
 
 async def test_a_stopped_server_has_a_position_from_its_disk():

@@ -92,15 +92,17 @@ def test_the_losing_side_of_a_fork_is_drawn_as_such():
 
 def test_a_dead_node_on_the_same_position_shares_the_dot_and_its_label():
     tree = draw_tree(answers(node_down(), "n1")[1])
-    assert [dot.names for dot in tree.dots] == ["n1 · n2 · n3"]
+    assert [dot.names for dot in tree.dots] == ["n1 · n2 · n3 (last seen)"]
     assert tree.dots[0].role == "primary"
 
 
 def test_where_a_node_was_seen_last_is_no_place_where_one_is():
     tree = draw_tree(answers(isolated(), "n1")[1])
     assert {dot.names: dot.role for dot in tree.dots} == {
-        "n1": "primary", "n2 · n3": "unknown",
+        "n1": "primary", "n2 (last seen) · n3 (last seen)": "unknown",
     }  # fmt: skip
+    assert [dot.known for dot in tree.dots if dot.role == "unknown"] == [False]
+    assert "on it: n1; last seen on it: n2, n3" in tree.lanes[0].words
 
 
 def test_old_history_is_left_out_and_counted():
@@ -115,7 +117,7 @@ def test_old_history_is_left_out_and_counted():
     ]  # fmt: skip
     place = {
         "node": "n1", "branch": "9", "system_id": "1", "timeline": 9,
-        "lsn": "0/9000100", "role": "primary", "past_fork_bytes": None,
+        "lsn": "0/9000100", "role": "primary", "past_fork_bytes": None, "known": True,
     }  # fmt: skip
     tree = draw_tree(
         {"branches": branches, "forks": [], "places": [place], "unplaced": []}
@@ -139,6 +141,7 @@ def test_a_wild_tree_is_drawn_within_bounds():
         {
             "node": f"n{n}", "branch": str(n), "system_id": "1", "timeline": n,
             "lsn": f"0/{n:X}000100", "role": "primary", "past_fork_bytes": 256,
+            "known": True,
         }
         for n in range(1, count + 1)
     ]  # fmt: skip

@@ -9,7 +9,7 @@ happened before; what is worded here is read, never concluded anew.
 from agent.api.present.frame import Frame
 from agent.api.present.incidents import capture_out, incident_detail, incident_out
 from agent.api.present.lineage import lineage
-from agent.api.present.nodes import matrix, node_out, nodes
+from agent.api.present.nodes import losing, matrix, node_out, nodes
 from agent.api.present.permits import permit_out
 from agent.api.present.status import headline, status
 
@@ -20,6 +20,7 @@ __all__ = [
     "incident_detail",
     "incident_out",
     "lineage",
+    "losing",
     "matrix",
     "node_out",
     "nodes",

@@ -15,13 +15,13 @@ from agent.core.observation import CaptureBrief
 
 
 def kept(frame: Frame, incident_id: str) -> list[KeptOut]:
-    """Return the snapshots of an incident, this agent's first, the latest first."""
+    """Return the snapshots of an incident, those that can be opened first."""
     found = {
         brief.id: _kept_out(brief, beside)
         for beside, brief in briefs(frame)
         if incident_id in brief.incidents
     }
-    return list(found.values())
+    return sorted(found.values(), key=lambda one: one.command is None)
 
 
 def briefs(frame: Frame) -> Iterator[tuple[str, CaptureBrief]]:

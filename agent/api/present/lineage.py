@@ -5,16 +5,21 @@ id, and where each ancestor was left. Two servers that took the same timeline nu
 different places, or whose WAL after the switch has different fingerprints, are on two
 branches of one number. Only a lineage read from a disk makes branches; a server that is
 known by SQL alone is placed on the branch of its number when there is exactly one.
+
+Everybody is held against the line of the primary. While two nodes are primaries, that
+is the one that will probably be kept; when nobody can tell, each side is held against
+the other. Who is not seen has no place now, only one where it was last.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.api.models import BranchOut, ForkOut, LineageOut, PlaceOut
-from agent.api.present.frame import Frame, lsn_text
-from agent.api.present.nodes import node_out
+from agent.api.present.frame import Frame, lsn_text, short
+from agent.api.present.position import Place, place
 from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
+from agent.core.prediction import winner
 
 Stage = tuple[int, int, str]
 """A timeline, the LSN at which it left its parent, and the fingerprint of its start
@@ -47,48 +52,95 @@ class _Branch:
 Tree = dict[Way, _Branch]
 
 
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """The tree with everybody's place on it."""
+
+    tree: Tree
+    tips: Mapping[str, Way]
+    places: Mapping[str, Place]
+    against: tuple[str, ...]
+    """The primary whose line is kept; several while nobody can tell whose it will be;
+    none while no primary is seen."""
+
+
 def lineage(frame: Frame) -> LineageOut:
     """Return the tree that all known lineages make."""
-    names = [spec.name for spec in frame.policy.nodes if spec.has_postgres]
-    known = {name: found for name in names if (found := frame.lineage(name))}
+    found = _map(frame)
+    called = _names(found.tree)
+    return LineageOut(
+        branches=[_branch_out(one, called) for one in found.tree.values()],
+        forks=_forks(found.tree, called),
+        places=[_place_out(found, name, called) for name in found.tips],
+        against=list(found.against),
+        unplaced=[
+            spec.name
+            for spec in frame.policy.nodes
+            if spec.has_postgres and spec.name not in found.tips
+        ],
+    )
+
+
+def past_fork(frame: Frame) -> dict[str, int | None]:
+    """Return for each node on the tree how far it is past the fork, at most.
+
+    None for who is on the line that is kept, or cannot be compared with it.
+    """
+    found = _map(frame)
+    return {name: _past(found, name) for name in found.tips}
+
+
+def _map(frame: Frame) -> _Map:
+    specs = {spec.name: spec for spec in frame.policy.nodes if spec.has_postgres}
+    known = {name: one for name in specs if (one := frame.lineage(name))}
     prints = _prints(known)
     tree: Tree = {}
-    tips = {name: _grow(tree, one, prints) for name, one in known.items()}
-    for name in names:
-        tip = tips.get(name) or _by_number(frame, tree, name)
-        if tip is not None:
-            tips[name] = tip
-    outs = {
-        spec.name: node_out(frame, spec, [])
-        for spec in frame.policy.nodes
-        if spec.name in tips
+    grown = {name: _grow(tree, one, prints) for name, one in known.items()}
+    tips = {
+        name: tip
+        for name in specs
+        if (tip := grown.get(name) or _by_number(frame, tree, name))
     }
-    for name, out in outs.items():
+    places = {name: place(frame, specs[name]) for name in tips}
+    for name, here in places.items():
         branch = tree[tips[name]]
         branch.nodes.append(name)
-        lsn = Lsn.parse(out.lsn) if out.lsn else None
-        branch.end = max(filter(None, (branch.end, lsn)), default=None)
-    called = _names(tree)
-    primaries = [tips[name] for name, out in outs.items() if out.role == "primary"]
-    line = _line(max(primaries, key=lambda way: way[1][-1][0], default=None))
-    places = [
-        PlaceOut(
-            node=name,
-            branch=called[tips[name]],
-            system_id=tips[name][0],
-            timeline=tree[tips[name]].timeline,
-            lsn=out.lsn,
-            role=out.role,
-            past_fork_bytes=_past_fork(tips[name], out.lsn, line),
-        )
-        for name, out in outs.items()
-    ]
-    return LineageOut(
-        branches=[_branch_out(one, called) for one in tree.values()],
-        forks=_forks(tree, called),
-        places=places,
-        unplaced=[name for name in names if name not in tips],
+        branch.end = max(filter(None, (branch.end, here.lsn)), default=None)
+    return _Map(tree, tips, places, _against(frame, places))
+
+
+def _against(frame: Frame, places: Mapping[str, Place]) -> tuple[str, ...]:
+    """Return whose line all others are held against."""
+    primaries = tuple(n for n, here in places.items() if here.role == "primary")
+    predicted = winner(frame.state, frame.policy).node
+    if len(primaries) > 1 and predicted in primaries:
+        return (predicted,)
+    return primaries
+
+
+def _place_out(found: _Map, name: str, called: Mapping[Way, str]) -> PlaceOut:
+    tip, here, past = found.tips[name], found.places[name], _past(found, name)
+    on_line = here.known and bool(found.against)
+    return PlaceOut(
+        node=name,
+        branch=called[tip],
+        system_id=tip[0],
+        timeline=found.tree[tip].timeline,
+        lsn=lsn_text(here.lsn),
+        lsn_age_s=None if here.age_s is None else short(here.age_s),
+        known=here.known,
+        role=here.role,
+        past_fork_bytes=past,
+        stands="past" if past is not None else "on" if on_line else "unknown",
     )
+
+
+def _past(found: _Map, name: str) -> int | None:
+    """Return how far a node is past the fork; while two may be kept, from either."""
+    tip, lsn = found.tips[name], found.places[name].lsn
+    lines = (_line(found.tips[primary]) for primary in found.against)
+    away = (_past_fork(tip, lsn, line) for line in lines)
+    return max((each for each in away if each is not None), default=None)
 
 
 def _prints(known: Mapping[str, Lineage]) -> Prints:
@@ -128,16 +180,14 @@ def _by_number(frame: Frame, tree: Tree, name: str) -> Way | None:
     return ways[0] if len(ways) == 1 else None
 
 
-def _line(tip: Way | None) -> tuple[Way, ...]:
+def _line(tip: Way) -> tuple[Way, ...]:
     """Return the branches from the root to this one."""
-    if tip is None:
-        return ()
     system_id, stages = tip
     return tuple((system_id, stages[:depth]) for depth in range(1, len(stages) + 1))
 
 
-def _past_fork(way: Way, lsn: str | None, line: tuple[Way, ...]) -> int | None:
-    """Return how far a position lies past the point where it left the primary's line.
+def _past_fork(way: Way, lsn: Lsn | None, line: tuple[Way, ...]) -> int | None:
+    """Return how far a position lies past the point where it left a line.
 
     A server that stayed on an ancestor left the line where the line left that
     ancestor; being short of that point is being behind, not being past a fork.
@@ -153,8 +203,8 @@ def _past_fork(way: Way, lsn: str | None, line: tuple[Way, ...]) -> int | None:
     ]
     if not exits:
         return None
-    past = Lsn.parse(lsn) - min(exits)
-    return past if past > 0 or way != meeting else None
+    past = lsn - min(exits)
+    return max(past, 0) if past > 0 or way != meeting else None
 
 
 def _forks(tree: Tree, called: Mapping[Way, str]) -> list[ForkOut]:

@@ -7,11 +7,13 @@ Nothing here concludes that a node is down: that is a verdict, and verdicts are 
 beside the node.
 """
 
-from typing import Literal
+from collections.abc import Set as AbstractSet
 
 from agent.api.models import ChannelOut, MatrixRow, NodeOut
 from agent.api.present.frame import Frame, alive, lsn_text, short
-from agent.core.lsn import Lsn
+from agent.api.present.kept import briefs, holds_copy
+from agent.api.present.lineage import past_fork
+from agent.api.present.position import place
 from agent.core.observation import (
     Channel,
     ManagerSight,
@@ -21,9 +23,14 @@ from agent.core.observation import (
 )
 from agent.core.policy import NodeSpec
 from agent.core.reporting import doubt, protection_line
+from agent.core.verdict import Family
 
-Role = Literal["primary", "standby", "stopped", "witness", "manager", "unknown"]
 OF_NOBODY = "not known: the agent beside it was not heard"
+READY = "ready"
+NOT_YET = (
+    "nothing is kept of it yet, and it holds writes that a resync would wipe: let the"
+    " resync wait for `splitguard guard permit` there"
+)
 
 
 def matrix(frame: Frame) -> list[MatrixRow]:
@@ -69,15 +76,17 @@ def _row(
 
 def nodes(frame: Frame) -> list[NodeOut]:
     """Return all nodes, in the order of the configuration."""
-    rows = matrix(frame)
-    return [node_out(frame, spec, rows) for spec in frame.policy.nodes]
+    rows, lost = matrix(frame), losing(frame)
+    return [node_out(frame, spec, rows, lost) for spec in frame.policy.nodes]
 
 
-def node_out(frame: Frame, spec: NodeSpec, rows: list[MatrixRow]) -> NodeOut:
-    """Return one node; `rows` is the matrix of the same frame."""
+def node_out(
+    frame: Frame, spec: NodeSpec, rows: list[MatrixRow], lost: AbstractSet[str]
+) -> NodeOut:
+    """Return one node; `rows` is the matrix, `lost` the losers of the same frame."""
     name = spec.name
     sight = frame.sight(name)
-    position, position_age_s = _position(frame, name)
+    here = place(frame, spec)
     manager = _manager(frame, name)
     lineage = frame.lineage(name)
     postgres = sight[0] if sight else None
@@ -85,13 +94,14 @@ def node_out(frame: Frame, spec: NodeSpec, rows: list[MatrixRow]) -> NodeOut:
         name=name,
         me=name == frame.policy.me,
         voter=spec.is_voter,
-        role=role(frame, spec),
+        role=here.role,
         system_id=(postgres.system_id if postgres else None)
         or (lineage.system_id if lineage else None),
         timeline=_timeline(frame, name),
-        lsn=lsn_text(position),
+        lsn=lsn_text(here.lsn),
         replay_lsn=lsn_text(postgres.replay_lsn if postgres else None),
-        lsn_age_s=None if position_age_s is None else short(position_age_s),
+        lsn_age_s=None if here.age_s is None else short(here.age_s),
+        lsn_known=here.known,
         lag_bytes=lag_bytes(frame, name),
         upstream=postgres.upstream if postgres else None,
         postgres_version=postgres.version_num if postgres else None,
@@ -101,7 +111,7 @@ def node_out(frame: Frame, spec: NodeSpec, rows: list[MatrixRow]) -> NodeOut:
         agent=_channel(frame, spec, Channel.AGENT, rows),
         postgres=_channel(frame, spec, Channel.POSTGRES, rows),
         manager=_channel(frame, spec, Channel.MANAGER, rows),
-        protection=protection(frame, spec),
+        protection=protection(frame, spec, lost),
         verdicts=[
             verdict.code.value
             for verdict in frame.state.view.verdicts
@@ -110,33 +120,54 @@ def node_out(frame: Frame, spec: NodeSpec, rows: list[MatrixRow]) -> NodeOut:
     )
 
 
-def role(frame: Frame, spec: NodeSpec) -> Role:
-    """Return what the node is, by its freshest sight."""
-    if not spec.has_postgres:
-        return "manager" if spec.has_manager else "witness"
-    sight, facts = frame.sight(spec.name), frame.facts(spec.name)
-    if facts and not facts[0].running and (not sight or facts[1] < sight[1]):
-        return "stopped"
-    if sight is None:
-        return "unknown"
-    fresh = frame.fresh(sight[1])
-    if not fresh:
-        return "unknown"
-    return "standby" if sight[0].in_recovery else "primary"
+def protection(frame: Frame, spec: NodeSpec, lost: AbstractSet[str]) -> str:
+    """Return the node's standing protection line.
 
-
-def protection(frame: Frame, spec: NodeSpec) -> str:
-    """Return the node's standing protection line."""
+    What its agent said when it was last heard is no news of now. `ready` is said of
+    what may happen; of a node in `lost`, which holds writes that a resync would wipe,
+    it is told what is kept of them.
+    """
     if not spec.has_postgres:
         return "nothing to protect: no PostgreSQL on this node"
     if spec.name == frame.policy.me:
-        return protection_line(frame.state, frame.policy)
+        return _of_loser(frame, spec.name, protection_line(frame.state, frame.policy),
+                         lost)  # fmt: skip
     heard = frame.report(spec.name)
     if heard is None:
         return OF_NOBODY
+    said = _of_loser(frame, spec.name, heard[0].protection, lost)
     if frame.fresh(heard[1]):
-        return heard[0].protection
-    return f"{heard[0].protection} (heard {heard[1]:.0f} s ago)"
+        return said
+    return f"not known: its agent was last heard {heard[1]:.0f} s ago, and said: {said}"
+
+
+def _of_loser(frame: Frame, name: str, said: str, lost: AbstractSet[str]) -> str:
+    if said != READY or name not in lost:
+        return said
+    standing = {
+        incident.id
+        for incident in frame.state.ledger.incidents
+        if incident.verdict.family is Family.SPLIT and incident.status.standing
+    }
+    for _, brief in briefs(frame):
+        mine = brief.node == name and standing & set(brief.incidents)
+        if mine and holds_copy(brief):
+            end = "" if brief.reached_lsn is None else f" to {brief.reached_lsn}"
+            return f"kept: snapshot {brief.id}, {brief.grade}{end}"
+    return NOT_YET
+
+
+def losing(frame: Frame) -> frozenset[str]:
+    """Return the nodes that hold writes which a resync would wipe."""
+    past = {node for node, bytes_ in past_fork(frame).items() if bytes_}
+    named = {
+        name
+        for incident in frame.state.ledger.incidents
+        if incident.verdict.family is Family.SPLIT and incident.status.standing
+        for name in str(incident.verdict.evidence.get("losers") or "").split(",")
+        if incident.clear_since_s is None
+    }
+    return frozenset(past | named)
 
 
 def lag_bytes(frame: Frame, name: str) -> int | None:
@@ -165,16 +196,6 @@ def _leads(other: PostgresSight, standby: PostgresSight) -> bool:
     return not other.in_recovery and (
         (other.system_id, other.timeline) == (standby.system_id, standby.timeline)
     )
-
-
-def _position(frame: Frame, name: str) -> tuple[Lsn | None, float | None]:
-    """Return the furthest flushed position that is known of a node, and its age."""
-    sight, facts = frame.sight(name), frame.facts(name)
-    if facts and not facts[0].running and (not sight or facts[1] < sight[1]):
-        return facts[0].end_lsn or facts[0].checkpoint_lsn, facts[1]
-    if sight and sight[0].flush_lsn is not None:
-        return sight[0].flush_lsn, sight[1]
-    return (facts[0].checkpoint_lsn, facts[1]) if facts else (None, None)
 
 
 def _timeline(frame: Frame, name: str) -> int | None:

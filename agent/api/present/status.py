@@ -5,6 +5,8 @@ somebody to acknowledge it counts among the open incidents and does not stay in 
 headline.
 """
 
+from collections.abc import Set as AbstractSet
+
 from agent.api.models import (
     Headline,
     NoticesOut,
@@ -14,7 +16,7 @@ from agent.api.models import (
 )
 from agent.api.present.frame import Frame, rfc3339, rfc3339_or_none, short
 from agent.api.present.incidents import capture_out
-from agent.api.present.nodes import matrix, node_out, protection
+from agent.api.present.nodes import losing, matrix, node_out, protection
 from agent.core.explain import next_step, sentence
 from agent.core.incident import Incident, Status
 from agent.core.policy import NodeSpec
@@ -24,7 +26,7 @@ from agent.core.verdict import Verdict
 
 def status(frame: Frame) -> StatusOut:
     """Return everything that is so now."""
-    rows = matrix(frame)
+    rows, lost = matrix(frame), losing(frame)
     ages = [frame.age_s(seen) for seen in frame.state.view.latest.values()]
     return StatusOut(
         cluster=frame.policy.cluster,
@@ -33,10 +35,10 @@ def status(frame: Frame) -> StatusOut:
         data_age_s=short(min(ages)) if ages else None,
         headline=headline(frame),
         verdicts=[verdict_out(frame, one) for one in frame.state.view.verdicts],
-        nodes=[node_out(frame, spec, rows) for spec in frame.policy.nodes],
+        nodes=[node_out(frame, spec, rows, lost) for spec in frame.policy.nodes],
         matrix=rows,
         protection={
-            spec.name: _protection(frame, spec)
+            spec.name: _protection(frame, spec, lost)
             for spec in frame.policy.nodes
             if spec.has_postgres
         },
@@ -88,13 +90,13 @@ def _incident_of(frame: Frame, verdict: Verdict) -> Incident | None:
     return None
 
 
-def _protection(frame: Frame, spec: NodeSpec) -> ProtectionOut:
+def _protection(frame: Frame, spec: NodeSpec, lost: AbstractSet[str]) -> ProtectionOut:
     captures = [
         capture
         for capture in frame.state.ledger.captures
         if capture.order.node == spec.name
     ]
     return ProtectionOut(
-        line=protection(frame, spec),
+        line=protection(frame, spec, lost),
         capture=capture_out(captures[-1]) if captures else None,
     )

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Header, Query, Response
 from agent.api.access import needs
 from agent.api.context import Ctx
 from agent.api.models import LineageOut, NodeOut, NodesOut, StatusOut
-from agent.api.present import lineage, matrix, node_out, nodes, status
+from agent.api.present import lineage, losing, matrix, node_out, nodes, status
 from agent.api.problems import ApiError
 from agent.api.tokens import Scope
 
@@ -60,7 +60,7 @@ async def get_node(ctx: Ctx, name: str) -> NodeOut:
     frame = ctx.frame()
     for spec in frame.policy.nodes:
         if spec.name == name:
-            return node_out(frame, spec, matrix(frame))
+            return node_out(frame, spec, matrix(frame), losing(frame))
     known = ", ".join(spec.name for spec in frame.policy.nodes)
     raise ApiError(404, "There is no node of this name.", f"the nodes are {known}")
 
