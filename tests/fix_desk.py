@@ -33,6 +33,7 @@ from agent.core.reporting import make_report
 from agent.core.state import State
 from agent.errors import CatalogueError
 from agent.ports import OutboxCounts
+from agent.snapshot.marks import Kept
 from tests.sim.harness import Simulation
 
 
@@ -92,6 +93,7 @@ class MemoryShelf:
     cards: dict[str, SnapshotCard] = field(default_factory=dict)
     contents: dict[str, dict[str, bytes]] = field(default_factory=dict)
     unreadable: str = ""
+    removed: list[tuple[str, str, str]] = field(default_factory=list)
 
     def add(self, card: SnapshotCard, contents: dict[str, bytes]) -> None:
         self.cards[card.id], self.contents[card.id] = card, contents
@@ -122,6 +124,16 @@ class MemoryShelf:
         return VerifyReport(
             snapshot_id, not broken, grade, len(contents), total, broken
         )
+
+    def keep(self, snapshot_id: str, mark: Kept) -> None:
+        self.cards[snapshot_id] = replace(self.cards[snapshot_id], kept=mark)
+
+    def release(self, snapshot_id: str) -> None:
+        self.cards[snapshot_id] = replace(self.cards[snapshot_id], kept=None)
+
+    def remove(self, snapshot_id: str, who: str, reason: str, wall_s: float) -> None:
+        del self.cards[snapshot_id]
+        self.removed.append((snapshot_id, who, reason))
 
 
 def card(snapshot_id: str = "n1-abc", **more) -> SnapshotCard:

@@ -24,6 +24,7 @@ from agent.api.routes import (
     events,
     guard,
     incidents,
+    keeping,
     metrics,
     open_routes,
     page,
@@ -34,7 +35,18 @@ from agent.api.routes import (
 from agent.api.tokens import TokenBook
 from agent.ports import Desk
 
-PARTS = (open_routes, status, incidents, snapshots, guard, peer, events, metrics, page)
+PARTS = (
+    open_routes,
+    status,
+    incidents,
+    snapshots,
+    keeping,
+    guard,
+    peer,
+    events,
+    metrics,
+    page,
+)
 DESCRIPTION = (
     "What the Splitguard agent beside this machine sees, concludes and keeps. "
     "Errors are RFC 9457 problem details. A token has one scope and no scope includes "

@@ -1,8 +1,11 @@
 """The shapes of what is kept: snapshots, permits, and the requests about them."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from agent.api.models import Answer, CaptureOut, Question, Sentence, Word
+from agent.api.models_shelf import KeptOut
 
 
 class SnapshotOut(Answer):
@@ -26,6 +29,8 @@ class SnapshotOut(Answer):
     closed: bool
     capture: CaptureOut | None
     """Its progress, while the agent still works on it."""
+    kept: KeptOut | None = None
+    """Who keeps it from being pruned; null when nobody does."""
 
 
 class ElsewhereOut(Answer):
@@ -72,6 +77,11 @@ class PermitIn(Question):
     purpose: Word = "resync"
     node: Word | None = None
     """Refused unless it names the node beside this agent."""
+    data_dir_id: Annotated[str, Field(pattern=r"^[0-9]{1,20}:[0-9]{1,20}$")] | None = (
+        None
+    )
+    """Device and inode of the data directory that is to be resynced, `DEVICE:INODE`.
+    Refused unless it is the one that this agent reads."""
 
 
 class PermitOut(Answer):

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from agent.snapshot.marks import Kept
+
 
 def _random_id() -> str:
     return secrets.token_hex(6)
@@ -43,6 +45,10 @@ class SnapshotCard:
     version_num: int | None
     closed: bool
     """Whether nothing more is added to it."""
+    kept: Kept | None = None
+    """Who keeps it from being pruned."""
+    settled: tuple[str, ...] = ()
+    """Of its incidents, those that were seen to be over and acknowledged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,18 @@ class SnapshotShelf(Protocol):
 
     def verify(self, snapshot_id: str) -> VerifyReport:
         """Read every file back and compare it with the manifest."""
+        ...
+
+    def keep(self, snapshot_id: str, mark: Kept) -> None:
+        """Keep the snapshot from being pruned."""
+        ...
+
+    def release(self, snapshot_id: str) -> None:
+        """Keep it no longer."""
+        ...
+
+    def remove(self, snapshot_id: str, who: str, reason: str, wall_s: float) -> None:
+        """Remove it for good, and record by whom and why."""
         ...
 
 

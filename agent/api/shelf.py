@@ -6,14 +6,17 @@ threads.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from agent.api.ports import SnapshotCard, VerifyReport
 from agent.errors import CatalogueError, SnapshotError
 from agent.postgres.programs import Programs, find_programs
-from agent.snapshot import archive
+from agent.snapshot import archive, marks
 from agent.snapshot.catalogue import Catalogue, check_id
 from agent.snapshot.manifest import DATA, Manifest
+from agent.snapshot.marks import Kept
+from agent.snapshot.removal import remove
 from agent.snapshot.verify import verify_and_record
 
 
@@ -30,7 +33,7 @@ class CatalogueShelf:
 
     def list(self) -> tuple[SnapshotCard, ...]:
         """Return all snapshots, newest first. Raises CatalogueError."""
-        return tuple(card(manifest) for manifest in self._catalogue.list())
+        return tuple(self._card(manifest) for manifest in self._catalogue.list())
 
     def show(self, snapshot_id: str) -> SnapshotCard | None:
         """Return one snapshot; None when there is none of this id.
@@ -39,7 +42,7 @@ class CatalogueShelf:
         """
         try:
             check_id(snapshot_id)
-            return card(self._catalogue.show(snapshot_id))
+            return self._card(self._catalogue.show(snapshot_id))
         except CatalogueError:
             raise
         except SnapshotError:
@@ -65,6 +68,26 @@ class CatalogueShelf:
             bytes=result.bytes_checked,
             problems=result.problems,
             notes=result.notes,
+        )
+
+    def keep(self, snapshot_id: str, mark: Kept) -> None:
+        """Keep a snapshot from being pruned. Raises SnapshotError."""
+        marks.keep(self._catalogue.folder(snapshot_id), mark)
+
+    def release(self, snapshot_id: str) -> None:
+        """Keep it no longer. Raises SnapshotError."""
+        marks.release(self._catalogue.folder(snapshot_id))
+
+    def remove(self, snapshot_id: str, who: str, reason: str, wall_s: float) -> None:
+        """Remove it for good. Raises SnapshotError."""
+        remove(self._catalogue, snapshot_id, who, reason, wall_s)
+
+    def _card(self, manifest: Manifest) -> SnapshotCard:
+        folder = self._catalogue.folder(manifest.id)
+        return replace(
+            card(manifest),
+            kept=marks.kept(folder),
+            settled=tuple(sorted(marks.settled(folder))),
         )
 
     def _programs(self, folder: Path) -> Programs | None:

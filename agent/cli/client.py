@@ -66,6 +66,13 @@ class AgentClient:
         answer = self.ask("POST", path, content=content, deadline_s=deadline_s)
         return _object(answer, self.address)
 
+    def delete(self, path: str, query: Mapping[str, object]) -> dict[str, Any]:
+        """Remove what is at `path`; return the JSON object that came back.
+
+        Raises AgentUnreachableError or RefusedError.
+        """
+        return _object(self.ask("DELETE", path, query), self.address)
+
     def status_change(
         self, known_tag: str, wait_s: float
     ) -> tuple[dict[str, Any] | None, str]:

@@ -25,7 +25,7 @@ from agent.cli.console import Out, say, words
 from agent.config.forms import parse_dsn
 from agent.errors import SnapshotError
 from agent.postgres.programs import Programs
-from agent.snapshot import archive
+from agent.snapshot import archive, marks
 from agent.snapshot.manifest import Manifest
 from agent.snapshot.manifest import read as read_manifest
 from agent.snapshot.opening import open_copy
@@ -45,15 +45,19 @@ Pour = Callable[[Write], None]
 """Writes a whole archive, piece by piece."""
 
 
-def plain(manifest: Manifest) -> dict[str, Any]:
-    """Return a manifest in the shape of the HTTP API."""
-    created = datetime.fromtimestamp(manifest.created_wall_s, UTC)
+def plain(folder: Path, manifest: Manifest) -> dict[str, Any]:
+    """Return a snapshot of this folder in the shape of the HTTP API."""
+    mark = marks.kept(folder)
+    kept = None
+    if mark is not None:
+        since = _instant(mark.wall_s)
+        kept = {"who": mark.who, "reason": mark.reason, "since": since}
     end_lsn = manifest.end_lsn or manifest.tail_lsn
     return {
         "id": manifest.id,
         "node": manifest.node,
         "cluster": manifest.cluster,
-        "created": created.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "created": _instant(manifest.created_wall_s),
         "grade": manifest.grade.value,
         "levels": [level.value for level in manifest.levels],
         "method": manifest.method,
@@ -67,7 +71,13 @@ def plain(manifest: Manifest) -> dict[str, Any]:
         "files": len(manifest.files),
         "closed": manifest.closed,
         "capture": None,
+        "kept": kept,
     }
+
+
+def _instant(wall_s: float) -> str:
+    text = datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 def await_capture(agent: AgentClient, begun: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli import restoring
+from agent.cli import keeping, restoring
 from agent.cli.call import Call, asks_agent, reads_config, segment
 from agent.cli.console import bytes_text, grid, safe, say, stacked, words
 from agent.cli.which import (
@@ -21,6 +21,7 @@ from agent.cli.which import (
     Id,
     Which,
     catalogue_of,
+    not_asked,
     place_of,
     programs_of,
 )
@@ -58,9 +59,10 @@ def show(call: Call, snapshot: Id, *, folder: Dir = None) -> int:
         try:
             found = call.agent.get(f"/v1/snapshots/{segment(snapshot)}")
         except AgentUnreachableError as error:
-            _not_asked(call, error)
+            not_asked(call, error)
     if found is None:
-        found = shelf.plain(catalogue_of(call, folder).show(snapshot))
+        catalogue = catalogue_of(call, folder)
+        found = shelf.plain(catalogue.folder(snapshot), catalogue.show(snapshot))
     call.out.data(found, lambda: _details(found))
     return 0
 
@@ -140,6 +142,7 @@ def open_snapshot(
 
 
 restoring.add_to(app)
+keeping.add_to(app)
 
 
 @app.command("archive")
@@ -183,20 +186,14 @@ def _listed(
         try:
             found = call.agent.get("/v1/snapshots")
         except AgentUnreachableError as error:
-            _not_asked(call, error)
+            not_asked(call, error)
         else:
             return found["snapshots"], found["elsewhere"]
     catalogue = catalogue_of(call, folder)
     for name, reason in catalogue.unusable():
         say(f"splitguard: {name} is no snapshot: {reason}")
-    return [shelf.plain(manifest) for manifest in catalogue.list()], []
-
-
-def _not_asked(call: Call, error: AgentUnreachableError) -> None:
-    """Say that the folder is read instead; raise where another agent was meant."""
-    if call.url is not None:
-        raise error
-    say(f"splitguard: {error.message}; reading the capture folder itself")
+    here = catalogue.list()
+    return [shelf.plain(catalogue.folder(one.id), one) for one in here], []
 
 
 def _table(
@@ -204,7 +201,7 @@ def _table(
 ) -> "RenderableType":
     parts: list[RenderableType] = []
     if found:
-        headers = ("ID", "NODE", "GRADE", "TL", "END LSN", "SIZE", "CREATED")
+        headers = ("ID", "NODE", "GRADE", "TL", "END LSN", "SIZE", "CREATED", "PINNED")
         rows = [
             [
                 each["id"],
@@ -214,6 +211,7 @@ def _table(
                 each["end_lsn"],
                 bytes_text(each["bytes"]),
                 each["created"],
+                "yes" if each.get("kept") else None,
             ]
             for each in found
         ]
@@ -230,6 +228,8 @@ def _table(
 def _details(found: dict[str, Any]) -> "RenderableType":
     shown = {key: value for key, value in found.items() if key != "capture"}
     shown["size"] = bytes_text(found["bytes"])
+    mark = found.get("kept")
+    shown["kept"] = f"by {mark['who']}: {safe(mark['reason'])}" if mark else None
     capture = found.get("capture")
     if capture:
         shown["phase"] = capture["phase"]

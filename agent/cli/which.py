@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli.call import Call
-from agent.errors import ConfigError, SnapshotError
+from agent.cli.console import say
+from agent.errors import AgentUnreachableError, ConfigError, SnapshotError
 
 if TYPE_CHECKING:
     from agent.postgres.programs import Programs
@@ -70,3 +71,10 @@ def programs_of(call: Call, bin_dir: Path | None) -> "Programs | None":
         except ConfigError:
             return None  # a copy can be looked at without any configuration
     return None if bin_dir is None else find_programs(bin_dir, None)
+
+
+def not_asked(call: Call, error: AgentUnreachableError) -> None:
+    """Say that the folder is read instead; raise where another agent was meant."""
+    if call.url is not None:
+        raise error
+    say(f"splitguard: {error.message}; reading the capture folder itself")

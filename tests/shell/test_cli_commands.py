@@ -12,6 +12,7 @@ from agent.api.tokens import Scope, TokenBook, digest
 from agent.cli.main import bug_text
 from agent.core.event import PermitAsked
 from tests.fix_desk import card, healthy, node_down, split_brain
+from tests.shell.test_snapshot_catalogue import make_snapshot
 
 
 def said(ran) -> Any:
@@ -286,3 +287,38 @@ def test_the_lab_says_what_to_install_where_its_parts_are_missing(
     assert ran.code == 1
     assert "agent.cli.lab, which is not installed" in ran.words
     assert "splitguard[lab]" in ran.words
+
+
+def test_a_snapshot_is_pinned_and_removed_through_the_agent(splitguard, agent_for):
+    agent = agent_for(healthy())
+    agent.served.shelf.add(card("n1-abc", incident_ids=()), {"a": b"1"})
+    ask = ("n1-abc", "--socket", agent.socket)
+    assert splitguard("snapshots", "pin", *ask, "--reason", "an audit").code == 0
+    listed = splitguard("snapshots", "list", "--socket", agent.socket)
+    assert listed.out.splitlines()[1].endswith("yes")
+    refused = splitguard("snapshots", "delete", *ask)
+    assert refused.code == 1
+    assert "is still needed: it is pinned by" in refused.words
+    assert "an audit" in refused.words
+    assert splitguard("snapshots", "delete", *ask, "--force").code == 2
+    assert splitguard("snapshots", "unpin", *ask).code == 0
+    gone = splitguard("snapshots", "delete", *ask, "--reason", "old")
+    assert (gone.code, gone.out) == (0, "n1-abc is removed\n")
+    assert agent.served.shelf.removed[0][0] == "n1-abc"
+
+
+def test_without_an_agent_an_incident_s_snapshot_is_removed_by_force_only(
+    splitguard, tmp_path
+):
+    make_snapshot(tmp_path)
+    ask = ("n1-1", "--dir", tmp_path)
+    refused = splitguard("snapshots", "delete", *ask)
+    assert refused.code == 1
+    assert "nobody here can say whether incident" in refused.words
+    assert splitguard("snapshots", "pin", *ask, "--reason", "an audit").code == 0
+    shown = splitguard("snapshots", "show", *ask, "-o", "json")
+    assert json.loads(shown.out)["kept"]["reason"] == "an audit"
+    forced = splitguard("snapshots", "delete", *ask, "--force", "--reason", "a drill")
+    assert forced.code == 0
+    assert forced.words.count("overruled") == 2
+    assert not (tmp_path / "n1-1").exists()

@@ -16,6 +16,7 @@ from agent.api.models_keeping import (
     SnapshotsOut,
     VerifyOut,
 )
+from agent.api.models_shelf import KeptOut
 from agent.api.ports import SnapshotCard
 from agent.api.present import Frame, capture_out
 from agent.api.present.frame import lsn_text, rfc3339
@@ -25,6 +26,7 @@ from agent.api.tokens import Scope
 from agent.core.capture import Capture, Phase
 from agent.core.event import CaptureAsked
 from agent.core.protection import unfinished
+from agent.snapshot.marks import Kept
 
 router = APIRouter(prefix="/v1/snapshots", tags=["snapshots"])
 NO_SNAPSHOT = "There is no snapshot of this id beside this agent."
@@ -66,7 +68,7 @@ async def create_snapshot(
 async def get_snapshot(ctx: Ctx, snapshot_id: str, wait: Wait = 0.0) -> SnapshotOut:
     """Return one snapshot; with `wait`, once it is finished or the time is up."""
     await ctx.until(lambda: _settled(ctx.frame(), snapshot_id), wait)
-    return await _one(ctx, snapshot_id)
+    return await one(ctx, snapshot_id)
 
 
 @router.get(
@@ -130,7 +132,8 @@ async def catalogue(ctx: Context) -> SnapshotsOut:
     return SnapshotsOut(snapshots=begun + kept, elsewhere=_elsewhere(ctx, frame))
 
 
-async def _one(ctx: Context, snapshot_id: str) -> SnapshotOut:
+async def one(ctx: Context, snapshot_id: str) -> SnapshotOut:
+    """Return one snapshot; raise ApiError when there is none of this id."""
     card = await asyncio.to_thread(ctx.shelf.show, snapshot_id)
     frame = ctx.frame()
     capture = _capture(frame, snapshot_id)
@@ -176,6 +179,7 @@ def _merged(
             files=card.files,
             closed=card.closed,
             capture=progress,
+            kept=_kept(card.kept),
         )
     if capture is None:
         raise ApiError(404, NO_SNAPSHOT, LIST_HINT)
@@ -199,6 +203,12 @@ def _merged(
         closed=status.phase is Phase.CLOSED,
         capture=progress,
     )
+
+
+def _kept(mark: Kept | None) -> KeptOut | None:
+    if mark is None:
+        return None
+    return KeptOut(who=mark.who, reason=mark.reason, since=rfc3339(mark.wall_s))
 
 
 def _elsewhere(ctx: Context, frame: Frame) -> list[ElsewhereOut]:

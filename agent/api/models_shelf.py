@@ -1,0 +1,28 @@
+"""The shapes of what people decide about snapshots, and of what became of them."""
+
+from agent.api.models import Answer, Question, Sentence, Word
+
+
+class KeptOut(Answer):
+    """Who keeps a snapshot from being pruned."""
+
+    who: str
+    reason: str
+    since: str
+
+
+class PinIn(Question):
+    """Keep a snapshot, whatever the retention says."""
+
+    reason: Sentence
+    who: Word | None = None
+    """Defaults to the name of the token."""
+
+
+class RemovedOut(Answer):
+    """A snapshot that was removed, and what had spoken against it."""
+
+    id: str
+    who: str
+    reason: str
+    overruled: list[str]

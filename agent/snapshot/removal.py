@@ -1,0 +1,70 @@
+"""Removing a snapshot for good, and the record of it.
+
+Theory of operation. Who removed what, and why, is written down before anything is
+touched. Then the folder gets a name that no snapshot can have, so that at no instant
+half a snapshot is listed, and is emptied. What a killed process left under such a name
+is taken away with the next removal.
+"""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from agent.errors import SnapshotError
+from agent.snapshot.catalogue import Catalogue
+from agent.snapshot.files import PRIVATE_FILE, fsync_path, remove_tree, write_all
+
+RECORD = "removed.jsonl"
+"""In the capture folder: one line for each snapshot that was removed."""
+RECORD_BYTES_MAX = 1 << 20
+"""A longer record is put aside as `.1`, in place of the one before."""
+_DOOMED = ".removed-"
+
+
+def remove(
+    catalogue: Catalogue, snapshot_id: str, who: str, reason: str, wall_s: float
+) -> None:
+    """Remove a snapshot. Raises SnapshotError, CatalogueError."""
+    folder = catalogue.folder(snapshot_id)
+    manifest = catalogue.show(snapshot_id)
+    line = {
+        "id": snapshot_id,
+        "removed": datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="seconds"),
+        "who": who,
+        "reason": reason,
+        "incidents": list(manifest.incident_ids),
+        "grade": manifest.grade.value,
+        "end_lsn": str(manifest.end_lsn or manifest.tail_lsn),
+        "bytes": manifest.size_bytes,
+    }
+    try:
+        _record(folder.parent / RECORD, json.dumps(line))
+        doomed = folder.with_name(_DOOMED + snapshot_id)
+        remove_tree(doomed)
+        folder.rename(doomed)
+        fsync_path(folder.parent)
+        for left in folder.parent.glob(f"{_DOOMED}*"):
+            remove_tree(left)
+    except OSError as error:
+        raise SnapshotError(
+            f"snapshot {snapshot_id} cannot be removed: {error.filename}:"
+            f" {error.strerror}",
+            "run this as the user that the agent runs as",
+        ) from error
+
+
+def _record(path: Path, line: str) -> None:
+    """Append a line, durably; for root as the folder's owner. Raises OSError."""
+    if path.exists() and path.stat().st_size > RECORD_BYTES_MAX:
+        path.replace(path.with_name(path.name + ".1"))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    handle = os.open(path, flags, PRIVATE_FILE)
+    try:
+        write_all(handle, memoryview(line.encode() + b"\n"))
+        os.fsync(handle)
+        if os.geteuid() == 0:
+            owner = path.parent.stat()
+            os.fchown(handle, owner.st_uid, owner.st_gid)
+    finally:
+        os.close(handle)
