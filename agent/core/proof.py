@@ -68,7 +68,11 @@ def questions(
 
 
 def collect(state: State, seen: Observation, at: Moment, policy: Policy) -> State:
-    """Keep the proofs that this observation completes."""
+    """Keep the proofs that this observation completes, and mark those it ends."""
+    answers = tuple(_answers(seen))
+    kept = tuple(_settled(one, answers) for one in state.view.proofs)
+    if kept != state.view.proofs:
+        state = replace(state, view=replace(state.view, proofs=kept))
     if seen.report is not None:
         found = _by_overlap(state, seen.report, at, policy)
     else:
@@ -79,6 +83,36 @@ def collect(state: State, seen: Observation, at: Moment, policy: Policy) -> Stat
         return state
     proofs = (*state.view.proofs, *new)[-PROOFS_KEPT:]
     return replace(state, view=replace(state.view, proofs=proofs))
+
+
+def _answers(seen: Observation) -> Iterable[tuple[str, PostgresSight, float]]:
+    """Return whose server answered what, and after which instant on our clock."""
+    if seen.postgres is not None:
+        yield seen.node, seen.postgres, seen.sent_s
+    for told in seen.report.sights if seen.report is not None else ():
+        if told.postgres is not None and told.outcome.alive:
+            yield told.node, told.postgres, seen.sent_s - told.age_s
+
+
+def _settled(
+    proof: SplitProof, answers: Iterable[tuple[str, PostgresSight, float]]
+) -> SplitProof:
+    """Mark a proof of which a later answer shows that one run is over.
+
+    A run never comes back. Without the mark, a loser that was resynced and is then
+    cut off would look like one that may still write.
+    """
+    started = {
+        proof.first: proof.evidence.get("first_started"),
+        proof.second: proof.evidence.get("second_started"),
+    }
+    ended = any(
+        node in started
+        and after_s > proof.proven_s
+        and (sight.in_recovery or sight.postmaster_started != started[node])
+        for node, sight, after_s in answers
+    )
+    return replace(proof, over=True) if ended and not proof.over else proof
 
 
 def readings_after(

@@ -66,7 +66,9 @@ def _lasts(scene: Scene, proof: SplitProof) -> bool:
         (proof.first, proof.evidence.get("first_started")),
         (proof.second, proof.evidence.get("second_started")),
     )
-    return not any(_ended(scene, proof, node, started) for node, started in sides)
+    return not proof.over and not any(
+        _ended(scene, proof, node, started) for node, started in sides
+    )
 
 
 def _ended(scene: Scene, proof: SplitProof, node: str, started: Fact) -> bool:

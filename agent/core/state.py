@@ -93,6 +93,8 @@ class SplitProof:
     """`three readings` or `overlapping intervals`."""
     proven_s: float
     evidence: Mapping[str, str | int | float | bool | None]
+    over: bool = False
+    """Whether one of the two runs was seen to have ended since: for good."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,32 @@ def test_a_proof_is_kept_once_for_each_pair_of_runs():
     assert len(state.view.proofs) == 1
 
 
+@pytest.mark.parametrize(
+    "after", [standby("n1", 2.0), writable("n1", 2.0, started="n1 run 2")]
+)
+def test_a_run_that_was_seen_to_end_never_lasts_again(after):
+    proven = [writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2)]
+    lasting = read(*proven, writable("n1", 2.0), writable("n2", 2.1))
+    assert [one.over for one in lasting.view.proofs] == [False]
+    ended = read(*proven, after)
+    assert [one.over for one in ended.view.proofs] == [True]
+
+
+def test_an_answer_that_a_peer_had_ends_a_run_if_it_is_younger_than_the_proof():
+    proven = read(writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
+    seen = standby("n1", 1.0).postgres
+
+    def told(age_s):
+        answer = Outcome.ANSWERED
+        sight = Sight("n1", Channel.POSTGRES, answer, "", age_s, 0, seen, None)
+        return given.heard("n2", given.report("n2", sights=(sight,)), 3.0)
+
+    old = read(told(2.5), state=proven)
+    assert [one.over for one in old.view.proofs] == [False]
+    young = read(told(1.0), state=proven)
+    assert [one.over for one in young.view.proofs] == [True]
+
+
 def test_at_first_sight_of_a_second_primary_the_first_is_asked_again():
     before = read(writable("n1", 1.0))
     seen = writable("n2", 1.1)

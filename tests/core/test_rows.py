@@ -255,6 +255,21 @@ def test_row_501_two_writable_nodes_are_proven_by_all():
         assert found.evidence["losers"] == "n1"
 
 
+def test_row_501_a_resynced_loser_that_is_cut_off_soon_after_is_no_split_again():
+    cluster = split()
+    cluster.run(2)
+    cluster.servers["n1"].rewind_to(cluster.servers["n2"])
+    cluster.servers["n1"].restart(standby=True)
+    cluster.run(3)
+    assert not [n for n in cluster.agents if "split-brain" in cluster.codes(n)]
+    cluster.cut("n1")
+    for _ in range(8):
+        cluster.run(1)
+        for name in ("n2", "n3"):
+            assert not {"split-brain", "split-brain-suspected"} & cluster.codes(name)
+    assert "node-down" in cluster.codes("n2")
+
+
 def test_row_503_same_history_files_and_other_wal_are_twins():
     cluster = Cluster()
     cluster.run(2)
