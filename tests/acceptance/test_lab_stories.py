@@ -49,11 +49,15 @@ def rows_by_readme(archive: Path, bin_dir: Path, home: Path) -> set[tuple[str, .
     commands = [line.strip() for line in readme.splitlines() if line.startswith("  ")]
     script = "set -e\n" + "\n".join(commands)
     script = script.replace("/tmp -p 54399", f"{home} -p 54399")
-    (home / archive.name).write_bytes(archive.read_bytes())
-    (home / archive.name).chmod(0o644)
+    room = home / archive.stem
+    room.mkdir()
+    if somebody:
+        os.chown(room, somebody["user"], somebody["group"])
+    (room / archive.name).write_bytes(archive.read_bytes())
+    (room / archive.name).chmod(0o644)
     environ = {"PATH": f"{bin_dir}:/usr/bin:/bin", "LC_ALL": "C"}
     opened = subprocess.run(
-        ["/bin/sh", "-c", script], cwd=home, env=environ, check=False,
+        ["/bin/sh", "-c", script], cwd=room, env=environ, check=False,
         capture_output=True, text=True, **somebody,
     )  # fmt: skip
     assert opened.returncode == 0, opened.stdout + opened.stderr
@@ -64,8 +68,8 @@ def rows_by_readme(archive: Path, bin_dir: Path, home: Path) -> set[tuple[str, .
         )  # fmt: skip
     finally:
         subprocess.run(
-            [bin_dir / "pg_ctl", "-D", home / "copy" / "data", "-m", "fast", "stop"],
-            check=True, capture_output=True, cwd=home, **somebody,
+            [bin_dir / "pg_ctl", "-D", room / "copy" / "data", "-m", "fast", "stop"],
+            check=True, capture_output=True, cwd=room, **somebody,
         )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import psycopg
 import pytest
 
 from tests.fix_lab import NODES, SPLITGUARD, Cluster, until
@@ -186,6 +188,18 @@ def the_split(told: list[Any]) -> Any:
     return split[0]
 
 
+def write_on(cluster: Cluster, name: str, deployment: str) -> None:
+    """Make a node's database the newest, through its manager."""
+    node = cluster.node(name)
+    password = psycopg.conninfo.conninfo_to_dict(node["postgres_dsn"])["password"]
+    made = httpx.put(
+        f"{node['manager_url']}/api/v3.1/deployments/{deployment}",
+        json={"content": name}, auth=("admin", str(password)),
+        headers={"Tenant": "default_tenant"}, timeout=10, trust_env=False,
+    )  # fmt: skip
+    assert made.status_code == 201
+
+
 def roles(cluster: Cluster) -> dict[str, str]:
     return {node["name"]: node["role"] for node in cluster.command.status()["nodes"]}
 
@@ -226,3 +240,31 @@ def test_a_second_primary_is_proven_told_once_and_resynced(
     shows(watches["n3"], "split-brain")
     assert len(first_pages(cluster, the_split(told)["id"])) == 1
     assert sorted(roles(cluster).values()) == ["primary", "standby", "standby"]
+
+
+def test_a_standby_that_is_cut_off_comes_back_as_a_split_brain_and_wins(
+    lab_cluster: Cluster, watches: Watches
+):
+    cluster, before = lab_cluster, known(lab_cluster)
+    primary = next(name for name, role in roles(cluster).items() if role == "primary")
+    cut = "n1" if primary == "n3" else "n3"
+    cluster.command.done("partition", cut)
+    watches[primary].has_said("node-down", cut)
+    # Its manager sees no other one and becomes active, as the vendor's guide says.
+    watches[cut].has_said("split-brain-suspected", "cluster")
+    write_on(cluster, cut, "while-apart")  # its database is the newest now
+    cluster.command.done("heal")
+    told = over(cluster, before)
+    shows(watches[primary], "node-suspect", "node-down", "split-brain")
+    shows(watches[cut], "observer-isolated", "split-brain-suspected")
+    accused = {subject for verdict, subject in watches[cut].said()
+               if verdict in ("node-down", "node-unreachable")}  # fmt: skip
+    assert not accused
+    assert ("failover", "cluster") in watches[primary].said()
+    moved = [one for one in told if one["family"] == "primary"]
+    assert {(one["verdict"], one["acknowledged_by"] is None) for one in moved} == {
+        ("failover", False)
+    }
+    assert len({one["id"] for one in moved}) == 1
+    assert len(first_pages(cluster, the_split(told)["id"])) == 1
+    assert roles(cluster)[cut] == "primary"
