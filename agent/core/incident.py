@@ -62,6 +62,8 @@ class Incident:
     acknowledged_by: str | None
     history: tuple[Flip, ...]
     """Oldest first, bounded by policy."""
+    sides: tuple[str, ...] = ()
+    """The nodes that any stage of a split has named as one of its sides."""
 
 
 def incident_key(system_id: str, family: str, subject: str, discriminator: str) -> str:

@@ -27,6 +27,7 @@ from agent.core.incident import Flip, Incident, Status, incident_id, incident_ke
 from agent.core.moment import Moment
 from agent.core.notice import NoticeReason
 from agent.core.policy import Policy
+from agent.core.protection import PROVEN
 from agent.core.rules import BY_NUMBER, gravity
 from agent.core.scene import Scene, build
 from agent.core.state import Ledger, State
@@ -153,6 +154,7 @@ def _begun(verdict: Verdict, ledger: Ledger, clock: _Clock) -> _Next:
         revision=0,
         acknowledged_by=None,
         history=(),
+        sides=_sides((), verdict),
     )
     return _opened(_flipped(pending, clock), clock)
 
@@ -234,8 +236,18 @@ def _staged(incident: Incident, verdict: Verdict, clock: _Clock) -> Incident:
         return incident
     stage = incident.verdict.code is not verdict.code
     worst = max(incident.worst, verdict.severity, key=lambda one: one.rank)
-    staged = replace(incident, verdict=verdict, worst=worst)
+    sides = _sides(incident.sides, verdict)
+    staged = replace(incident, verdict=verdict, worst=worst, sides=sides)
     return _flipped(staged, clock) if stage else staged
+
+
+def _sides(known: tuple[str, ...], verdict: Verdict) -> tuple[str, ...]:
+    """Add the nodes that this stage of a split names, if it is a proven one."""
+    if verdict.code not in PROVEN:
+        return known
+    named = (str(verdict.evidence.get(role) or "") for role in ("tips", "losers"))
+    names = [one for joined in named for one in joined.split(",") if one]
+    return tuple(dict.fromkeys((*known, *names)))
 
 
 def _flipped(incident: Incident, clock: _Clock) -> Incident:

@@ -8,10 +8,11 @@ not down; whoever is seen by others but not by us has a broken link and nothing 
 """
 
 from agent.core.detector import Look, replication_lives
+from agent.core.inhibition import link_follows, stopped_in_split
 from agent.core.observation import Channel
 from agent.core.quorum import Tally, Vote, tally
 from agent.core.rule import Finding, Hold, Rule, Scope
-from agent.core.scene import Scene
+from agent.core.scene import Place, Scene
 from agent.core.standing import local_facts, local_sight, local_writable
 from agent.core.verdict import Fact, Family, Severity, VerdictCode
 
@@ -120,6 +121,13 @@ def postgres_down(scene: Scene, node: str) -> Finding | None:
     return _channel_down(scene, node, Channel.POSTGRES)
 
 
+def postgres_stopped(scene: Scene, node: str) -> Finding | None:
+    """Find PostgreSQL silent, unless that follows from a split that is on record."""
+    if stopped_in_split(scene, node):
+        return None
+    return postgres_down(scene, node)
+
+
 def agent_down(scene: Scene, node: str) -> Finding | None:
     """Find the agent silent for everybody while the node answers otherwise."""
     return _channel_down(scene, node, Channel.AGENT)
@@ -190,8 +198,23 @@ def _blocked(scene: Scene, seer: str, node: str) -> tuple[str, ...]:
         channel.value
         for channel in Channel
         if seer in scene.unseen_by.get((node, channel), ())
-        and any(o != seer for o in scene.seen_by.get((node, channel), ()))
+        and any(
+            _saw_since(scene, other, seer, (node, channel))
+            for other in scene.seen_by.get((node, channel), ())
+            if other != seer
+        )
+        and not link_follows(scene, (seer, node), channel)
     )
+
+
+def _saw_since(scene: Scene, other: str, seer: str, place: Place) -> bool:
+    """Whether one has seen the channel since the other began to miss it.
+
+    What was seen before that is the old news of a node that has died since.
+    """
+    missed, last_miss_s = scene.last_look(seer, place)
+    first_miss_s = last_miss_s - (missed - 1) * scene.policy.round_s
+    return scene.last_look(other, place)[1] >= first_miss_s
 
 
 ROWS = (
@@ -242,7 +265,7 @@ ROWS = (
         Severity.CRITICAL,
         Scope.NODES,
         "PostgreSQL answers nobody while the node answers on another channel.",
-        postgres_down,
+        postgres_stopped,
     ),
     Rule(
         207,

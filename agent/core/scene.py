@@ -167,6 +167,21 @@ class Scene:
         ]
         return self.at.monotonic_s - max(signs) if signs else None
 
+    def last_look(self, seer: str, place: Place) -> tuple[int, float]:
+        """Return how often in a row a seer has missed a channel, and when it looked.
+
+        The instant is on our own clock. The seer must be one of those of `seen_by` or
+        `unseen_by` at this place.
+        """
+        if seer == self.me:
+            seen = self.state.view.latest[key(*place)]
+            return self.state.view.missed.get(key(*place), 0), seen.received_s
+        [sight] = [
+            one for one in self.reports[seer].sights if (one.node, one.channel) == place
+        ][:1]
+        told = self.state.view.reports[seer]
+        return sight.missed, told.received_s - sight.age_s
+
     def looked_since_return(self, node: str) -> bool:
         """Whether each channel was asked again since this agent was isolated.
 

@@ -149,6 +149,11 @@ class Cluster:
                 if agent.up:
                     self._round(name, agent)
 
+    def run_only(self, name: str) -> None:
+        """Let one agent look once more before the others have their turn."""
+        self.now_s += 0.9
+        self._round(name, self.agents[name])
+
     def codes(self, name: str) -> set[str]:
         return {str(one.code) for one in self.agents[name].state.view.verdicts}
 

@@ -214,6 +214,18 @@ def test_row_301_a_broken_link_between_two_is_nobodys_death():
         assert cluster.codes(name) <= {"link-down", "unknown"}
 
 
+def test_row_301_what_was_seen_before_the_misses_is_old_news_and_no_broken_link():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.servers["n2"].up = False
+    cluster.run_only("n1")
+    cluster.run_only("n1")
+    assert cluster.codes("n1") == {"unknown"}
+    cluster.run(1)
+    assert "link-down" not in cluster.codes("n1")
+    assert "postgres-down" in cluster.codes("n1")
+
+
 # --- 4xx: who is primary ---------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from functools import partial
 
 from agent.core import event as events
 from agent.core.permit import PermitState
-from agent.core.verdict import Severity
+from agent.core.verdict import Severity, VerdictCode
 from tests.sim.harness import Simulation
 
 
@@ -233,3 +233,61 @@ def test_a_clean_switchover_never_looks_like_a_split():
     }
     assert not seen & {"split-brain", "split-brain-suspected", "lineage-diverged"}
     assert "failover" in seen
+
+
+def links_named_during(sim: Simulation, seconds: float) -> set[str]:
+    """The pairs that any agent called broken at any moment of so many seconds."""
+    named: set[str] = set()
+    for _ in range(round(seconds / 0.05)):
+        sim.run(0.05)
+        for agent in sim.agents.values():
+            for verdict in agent.state.view.verdicts:
+                if verdict.code is VerdictCode.LINK_DOWN:
+                    named.add(verdict.subject)
+    return named
+
+
+def test_no_link_is_called_broken_while_a_node_is_cut_off_and_comes_back():
+    sim = started()
+    sim.world.cut_off("n1")
+    assert links_named_during(sim, 8) == set()
+    sim.world.heal()
+    assert links_named_during(sim, 12) == set()
+    sim.until(lambda: healthy(sim) and not sim.standing(), 30)
+
+
+def test_no_link_is_called_broken_while_a_server_stops_and_starts():
+    sim = started()
+    sim.world.servers["n3"].running = False
+    assert links_named_during(sim, 6) == set()
+    sim.world.start("n3")
+    assert links_named_during(sim, 12) == set()
+    assert healthy(sim)
+
+
+def test_a_link_that_stays_broken_after_a_return_is_named():
+    sim = started()
+    sim.world.cut_off("n1")
+    sim.run(8)
+    sim.world.heal()
+    sim.world.dark = {("n1", "n2"), ("n2", "n1")}
+    sim.run(20)
+    assert {code for _, code in sim.standing()} == {"link-down"}
+
+
+def test_a_loser_that_is_stopped_and_resynced_pages_once_for_the_split():
+    sim = started()
+    split(sim)
+    sim.world.heal()
+    sim.until(lambda: has(sim, "n2", "split-brain"), 8)
+    sim.world.servers["n1"].running = False
+    assert links_named_during(sim, 10) == set()
+    sim.world.rewind("n1", "n2")
+    assert links_named_during(sim, 15) == set()
+    told = {
+        incident.verdict.code.value
+        for name in sim.agents
+        for incident in sim.incidents(name)
+        if incident.worst is Severity.CRITICAL
+    }
+    assert "postgres-down" not in told

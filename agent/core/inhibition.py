@@ -1,0 +1,79 @@
+"""Which troubles are lesser consequences of one that is on record already.
+
+Theory of operation. People are told of a cause once, and not of each thing that follows
+from it. Two things follow so regularly that they are known beforehand:
+
+- In a proven split every side but one is stopped for its resync. While the split stands
+  and another node accepts writes, the silence of a side's PostgreSQL is no trouble of
+  its own. When nobody else accepts writes it is one, and so is a silence that people
+  were told of before the split was known.
+- Whoever was dead, or cut off, is seen again by one agent a moment before the others
+  have asked. Until that trouble is over, a link to it is not called broken.
+
+What is inhibited comes up by itself when the cause is over and it still stands.
+"""
+
+from collections.abc import Iterator
+
+from agent.core.incident import Incident, Status
+from agent.core.observation import Channel
+from agent.core.protection import PROVEN
+from agent.core.scene import Scene
+from agent.core.verdict import Family, VerdictCode
+
+_SILENT = {
+    VerdictCode.POSTGRES_DOWN: (Channel.POSTGRES,),
+    VerdictCode.AGENT_DOWN: (Channel.AGENT,),
+    VerdictCode.MANAGER_DOWN: (Channel.MANAGER,),
+}
+"""On which channels a node is silent; on all of them where nothing else is said."""
+
+
+def stopped_in_split(scene: Scene, node: str) -> bool:
+    """Whether the silence of this node's PostgreSQL follows from a standing split."""
+    if _told_down(scene, node) or not any(n != node for n in scene.writable):
+        return False
+    return any(node in sides(one) for one in _going_on(scene, Family.SPLIT))
+
+
+def sides(incident: Incident) -> frozenset[str]:
+    """Return the nodes that may be stopped because of a split.
+
+    While both sides accept writes, that is either of them; afterwards it is who had
+    lost in any stage of it, even if others are still to be resynced.
+    """
+    verdict = incident.verdict
+    if verdict.code not in PROVEN:
+        return frozenset()
+    if verdict.code is VerdictCode.SPLIT_BRAIN:
+        return frozenset(incident.sides)
+    return frozenset(incident.sides) - {str(verdict.evidence.get("winner"))}
+
+
+def link_follows(scene: Scene, pair: tuple[str, str], channel: Channel) -> bool:
+    """Whether a broken link of this pair follows from a trouble of one of the two."""
+    troubles = (*_going_on(scene, Family.REACH), *_going_on(scene, Family.SELF))
+    if any(
+        one.verdict.subject in pair
+        and channel in _SILENT.get(one.verdict.code, tuple(Channel))
+        for one in troubles
+    ):
+        return True
+    return channel is Channel.POSTGRES and any(
+        name in sides(one) for one in _going_on(scene, Family.SPLIT) for name in pair
+    )
+
+
+def _told_down(scene: Scene, node: str) -> bool:
+    return any(
+        one.status.standing
+        and one.verdict.code is VerdictCode.POSTGRES_DOWN
+        and one.verdict.subject == node
+        for one in _going_on(scene, Family.REACH)
+    )
+
+
+def _going_on(scene: Scene, family: Family) -> Iterator[Incident]:
+    for incident in scene.state.ledger.incidents:
+        if incident.verdict.family is family and incident.status is not Status.RESOLVED:
+            yield incident

@@ -1,0 +1,138 @@
+"""Lesser consequences of a trouble on record are not told; nothing else is hidden."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core import inhibition
+from agent.core.incident import Status
+from agent.core.verdict import Family, Severity, VerdictCode
+from tests.core import given
+from tests.core.cluster import Cluster
+from tests.core.test_rows import split
+
+
+def pages(cluster: Cluster, name: str) -> set[tuple[str, str]]:
+    """Verdict and subject of every critical incident that an agent ever opened."""
+    return {
+        (one.verdict.code.value, one.verdict.subject)
+        for one in cluster.incidents(name)
+        if one.worst is Severity.CRITICAL and one.opened_wall_s is not None
+    }
+
+
+def proven(**policy) -> Cluster:
+    cluster = split(**policy)
+    cluster.run(2)
+    for name in cluster.agents:
+        assert "split-brain" in cluster.codes(name)
+    return cluster
+
+
+def test_a_loser_that_is_stopped_for_its_resync_is_no_page_of_its_own():
+    cluster = proven()
+    cluster.servers["n1"].up = False
+    for _ in range(8):
+        cluster.run()
+        for name in cluster.agents:
+            assert "postgres-down" not in cluster.codes(name)
+            assert cluster.codes(name) & {"split-brain", "lineage-diverged"}
+    cluster.servers["n1"].rewind_to(cluster.servers["n2"])
+    cluster.servers["n1"].restart(standby=True)
+    cluster.run(10)
+    for name in cluster.agents:
+        assert cluster.codes(name) == {"healthy"}
+        assert ("postgres-down", "n1") not in pages(cluster, name)
+
+
+def test_one_loser_is_resynced_before_the_other_and_neither_is_a_page():
+    """The minority wins: the promoted node and its follower are both resynced."""
+    cluster = proven()
+    for name in ("n2", "n3"):
+        cluster.servers[name].up = False
+    cluster.run(3)
+    assert cluster.verdict("n1", "lineage-diverged").evidence["losers"] == "n2,n3"
+    cluster.servers["n2"].rewind_to(cluster.servers["n1"])
+    cluster.run(4)
+    assert cluster.verdict("n1", "lineage-diverged").evidence["losers"] == "n3"
+    for name in cluster.agents:
+        assert not {one for one in pages(cluster, name) if one[0] == "postgres-down"}
+
+
+def test_a_loser_that_stays_down_after_the_split_pages():
+    cluster = proven()
+    cluster.servers["n1"].up = False
+    cluster.run(4)
+    cluster.servers["n1"].rewind_to(cluster.servers["n2"])
+    cluster.run(12)
+    for name in cluster.agents:
+        assert cluster.verdict(name, "postgres-down").subject == "n1"
+        assert ("postgres-down", "n1") in pages(cluster, name)
+
+
+def test_a_server_that_is_no_side_of_the_split_pages():
+    cluster = proven(count=4)
+    cluster.servers["n3"].follows = None
+    cluster.servers["n3"].up = False
+    cluster.run(3)
+    incident = cluster.incident("n2", Family.SPLIT)
+    assert "n3" not in incident.sides
+    assert cluster.verdict("n2", "postgres-down").subject == "n3"
+
+
+def test_the_last_server_that_accepts_writes_pages_in_a_split_too():
+    cluster = proven()
+    cluster.servers["n1"].up = False
+    cluster.run(4)
+    cluster.servers["n2"].up = False
+    cluster.run(8)
+    assert {
+        one.subject
+        for one in cluster.agents["n3"].state.view.verdicts
+        if one.code is VerdictCode.POSTGRES_DOWN
+    } == {"n1", "n2"}
+    assert "no-primary" in cluster.codes("n3")
+
+
+def test_what_people_were_told_before_the_split_was_known_stays():
+    """n1 was found stopped; that it holds writes of its own comes out only later."""
+    cluster = Cluster()
+    cluster.run(3)
+    cluster.servers["n1"].up = False
+    cluster.run(3)
+    assert ("postgres-down", "n1") in pages(cluster, "n2")
+    cluster.servers["n2"].promote()
+    cluster.servers["n3"].follows = "n2"
+    cluster.servers["n1"].write()
+    cluster.run(6)
+    assert "lineage-diverged" in cluster.codes("n2")
+    assert cluster.verdict("n2", "postgres-down").subject == "n1"
+    told = [
+        one
+        for one in cluster.incidents("n2")
+        if one.verdict.code is VerdictCode.POSTGRES_DOWN
+    ]
+    assert [one.status for one in told] == [Status.OPEN]
+
+
+@pytest.mark.parametrize(
+    ("code", "winner", "sides"),
+    [
+        (VerdictCode.SPLIT_BRAIN, "n1", {"n1", "n2"}),
+        (VerdictCode.LINEAGE_DIVERGED, "n1", {"n2"}),
+        (VerdictCode.LINEAGE_TWIN, None, {"n1", "n2"}),
+        (VerdictCode.SPLIT_BRAIN_SUSPECTED, "n1", set()),
+    ],
+)
+def test_the_side_that_is_kept_is_not_expected_to_stop(code, winner, sides):
+    verdict = replace(given.verdict(code), evidence={"winner": winner})
+    incident = replace(given.incident(verdict), sides=("n1", "n2"))
+    assert inhibition.sides(incident) == sides
+
+
+def test_only_proven_stages_name_sides():
+    cluster = split()
+    assert "split-brain-suspected" in cluster.codes("n1")
+    assert cluster.incident("n1", Family.SPLIT).sides == ()
+    cluster.run(2)
+    assert cluster.incident("n1", Family.SPLIT).sides == ("n1", "n2")
