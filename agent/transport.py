@@ -108,6 +108,10 @@ class Request:
     limit_bytes: int = BODY_LIMIT_BYTES
 
 
+Begin = Callable[[Answer], object]
+"""Called with status and headers of a 2xx answer before its body is read."""
+
+
 class HttpClient:
     """Sends requests over kept connections.
 
@@ -163,12 +167,16 @@ class HttpClient:
         return await self.request(Request("GET", url, headers or {}), deadline_s)
 
     async def download(
-        self, request: Request, write: Callable[[bytes], object], idle_s: float
+        self,
+        request: Request,
+        write: Callable[[bytes], object],
+        idle_s: float,
+        begin: Begin | None = None,
     ) -> Answer:
         """Stream an answer; see `download_sync`."""
         where = place(request.url)
         try:
-            return await self._poured(request, write, idle_s)
+            return await self._poured(request, write, idle_s, begin)
         except TimeoutError as error:
             raise DeadlineError(f"{where}: silent for {idle_s:g} s") from error
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -179,7 +187,11 @@ class HttpClient:
             raise _named(error, where) from error
 
     async def _poured(
-        self, request: Request, write: Callable[[bytes], object], idle_s: float
+        self,
+        request: Request,
+        write: Callable[[bytes], object],
+        idle_s: float,
+        begin: Begin | None,
     ) -> Answer:
         async with contextlib.AsyncExitStack() as stack:
             async with asyncio.timeout(idle_s):
@@ -187,6 +199,8 @@ class HttpClient:
             if not response.is_success:
                 async with asyncio.timeout(idle_s):
                     return await _whole(request, response)
+            if begin is not None:
+                begin(_answer(response, b""))
             chunks = response.aiter_raw()
             while True:
                 async with asyncio.timeout(idle_s):
@@ -269,11 +283,13 @@ def download_sync(
     *,
     tls: Tls | None = None,
     uds: Path | None = None,
+    begin: Begin | None = None,
 ) -> Answer:
     """Send one request and hand a 2xx answer's body to `write` as it comes.
 
     There is no limit to the whole, only to each silence: `idle_s`. The Answer's body
-    is empty then; any other status comes back whole, within the request's limit.
+    is empty then, and `begin` sees it before the first byte; any other status comes
+    back whole, within the request's limit.
     Raises UnreachableError, DeadlineError or UnreadableAnswerError, also when the body
     ends before its announced end.
     """
@@ -281,7 +297,7 @@ def download_sync(
     async def fetch() -> Answer:
         client = HttpClient(tls, uds)
         try:
-            return await client.download(request, write, idle_s)
+            return await client.download(request, write, idle_s, begin)
         finally:
             await client.close()
 

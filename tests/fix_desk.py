@@ -8,6 +8,7 @@ replaced.
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import socket
 import tarfile
@@ -23,7 +24,7 @@ from fastapi import FastAPI
 
 from agent.api.access import LocalDoor
 from agent.api.app import make_app
-from agent.api.ports import ApiOptions, SnapshotCard, VerifyReport
+from agent.api.ports import ApiOptions, ArchiveOf, SnapshotCard, VerifyReport
 from agent.api.tokens import Scope, TokenBook, create
 from agent.core.event import Event
 from agent.core.moment import Moment
@@ -87,6 +88,30 @@ class SimulatedDesk:
 
 
 @dataclass
+class MemoryArchive:
+    """A tar file in memory, whose stream can break off."""
+
+    content: bytes
+    shelf: "MemoryShelf"
+
+    @property
+    def size(self) -> int:
+        return len(self.content)
+
+    @property
+    def tag(self) -> str:
+        return hashlib.sha256(self.content).hexdigest()[:32]
+
+    def stream(self, start: int = 0) -> Iterator[bytes]:
+        self.shelf.starts.append(start)
+        for at in range(start, len(self.content), 4096):
+            if self.shelf.breaks and at - start > self.shelf.breaks[0]:
+                self.shelf.breaks.pop(0)
+                raise OSError("the disk is gone")
+            yield self.content[at : at + 4096]
+
+
+@dataclass
 class MemoryShelf:
     """Snapshots in memory."""
 
@@ -94,6 +119,10 @@ class MemoryShelf:
     contents: dict[str, dict[str, bytes]] = field(default_factory=dict)
     unreadable: str = ""
     removed: list[tuple[str, str, str]] = field(default_factory=list)
+    breaks: list[int] = field(default_factory=list)
+    """After so many bytes the next stream breaks off, and the one after it."""
+    starts: list[int] = field(default_factory=list)
+    """From which byte each stream began."""
 
     def add(self, card: SnapshotCard, contents: dict[str, bytes]) -> None:
         self.cards[card.id], self.contents[card.id] = card, contents
@@ -106,15 +135,17 @@ class MemoryShelf:
     def show(self, snapshot_id: str) -> SnapshotCard | None:
         return self.cards.get(snapshot_id)
 
-    def stream(self, snapshot_id: str) -> Iterator[bytes]:
+    def archive(self, snapshot_id: str) -> "MemoryArchive":
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
             for name, content in self.contents[snapshot_id].items():
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
-        for start in range(0, len(packed.getvalue()), 4096):
-            yield packed.getvalue()[start : start + 4096]
+        return MemoryArchive(packed.getvalue(), self)
+
+    def digest(self, archive: ArchiveOf) -> str:
+        return hashlib.sha256(b"".join(archive.stream())).hexdigest()
 
     def verify(self, snapshot_id: str) -> VerifyReport:
         contents = self.contents[snapshot_id]

@@ -21,6 +21,7 @@ from agent.api.document import finish
 from agent.api.layers import BodyLimit, BrowserHeaders
 from agent.api.ports import ApiOptions, SnapshotShelf
 from agent.api.routes import (
+    archives,
     events,
     guard,
     incidents,
@@ -41,6 +42,7 @@ PARTS = (
     incidents,
     snapshots,
     keeping,
+    archives,
     guard,
     peer,
     events,

@@ -19,6 +19,16 @@ class PinIn(Question):
     """Defaults to the name of the token."""
 
 
+class DigestOut(Answer):
+    """What an archive must be once it was fetched."""
+
+    id: str
+    bytes: int
+    sha256: str
+    etag: str
+    """Of the archive that this is the digest of."""
+
+
 class RemovedOut(Answer):
     """A snapshot that was removed, and what had spoken against it."""
 

@@ -67,6 +67,24 @@ class VerifyReport:
     """What could not be checked, and why."""
 
 
+class ArchiveOf(Protocol):
+    """One snapshot as an uncompressed tar archive: always the same bytes."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        ...
+
+    @property
+    def tag(self) -> str:
+        """What names these bytes."""
+        ...
+
+    def stream(self, start: int = 0) -> Iterator[bytes]:
+        """Yield it from byte `start` on. Blocking; raises SnapshotError."""
+        ...
+
+
 class SnapshotShelf(Protocol):
     """The snapshots beside this agent. Blocking; unknown ids raise SnapshotError."""
 
@@ -78,11 +96,12 @@ class SnapshotShelf(Protocol):
         """Return one snapshot; None when there is none of this id."""
         ...
 
-    def stream(self, snapshot_id: str) -> Iterator[bytes]:
-        """Yield the snapshot as an uncompressed tar archive, in pieces.
+    def archive(self, snapshot_id: str) -> ArchiveOf:
+        """Return the snapshot as an archive. Raises SnapshotError."""
+        ...
 
-        Raises SnapshotError before the first piece when it cannot be read.
-        """
+    def digest(self, archive: ArchiveOf) -> str:
+        """Return the archive's SHA-256 in hex, read anew. Raises SnapshotError."""
         ...
 
     def verify(self, snapshot_id: str) -> VerifyReport:

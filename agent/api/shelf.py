@@ -5,14 +5,15 @@ and the check come from `agent.snapshot`. All of it blocks; the routes call it i
 threads.
 """
 
-from collections.abc import Iterator
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from agent.api.ports import SnapshotCard, VerifyReport
+from agent.api.ports import ArchiveOf, SnapshotCard, VerifyReport
 from agent.errors import CatalogueError, SnapshotError
 from agent.postgres.programs import Programs, find_programs
-from agent.snapshot import archive, marks
+from agent.snapshot import marks
+from agent.snapshot.archive import Archive
 from agent.snapshot.catalogue import Catalogue, check_id
 from agent.snapshot.manifest import DATA, Manifest
 from agent.snapshot.marks import Kept
@@ -48,9 +49,16 @@ class CatalogueShelf:
         except SnapshotError:
             return None
 
-    def stream(self, snapshot_id: str) -> Iterator[bytes]:
-        """Yield the archive in pieces. Raises SnapshotError."""
-        return archive.stream(self._catalogue.folder(snapshot_id))
+    def archive(self, snapshot_id: str) -> Archive:
+        """Return the snapshot as an archive. Raises SnapshotError."""
+        return Archive(self._catalogue.folder(snapshot_id))
+
+    def digest(self, archive: ArchiveOf) -> str:
+        """Return the archive's SHA-256 in hex, read anew. Raises SnapshotError."""
+        digest = hashlib.sha256()
+        for piece in archive.stream():
+            digest.update(piece)
+        return digest.hexdigest()
 
     def verify(self, snapshot_id: str) -> VerifyReport:
         """Read every file back. Raises SnapshotError when there is no manifest.

@@ -15,6 +15,7 @@ from agent.cli.address import Address
 from agent.errors import AgentUnreachableError, SplitguardError
 from agent.transport import (
     Answer,
+    Begin,
     Request,
     Tls,
     TransportError,
@@ -122,11 +123,23 @@ class AgentClient:
             )
         )
 
-    def download(self, path: str, write: Callable[[bytes], object]) -> None:
-        """Hand what is at `path` to `write`, piece by piece; see `get`."""
+    def download(
+        self,
+        path: str,
+        write: Callable[[bytes], object],
+        *,
+        headers: Mapping[str, str] | None = None,
+        begin: Begin | None = None,
+    ) -> None:
+        """Hand what is at `path` to `write`, piece by piece; see `get`.
+
+        `begin` sees status and headers first. An answer that does not come to its end
+        raises AgentUnreachableError too.
+        """
         token = self.address.token
         own = {"authorization": f"Bearer {token}"} if token else {}
-        request = Request("GET", f"{self.address.base}{path}", own)
+        url = f"{self.address.base}{path}"
+        request = Request("GET", url, {**own, **(headers or {})})
         self._checked(
             lambda: download_sync(
                 request,
@@ -134,6 +147,7 @@ class AgentClient:
                 DEADLINE_S,
                 tls=Tls(ca=self.address.ca),
                 uds=self.address.socket,
+                begin=begin,
             )
         )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli import keeping, restoring
+from agent.cli import download, keeping, restoring
 from agent.cli.call import Call, asks_agent, reads_config, segment
 from agent.cli.console import bytes_text, grid, safe, say, stacked, words
 from agent.cli.which import (
@@ -143,6 +143,7 @@ def open_snapshot(
 
 restoring.add_to(app)
 keeping.add_to(app)
+download.add_to(app)
 
 
 @app.command("archive")

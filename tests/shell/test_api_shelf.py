@@ -77,7 +77,7 @@ def test_what_is_no_snapshot_is_none(shelf: CatalogueShelf, name: str):
 
 
 def test_the_archive_is_streamed_from_the_folder(shelf: CatalogueShelf):
-    packed = io.BytesIO(b"".join(shelf.stream("n1-abc")))
+    packed = io.BytesIO(b"".join(shelf.archive("n1-abc").stream()))
     with tarfile.open(fileobj=packed) as archive:
         assert {"manifest.json", f"wal/{SEGMENT}"} <= set(archive.getnames())
 

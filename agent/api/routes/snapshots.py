@@ -1,11 +1,8 @@
-"""Snapshots: the catalogue beside this agent, one on demand, the archive, the check."""
+"""Snapshots: the catalogue beside this agent, one on demand, the check."""
 
 import asyncio
-from collections.abc import Iterator
-from itertools import chain
 
 from fastapi import APIRouter, Response
-from fastapi.responses import StreamingResponse
 
 from agent.api.access import needs
 from agent.api.context import Context, Ctx
@@ -69,31 +66,6 @@ async def get_snapshot(ctx: Ctx, snapshot_id: str, wait: Wait = 0.0) -> Snapshot
     """Return one snapshot; with `wait`, once it is finished or the time is up."""
     await ctx.until(lambda: _settled(ctx.frame(), snapshot_id), wait)
     return await one(ctx, snapshot_id)
-
-
-@router.get(
-    "/{snapshot_id}/archive",
-    summary="The snapshot as a tar stream",
-    dependencies=[needs(Scope.DATA)],
-    response_class=StreamingResponse,
-    responses={200: {"content": {"application/x-tar": {}}}},
-)
-async def get_archive(ctx: Ctx, snapshot_id: str) -> StreamingResponse:
-    """Stream the snapshot, as it lies on disk, as an uncompressed tar archive."""
-    if await asyncio.to_thread(ctx.shelf.show, snapshot_id) is None:
-        raise ApiError(404, NO_SNAPSHOT, LIST_HINT)
-    pieces = ctx.shelf.stream(snapshot_id)
-    # The first piece is made before the answer begins, so that a snapshot which can
-    # not be read is a problem with a status and not a broken stream.
-    first = await asyncio.to_thread(next, pieces, b"")
-    return StreamingResponse(
-        _pieces(first, pieces),
-        media_type="application/x-tar",
-        headers={
-            "Content-Disposition": f'attachment; filename="{snapshot_id}.tar"',
-            "Cache-Control": "no-store",
-        },
-    )
 
 
 @router.post(
@@ -230,7 +202,3 @@ def _elsewhere(ctx: Context, frame: Frame) -> list[ElsewhereOut]:
             for brief in heard[0].captures
         ]
     return found
-
-
-def _pieces(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    return chain((first,), rest)
