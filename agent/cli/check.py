@@ -40,7 +40,10 @@ def check(
         ),
     ] = 15.0,
 ) -> int:
-    """Print one line for a monitoring system; exit 0, 1, 2 or 3 as Nagios wants."""
+    """Print one line for a monitoring system.
+
+    Exit 0, 1, 2 or 3, as Nagios wants.
+    """
     status = call.agent.get("/v1/status", deadline_s=DEADLINE_S)
     code, text = judge(status, max_age_s)
     line = f"SPLITGUARD {NAMES[code]} - {_one_line(text)} | {performance(status)}"

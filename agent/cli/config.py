@@ -49,12 +49,36 @@ def warnings(settings: "Settings") -> list[str]:
             "two voters can never confirm that the other is down;"
             " add [[witnesses]], an agent without a database"
         )
+    unreachable = unreachable_listen(settings)
+    if unreachable is not None:
+        found.append(unreachable)
     if shares_file_system(settings.capture_dir, settings.local.data_dir):
         found.append(
             f"captures in {settings.capture_dir} share a file system with PGDATA: what"
             " destroys that disk destroys both; see capture.dir"
         )
     return found
+
+
+def unreachable_listen(settings: "Settings") -> str | None:
+    """Return that other machines cannot reach this agent, if they are meant to."""
+    from agent.config.forms import host_of, is_loopback
+
+    host, port = settings.listen_address
+    away = [
+        member.name
+        for member in settings.members
+        if member.agent is not None and not is_loopback(host_of(member.agent))
+    ]
+    if not is_loopback(host) or not away:
+        return None
+    others = ", ".join(name for name in away if name != settings.me)
+    return (
+        f"listen is {settings.listen}, which only this machine reaches, and the agents"
+        f" of {others or settings.me} have addresses on a network: they will call this"
+        f' one down. Set listen = "0.0.0.0:{port}" with [tls] and [auth], unless a'
+        " proxy stands in front of it"
+    )
 
 
 def shares_file_system(captures: Path, data_dir: Path | None) -> bool:

@@ -55,7 +55,7 @@ def download(
         ),
     ] = None,
 ) -> int:
-    """Fetch a snapshot's archive from the agent that has it, and check it.
+    """Fetch a snapshot's archive from its agent, and check it.
 
     Without --url the agent here says where it lies. Another node's agent wants a token
     with scope data. A download that broke off goes on where it was.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.lab.handle import Lab
 
 app = typer.Typer(
-    help="Three real PostgreSQL servers on this machine, and faults on demand.",
+    help="Three real PostgreSQL servers here, and faults on demand.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -150,7 +150,7 @@ def delay(
 
 @app.command()
 def kill(node: Node, *, state_dir: StateDir = None) -> None:
-    """Kill a whole machine: manager, PostgreSQL and agent, with kill -9."""
+    """Kill a whole machine. Manager, PostgreSQL and agent get kill -9."""
     _lab(state_dir).ask("kill", node=node)
     say(f"{node} is dead")
 
@@ -164,7 +164,7 @@ def start(node: Node, *, state_dir: StateDir = None) -> None:
 
 @app.command()
 def promote(node: Node, *, state_dir: StateDir = None) -> None:
-    """Promote a node's PostgreSQL and make its manager active, whoever else is."""
+    """Promote a node. Its manager becomes active too, whoever else is."""
     _lab(state_dir).ask("promote", node=node)
     say(f"{node} is promoted")
 
@@ -181,7 +181,7 @@ def write(
     output: Printed = Output.TABLE,
     state_dir: StateDir = None,
 ) -> None:
-    """Write rows through the active manager; keep what was acknowledged."""
+    """Write rows through the active manager. Keep what was acknowledged."""
     from agent.lab.client import Ledger, write_rows
 
     lab = _lab(state_dir)
@@ -223,7 +223,7 @@ def story(  # noqa: PLR0913 - each is an option of its own
     settle: Settle = 3.0,
     crash_at: CrashAt = None,
 ) -> int:
-    """Play a trouble from its beginning to its end, and count what came of it."""
+    """Play a trouble to its end, and count what came of it."""
     from agent.lab.handle import started
     from agent.lab.stage import Stage
 

@@ -11,7 +11,7 @@ import typer
 
 from agent.errors import LabError
 
-HELP = "Three real PostgreSQL servers on this machine, and faults on demand."
+HELP = "Three real PostgreSQL servers here, and faults on demand."
 
 
 def add_lab(app: typer.Typer, argv: list[str]) -> None:

@@ -24,7 +24,7 @@ def run(
         ),
     ] = None,
 ) -> int:
-    """Run the agent in the foreground until SIGTERM; it logs to stderr."""
+    """Run the agent in the foreground. It logs to stderr and ends on SIGTERM."""
     settings = Call(config=config).settings()
     from agent.daemon import lifecycle
 

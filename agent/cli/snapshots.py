@@ -38,7 +38,7 @@ app = typer.Typer(
 @app.command("list")
 @asks_agent
 def list_snapshots(call: Call, *, folder: Dir = None) -> int:
-    """List the snapshots beside this agent, newest first, and those elsewhere."""
+    """List the snapshots here and elsewhere, the newest first."""
     found, elsewhere = _listed(call, folder)
     call.out.data(
         {"snapshots": found, "elsewhere": elsewhere},
@@ -97,7 +97,7 @@ def create(
 def verify(
     call: Call, snapshot: Which, *, folder: Dir = None, bin_dir: BinDir = None
 ) -> int:
-    """Read every file back and check the WAL chain; exit 1 if anything is wrong."""
+    """Read every file back and check the WAL chain. Exit 1 if anything is wrong."""
     from agent.cli import shelf
 
     if call.url is not None and folder is None:
@@ -129,10 +129,10 @@ def open_snapshot(
     ] = "postgres",
     bin_dir: BinDir = None,
 ) -> int:
-    """Open a clone read-only on a private server, and print how to connect.
+    """Open a clone read-only on a private server.
 
-    The snapshot itself is not touched. The clone is made in $TMPDIR, and is gone when
-    this command ends.
+    How to connect is printed. The snapshot itself is not touched. The clone is made in
+    $TMPDIR, and is gone when this command ends.
     """
     from agent.cli import shelf
 
@@ -160,9 +160,10 @@ def archive(
     ] = None,
     folder: Dir = None,
 ) -> int:
-    """Write a snapshot as one tar archive, which needs nothing of ours to be opened.
+    """Write a snapshot as one tar archive.
 
-    With --url it is fetched from the agent there; that needs a token with scope data.
+    It needs nothing of ours to be opened. With --url it is fetched from the agent
+    there; that needs a token with scope data.
     """
     from agent.cli import shelf
 

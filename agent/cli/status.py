@@ -27,7 +27,10 @@ def status(
         bool, typer.Option("--watch", "-w", help="Stay, and show every change.")
     ] = False,
 ) -> int:
-    """Show what is so now: verdict, next step, nodes, protection, incidents."""
+    """Show what is so now, and what to do next.
+
+    Verdict, nodes, who sees whom, protection, open incidents.
+    """
     if watch:
         from agent.cli.watch import watch as stay
 

@@ -251,6 +251,43 @@ def test_help_fits_eighty_columns_and_is_never_coloured(splitguard):
         assert "\x1b" not in out
 
 
+@pytest.mark.parametrize(
+    "group", ["", "incidents", "snapshots", "guard", "config", "token", "lab"]
+)
+def test_no_command_is_listed_with_half_a_sentence(splitguard, group):
+    listed = splitguard(*group.split(), "--help").out.partition("Commands:\n")[2]
+    assert listed
+    assert [line for line in listed.splitlines() if line.endswith("...")] == []
+
+
+@pytest.mark.parametrize(
+    ("listen", "other", "warned"),
+    [
+        ("127.0.0.1:8009", "https://10.0.0.2:8009", True),
+        ("127.0.0.1:8009", "http://127.0.0.1:8010", False),
+        ("10.0.0.1:8009", "https://10.0.0.2:8009", False),
+    ],
+)
+def test_config_check_warns_of_a_listener_that_its_peers_cannot_reach(
+    splitguard, tmp_path, listen, other, warned
+):
+    secret = tmp_path / "secret"
+    secret.write_text("s" * 40)
+    config = tmp_path / "agent.toml"
+    config.write_text(
+        f'cluster = "c"\nnode = "a"\nlisten = "{listen}"\n'
+        f'[tls]\ncert = "{secret}"\nkey = "{secret}"\n'
+        f'[auth]\npeer_token_file = "{secret}"\ntokens_file = "{secret}"\n'
+        '[[nodes]]\nname = "a"\nagent = "http://127.0.0.1:8009"\n'
+        f'[[nodes]]\nname = "b"\nagent = "{other}"\n'
+    )
+    ran = splitguard("config", "check", "--config", config)
+    assert ran.code == 0, ran.words
+    words = "listen is 127.0.0.1:8009, which only this machine reaches"
+    assert (words in ran.words) is warned
+    assert ('listen = "0.0.0.0:8009"' in ran.words) is warned
+
+
 def test_help_imports_neither_http_nor_database_nor_model(spawned):
     """A command that a monitoring system calls each minute must start fast."""
     heavy = {"httpx", "psycopg", "fastapi", "rich", "apscheduler", "agent.config"}
