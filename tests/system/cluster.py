@@ -164,8 +164,9 @@ class Cluster:
     nodes: dict[str, Node] = field(default_factory=dict)
     etcd: Program | None = None
     clients: list[Client] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
-    """Goes into section `postgresql` of each patroni.yml."""
+    made_clients: int = 0
+    guarded: bool = True
+    """Whether the shim stands in front of pg_rewind, and agents watch."""
 
     def __getitem__(self, name: str) -> Node:
         return self.nodes[name]
@@ -195,22 +196,29 @@ class Cluster:
             path.chmod(0o600)
         give(secrets, self.world.owner)
         for node in self.nodes.values():
-            self.configure(node, {})
             config = texts.agent(addresses, self.here, secrets)
             (node.box.folder / "agent.toml").write_text(config)
             for name in ("pg", "keep", "state"):
                 (node.box.folder / name).mkdir(mode=0o700)
             (node.box.folder / "pg").chmod(0o755)
             give(node.box.folder, self.world.owner)
+            self.configure(node, {})
+
+    def wire(self, name: str) -> None:
+        """Put the shim in front of a node's pg_rewind, as its user would."""
+        self.splitguard(name, "guard", "install", "--to", self.shim)
+        self.configure(self[name], {"pg_rewind": str(self.shim)})
+
+    @property
+    def shim(self) -> Path:
+        return self.here / "guard/pg_rewind"
 
     def configure(self, node: Node, commands: dict[str, str]) -> None:
         """Write its patroni.yml, in which `commands` replace PostgreSQL's programs."""
         etcd = self.world.boxes["etcd"].address
         path = node.box.folder / "patroni.yml"
         path.write_text(
-            texts.patroni(
-                node.name, node.box.address, etcd, self.here, commands, self.extra
-            )
+            texts.patroni(node.name, node.box.address, etcd, self.here, commands)
         )
         give(path, self.world.owner)
 
@@ -229,6 +237,10 @@ class Cluster:
         for name in NODES:
             self.start_agent(name)
         self.until_healthy()
+        if self.guarded:
+            for name in NODES:
+                self.wire(name)
+            self.patronictl("n1", "reload", "--force", texts.SCOPE)
 
     def start_etcd(self) -> None:
         box = self.world.boxes["etcd"]
@@ -239,7 +251,7 @@ class Cluster:
             "--listen-peer-urls=http://127.0.0.1:2380",
             "--initial-advertise-peer-urls=http://127.0.0.1:2380",
             "--initial-cluster=etcd=http://127.0.0.1:2380", "--log-level=warn",
-            "--unsafe-no-fsync=false", environ={"ETCD_UNSUPPORTED_ARCH": ""},
+            "--logger=zap",
         )  # fmt: skip
 
     def start_patroni(self, name: str) -> None:
@@ -295,6 +307,11 @@ class Cluster:
         )
         return next(node for node in candidates if node.writable())
 
+    def primary(self) -> Node:
+        """Return the one node that accepts writes."""
+        (found,) = [node for node in self.nodes.values() if node.writable()]
+        return found
+
     def patroni_says(self, name: str) -> Any:
         """What Patroni's REST API calls the cluster, asked on that node."""
         url = f"http://{self[name].box.address}:{texts.PATRONI_PORT}/cluster"
@@ -313,7 +330,8 @@ class Cluster:
 
     def client(self, name: str, word: str) -> Client:
         """Start a client that writes on this node."""
-        client = Client(self.ledger, self[name].box, word)
+        self.made_clients += 1
+        client = Client(self.ledger, self[name].box, f"{word}{self.made_clients}")
         self.clients.append(client)
         client.start()
         return client
@@ -359,12 +377,10 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster_in(
-    world: World, kit: Kit, *, extra: dict[str, Any] | None = None
-) -> Iterator[Cluster]:
+def cluster_in(world: World, kit: Kit, *, guarded: bool) -> Iterator[Cluster]:
     """Offer a running, healthy cluster; end it whatever happens."""
-    made = Cluster(world, kit, Ledger(world.folder / "acknowledged.jsonl"))
-    made.extra = extra or {}
+    ledger = Ledger(world.folder / "acknowledged.jsonl")
+    made = Cluster(world, kit, ledger, guarded=guarded)
     try:
         made.build()
         made.start()

@@ -6,9 +6,8 @@ When a test fails, the ends of all programs' logs are part of what pytest shows.
 
 import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,6 @@ from tests.system.cluster import Cluster, Kit, cluster_in
 from tests.system.world import world_in
 
 LOG_CHARS = 6000
-MakeCluster = Callable[..., Cluster]
 
 
 @pytest.fixture(scope="session")
@@ -38,25 +36,58 @@ def kit(installed: Path, postgres_home: Path) -> Kit:
 
 
 @contextlib.contextmanager
-def fresh_cluster(
-    kit: Kit, home: Path, extra: dict[str, Any] | None = None
-) -> Iterator[Cluster]:
+def fresh_cluster(kit: Kit, home: Path, *, guarded: bool = True) -> Iterator[Cluster]:
     """Offer a cluster in a folder of its own."""
     folder = Path(tempfile.mkdtemp(dir=home))
     folder.chmod(0o755)
     with world_in(folder, unprivileged()) as world:
         try:
-            with cluster_in(world, kit, extra=extra) as cluster:
+            with cluster_in(world, kit, guarded=guarded) as cluster:
                 yield cluster
         except BaseException:
-            for log in sorted(folder.glob("*/*.log")):
-                text = log.read_text("utf-8", "replace")[-LOG_CHARS:]
-                print(f"---- {log.parent.name}/{log.name}\n{text}")
+            show_logs(folder)
             raise
 
 
-@pytest.fixture
-def cluster(kit: Kit, postgres_home: Path) -> Iterator[Cluster]:
-    """A healthy cluster for one test."""
+def show_logs(folder: Path) -> None:
+    """Print how the logs of all boxes end."""
+    for log in sorted(folder.glob("*/*.log")):
+        text = log.read_text("utf-8", "replace")[-LOG_CHARS:]
+        print(f"---- {log.parent.name}/{log.name}\n{text}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the clusters' logs to what a failed test shows."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for found in getattr(item, "funcargs", {}).values():
+            if isinstance(found, Cluster):
+                show_logs(found.world.folder)
+    return report
+
+
+@pytest.fixture(scope="module")
+def shared(kit: Kit, postgres_home: Path) -> Iterator[Cluster]:
+    """A healthy guarded cluster for tests that leave it healthy."""
     with fresh_cluster(kit, postgres_home) as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(shared: Cluster) -> Iterator[Cluster]:
+    """The shared cluster, healthy, with an empty ledger and no client."""
+    shared.until_healthy()
+    shared.ledger.path.unlink(missing_ok=True)
+    yield shared
+    shared.stop_clients()
+    shared.world.heal()
+
+
+@pytest.fixture
+def unguarded(kit: Kit, postgres_home: Path) -> Iterator[Cluster]:
+    """A healthy cluster with agents and without the shim, for one test."""
+    with fresh_cluster(kit, postgres_home, guarded=False) as made:
         yield made

@@ -23,6 +23,7 @@ TABLE = "CREATE TABLE IF NOT EXISTS kept (content text PRIMARY KEY, padding text
 INSERT = "INSERT INTO kept VALUES (%s, repeat('x', 200))"
 RETRY_S = 0.05
 PACE_S = 0.004
+RECOVERED_S = 30.0
 OPEN_PORT = "54399"
 CONNECT = "host={} user=postgres dbname=postgres connect_timeout=2"
 
@@ -155,6 +156,13 @@ def rows_in_archive(box: Box, archive: Path) -> set[str]:
     environ = {"PATH": f"{BIN_DIR}:/usr/bin:/bin"}
     box.run("/bin/sh", "-c", script, environ=environ)
     try:
+        # As the README says: while psql is refused, recovery goes on.
+        def ready() -> bool:
+            words = ("-h", home, "-p", OPEN_PORT)
+            asked = box.run(BIN_DIR / "pg_isready", *words, check=False)
+            return asked.returncode == 0
+
+        eventually(f"{archive.name} is recovered", ready, RECOVERED_S)
         return rows_by_psql(box, home, OPEN_PORT)
     finally:
         data = home / "copy/data"

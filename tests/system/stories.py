@@ -1,42 +1,72 @@
 """What happens to a cluster, told once for several tests.
 
-Each story leaves the cluster split: two servers accept writes and a client writes on
-each. What the tests differ in is what stands in front of the resync that follows.
+Each story leaves the cluster split: the loser has acknowledged writes that the winner
+does not have. What the tests differ in is what stands in front of the resync.
 """
 
+import signal
 from dataclasses import dataclass
 
 from tests.fix_postgres import eventually
 from tests.system.cluster import NODES, Cluster, Node
-from tests.system.ledger import Client
 
 ROWS = 60
 PROVEN_S = 20.0
 DEMOTED_S = 30.0
+RESYNCED_S = 120.0
 
 
 @dataclass
 class Split:
-    """Two primaries at once."""
+    """A loser and a winner."""
 
     loser: Node
     winner: Node
-    on_loser: Client
-    on_winner: Client
+
+
+def others(node: Node) -> tuple[str, ...]:
+    return tuple(name for name in NODES if name != node.name)
 
 
 def frozen(cluster: Cluster, rows: int = ROWS) -> Split:
     """The primary's Patroni freezes, PostgreSQL lives, another is promoted (P1)."""
-    loser = next(node for node in cluster.nodes.values() if node.writable())
+    loser = cluster.primary()
     on_loser = cluster.client(loser.name, "frozen")
     on_loser.until(rows)
     loser.patroni.freeze()
-    others = [name for name in NODES if name != loser.name]
-    winner = cluster.until_primary(*others)
-    on_winner = cluster.client(winner.name, "promoted")
-    on_winner.until(rows)
+    winner = cluster.until_primary(*others(loser))
+    cluster.client(winner.name, "promoted").until(rows)
     on_loser.until(rows)
-    return Split(loser, winner, on_loser, on_winner)
+    return Split(loser, winner)
+
+
+def cut_off(cluster: Cluster, rows: int = ROWS) -> Split:
+    """The primary's network is cut; it takes writes until its Patroni demotes it."""
+    loser = cluster.primary()
+    on_loser = cluster.client(loser.name, "cut")
+    on_loser.until(rows)
+    cluster.world.cut(loser.name)
+    on_loser.until(rows)
+    winner = cluster.until_primary(*others(loser))
+    cluster.client(winner.name, "promoted").until(rows)
+    return Split(loser, winner)
+
+
+def killed(cluster: Cluster, rows: int = ROWS) -> Split:
+    """Standbys stop hearing the primary, which is then killed with its Patroni."""
+    loser = cluster.primary()
+    on_loser = cluster.client(loser.name, "killed")
+    on_loser.until(rows)
+    cluster.world.cut(loser.name, *others(loser))
+    on_loser.until(rows)
+    postmaster = loser.postmaster()
+    loser.patroni.kill()
+    loser.box.signal(postmaster, signal.SIGKILL)
+    winner = cluster.until_primary(*others(loser))
+    # Not earlier: the kernel would still send what the dead server had written.
+    cluster.world.heal()
+    cluster.client(winner.name, "promoted").until(rows)
+    return Split(loser, winner)
 
 
 def until_proven(split: Split) -> None:
@@ -51,3 +81,9 @@ def until_proven(split: Split) -> None:
 def until_demoted(split: Split) -> None:
     """Wait until the loser takes no writes any more."""
     eventually("the loser is demoted", lambda: not split.loser.writable(), DEMOTED_S)
+
+
+def until_resynced(split: Split) -> None:
+    """Wait until the loser follows the winner."""
+    loser, winner = split.loser, split.winner
+    eventually("it is resynced", lambda: loser.follows(winner), RESYNCED_S)

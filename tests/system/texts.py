@@ -8,7 +8,6 @@ all on: Patroni may rewind a loser, and may wipe one that it cannot rewind.
 
 import json
 from pathlib import Path
-from typing import Any
 
 AGENT_PORT = 8009
 POSTGRES_PORT = 5432
@@ -37,17 +36,9 @@ PARAMETERS = {
 
 
 def patroni(
-    name: str,
-    address: str,
-    etcd: str,
-    here: Path,
-    commands: dict[str, str],
-    extra: dict[str, Any],
+    name: str, address: str, etcd: str, here: Path, commands: dict[str, str]
 ) -> str:
-    """Return a node's patroni.yml; `commands` replaces programs of PostgreSQL.
-
-    `extra` goes into its section `postgresql`.
-    """
+    """Return a node's patroni.yml; `commands` replaces programs of PostgreSQL."""
     bin_name = {"bin_name": commands} if commands else {}
     settings = {
         "scope": SCOPE,
@@ -87,7 +78,6 @@ def patroni(
             ],
             "basebackup": [{"checkpoint": "fast"}],
             **WIPES,
-            **extra,
         },
         "watchdog": {"mode": "off"},
     }
