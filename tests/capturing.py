@@ -40,7 +40,12 @@ def moment() -> Moment:
 
 
 def settings_for(
-    server: Server, capture_dir: Path, *, sql: bool = True, user: str = "postgres"
+    server: Server,
+    capture_dir: Path,
+    *,
+    sql: bool = True,
+    user: str = "postgres",
+    max_bytes_s: float = 0.0,
 ) -> EngineSettings:
     dsn = server.dsn.replace("user=postgres", f"user={user}") if sql else None
     return EngineSettings(
@@ -50,6 +55,7 @@ def settings_for(
         find_dsn=lambda: dsn,
         node="n1",
         cluster="test",
+        max_bytes_s=max_bytes_s,
     )
 
 
@@ -63,6 +69,7 @@ class Capturing:
     sql: bool = True
     user: str = "postgres"
     crash: Callable[[str], None] = no_crash
+    max_bytes_s: float = 0.0
     statuses: list[CaptureStatus] = field(default_factory=list)
     news: threading.Condition = field(default_factory=threading.Condition)
     engine: Engine = field(init=False)
@@ -70,7 +77,11 @@ class Capturing:
 
     def __post_init__(self) -> None:
         settings = settings_for(
-            self.server, self.capture_dir, sql=self.sql, user=self.user
+            self.server,
+            self.capture_dir,
+            sql=self.sql,
+            user=self.user,
+            max_bytes_s=self.max_bytes_s,
         )
         self.engine = Engine(settings, moment, self.take, self.crash)
 
@@ -170,10 +181,10 @@ def capturing(
     sql: bool = True,
     user: str = "postgres",
     crash: Callable[[str], None] = no_crash,
+    max_bytes_s: float = 0.0,
 ) -> Iterator[Capturing]:
-    made = Capturing(
-        stage, server, stage.folder / "captures", sql=sql, user=user, crash=crash
-    )
+    folder = stage.folder / "captures"
+    made = Capturing(stage, server, folder, sql, user, crash, max_bytes_s)
     try:
         yield made
     finally:

@@ -136,11 +136,15 @@ class CaptureSettings(_Table):
     enabled: Flag = True
     """With false nothing is ever copied, and no permit is granted without a person."""
     dir: AbsolutePath | None = None
-    """Where snapshots go. Default: snapshots below state_dir. A file system other than
-    PGDATA's survives its disk; PGDATA's own makes a pin possible."""
+    """Where snapshots go. Default: snapshots below state_dir. On another disk than
+    PGDATA's they survive the loss of that one. Pins lie beside PGDATA in any case."""
     isolation_hold_s: Annotated[Number, Field(ge=0, le=3600)] = 0.0
     """Seconds that isolation must last before the tail is kept. Longer spares work when
     links flap, and loses what a wipe destroys in the meantime."""
+    max_mib_s: Annotated[Number, Field(ge=0, le=100_000)] = 0.0
+    """MiB per second, read and read back together, at which a running server is copied
+    at most. 0: as fast as it goes, at low priority. The WAL tail, and a server that is
+    stopped, are always copied as fast as it goes."""
     schedule: Annotated[str, Field(max_length=100)] | None = None
     """Five cron fields in UTC, such as "30 2 * * *": then the agent beside the primary
     takes a full snapshot. Default: none by the clock."""

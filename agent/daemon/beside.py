@@ -24,6 +24,7 @@ from agent.snapshot.run import EngineSettings
 
 log = logging.getLogger(__name__)
 
+MIB = 1 << 20
 MEMORY = "pgdata"
 """The file in the state folder that names the data directory found last."""
 
@@ -122,6 +123,7 @@ class ServerBeside:
                     find_dsn=self._dsn,
                     node=self._settings.me,
                     cluster=self._settings.cluster,
+                    max_bytes_s=self._settings.capture.max_mib_s * MIB,
                 ),
                 self._moment,
                 self._on_status,

@@ -35,6 +35,7 @@ from agent.snapshot.manifest import (
     FileEntry,
     LinkEntry,
 )
+from agent.snapshot.pace import step_back
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -227,7 +228,9 @@ class Copier:
                 self._failed.set()
                 raise
 
-        with ThreadPoolExecutor(THREADS, "splitguard-copy") as pool:
+        # A stopped server has nobody to give way to, and somebody waits for its copy.
+        begin = step_back if self._hot else None
+        with ThreadPoolExecutor(THREADS, "splitguard-copy", begin) as pool:
             futures = [pool.submit(guarded, item) for item in items]
         failures = [
             failure for future in futures if (failure := future.exception()) is not None

@@ -34,6 +34,7 @@ from agent.snapshot.files import (
     write_atomically,
 )
 from agent.snapshot.manifest import DATA, TABLESPACES, Contents, FileEntry
+from agent.snapshot.pace import Pace
 from agent.snapshot.pin import incarnation
 from agent.snapshot.record import FullCopy, Record
 from agent.snapshot.room import Room
@@ -72,6 +73,8 @@ class Source:
     data_dir: Path
     find_dsn: FindDsn
     programs: Programs | None
+    pace: Pace
+    """How fast a running server may be copied."""
 
 
 class FullCopyThread(threading.Thread):
@@ -290,6 +293,8 @@ class FullCopyThread(threading.Thread):
             self._unwatched_bytes = 0
             self._room.check(0, "the rest of the full copy")
         self._record.spend(size)
+        if self.hot and self._stopped.wait(self._source.pace.delay_s(size)):
+            raise StoppedError
 
     def _settled_end(self) -> Lsn:
         """Return the end of the stopped server's WAL, once the tail has all of it."""

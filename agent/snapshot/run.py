@@ -27,12 +27,9 @@ from agent.postgres.reader import DiskReader
 from agent.snapshot.chain import BrokenChainError, check_copy
 from agent.snapshot.files import hash_file, remove_tree
 from agent.snapshot.follower import Follower, Where
-from agent.snapshot.fullcopy import (
-    COLD,
-    FullCopyThread,
-    Source,
-)
+from agent.snapshot.fullcopy import COLD, FullCopyThread, Source
 from agent.snapshot.manifest import FileEntry
+from agent.snapshot.pace import Pace
 from agent.snapshot.pin import HELD, Pin
 from agent.snapshot.record import Record
 from agent.snapshot.resume import take_up
@@ -70,6 +67,8 @@ class EngineSettings:
     of no way, only a stopped server can be copied in full."""
     node: str
     cluster: str
+    max_bytes_s: float = 0.0
+    """How fast a running server may be copied; 0: as fast as it goes."""
 
 
 class CaptureRun(threading.Thread):
@@ -345,6 +344,7 @@ class CaptureRun(threading.Thread):
             self._settings.data_dir,
             self._settings.find_dsn,
             self._follower.programs(),
+            Pace(self._settings.max_bytes_s, lambda: self._moment().monotonic_s),
         )
         self._copying = FullCopyThread(self._record, source, self._room, self._crash)
         self._copying.start()

@@ -51,6 +51,24 @@ def test_every_acknowledged_row_of_a_running_primary_is_in_the_opened_copy(
         assert not list(primary.data_dir.parent.glob(".splitguard-pin*"))
 
 
+def test_a_limited_copy_takes_its_time_and_a_stop_ends_the_limit(stage16: Stage):
+    primary = stage16.primary()
+    limit = 256 << 10  # so slow that it would take minutes
+    with capturing(stage16, primary, max_bytes_s=limit) as capture:
+        began_s = time.monotonic()
+        capture.order()
+        told = capture.until("it is copied", lambda s: s.bytes_done >= limit)
+        # Two threads may each be one file ahead of what is paid for.
+        paid = limit * (time.monotonic() - began_s)
+        ahead = sorted(f.stat().st_size for f in (primary.data_dir / "base").rglob("*"))
+        assert told.bytes_done <= paid + sum(ahead[-2:])
+        primary.write(10)
+        capture.until_kept(primary.lsn)  # the tail does not wait for the copy
+        assert capture.statuses[-1].phase is Phase.COPYING
+        primary.stop()
+        assert capture.take_the_rest().method == "cold copy"
+
+
 def test_a_crashed_primary_is_copied_cold_to_the_end_of_its_wal(stage: Stage):
     primary = stage.primary()
     with Client(primary) as client, capturing(stage, primary) as capture:
