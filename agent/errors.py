@@ -49,6 +49,10 @@ class AgentUnreachableError(SplitguardError):
     """The agent does not answer on its socket or address."""
 
 
+class GuardError(SplitguardError):
+    """The gate in front of a resync cannot be put up, looked at or taken away."""
+
+
 class LabError(SplitguardError):
     """The lab cannot do that."""
 

@@ -1,11 +1,14 @@
 """`splitguard guard`: the gate in front of a resync."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli import guard_install
 from agent.cli.call import Call, asks_agent, segment
 from agent.cli.console import bytes_text, duration_text, grid, safe, say, words
+from agent.errors import PostgresError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,12 +17,15 @@ WAIT_S = 2.0
 """How long one question waits for an answer before it is asked again, so that a
 person sees within this what it waits for."""
 MARGIN_S = 10.0
+_TAKEN = (1, 2)
+"""Exit codes that never mean `go on`."""
 
 app = typer.Typer(
-    help="Permits: may a resync of this node go on?",
+    help="The gate: may a resync of this node go on?",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+guard_install.add_to(app)
 
 
 @app.command("status")
@@ -38,13 +44,39 @@ def permit(
     purpose: Annotated[
         str, typer.Option("--purpose", help="What is about to run; it is recorded.")
     ] = "resync",
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            help="The data directory to be resynced; refused unless the agent reads"
+            " this very one. Default: whichever it reads.",
+            show_default=False,
+        ),
+    ] = None,
+    pass_code: Annotated[
+        int,
+        typer.Option(
+            "--pass-code",
+            min=0,
+            max=125,
+            help="Exit code that means: go on. For scripts that must not take an"
+            " empty or broken program's 0 for it.",
+        ),
+    ] = 0,
 ) -> int:
-    """Ask whether a resync of this node may go on, and wait for the answer.
+    """Ask whether a resync may go on, and wait for the answer.
 
     Stop PostgreSQL first. Exit 0: granted, go on. Exit 1: do not. It waits as long as
     it takes, because waiting harms nothing.
     """
-    answer = call.agent.post("/v1/guard/permits", {"purpose": purpose})
+    if pass_code in _TAKEN:
+        raise typer.BadParameter(
+            f"{pass_code} says something else", param_hint="--pass-code"
+        )
+    question = {"purpose": purpose}
+    if data_dir is not None:
+        question["data_dir_id"] = _folder_id(data_dir)
+    answer = call.agent.post("/v1/guard/permits", question)
     told = ""
     while answer["state"] == "pending":
         if answer["reason"] != told:
@@ -54,7 +86,19 @@ def permit(
         answer = call.agent.get(path, {"wait": WAIT_S}, deadline_s=WAIT_S + MARGIN_S)
     say(f"splitguard: {answer['state']}: {safe(answer['reason'])}")
     call.out.data(answer, lambda: _table([answer]))
-    return 0 if answer["state"] in ("granted", "released") else 1
+    return pass_code if answer["state"] in ("granted", "released") else 1
+
+
+def _folder_id(folder: Path) -> str:
+    """Return device and inode, by which the agent knows its data directory."""
+    try:
+        found = folder.stat()
+    except OSError as error:
+        raise PostgresError(
+            f"--data-dir {safe(folder)}: {error.strerror}",
+            "name the data directory of the stopped server",
+        ) from error
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 @app.command("release")

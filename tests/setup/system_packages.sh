@@ -12,6 +12,7 @@ needed=(
     ip                                  iproute2
     nft                                 nftables
     promtool                            prometheus
+    shellcheck                          shellcheck
     setpriv                             util-linux
     systemd-analyze                     systemd
     unshare                             util-linux

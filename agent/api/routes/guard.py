@@ -17,6 +17,7 @@ from agent.api.problems import ApiError
 from agent.api.routes.status import Wait
 from agent.api.tokens import Principal, Scope
 from agent.core.event import PermitAsked, PermitReleased
+from agent.core.observation import ServerFacts
 from agent.core.permit import Permit, PermitState
 
 router = APIRouter(prefix="/v1/guard", tags=["guard"])
@@ -34,6 +35,7 @@ async def ask_permit(
     """Enter a request; the answer is at the address in Location."""
     question = question or PermitIn()
     _ours(ctx, question.node)
+    _same_folder(ctx, question.data_dir_id)
     permit_id = f"permit-{ctx.options.new_id()}"
     event = PermitAsked(ctx.desk.now(), permit_id, question.purpose)
     await ctx.desk.submit(event)
@@ -92,6 +94,26 @@ def _ours(ctx: Context, node: str | None) -> None:
             409,
             f"This agent guards {me} and no other node.",
             "ask the agent beside the node that is to be resynced",
+        )
+
+
+def _same_folder(ctx: Context, wanted: str | None) -> None:
+    """Refuse who means another server's folder: nothing is known about that one."""
+    if wanted is None:
+        return
+    server = ctx.frame().state.view.server
+    if not isinstance(server, ServerFacts):
+        reason = "not yet" if server is None else server.reason
+        raise ApiError(
+            409,
+            f"The data directory beside this agent has not been read: {reason}.",
+            "" if server is None else server.hint,
+        )
+    if server.identity.partition(":")[2] != wanted:
+        raise ApiError(
+            409,
+            f"This agent keeps {server.data_dir}, which is another folder.",
+            "ask the agent that reads the folder to be resynced (local.data_dir)",
         )
 
 
