@@ -33,7 +33,12 @@ check: lint types imports fast ## what a commit must pass, under two minutes
 
 setup: .venv/.project ## make .venv: locked dependencies, this project, the tools
 
+# What sets up and what plays says in words what it does; the commands are not echoed.
+.SILENT: .venv/.python .venv/.dev .venv/.lab .venv/.project .venv/.demo demo
+say = echo "$(1)" >&2
+
 .venv/.python:
+	$(call say,making the environment .venv)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or later is needed; say which: make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m pip --version >/dev/null \
@@ -42,19 +47,23 @@ setup: .venv/.project ## make .venv: locked dependencies, this project, the tool
 	touch $@
 
 .venv/.dev: requirements-dev.lock requirements-build.lock | .venv/.python
+	$(call say,installing the locked dependencies and tools; the first time takes a minute or two)
 	flock Makefile $(LOCKED) -r requirements-dev.lock
 	touch $@
 
 .venv/.lab: requirements-lab.lock requirements-build.lock | .venv/.python
+	$(call say,installing the locked dependencies; the first time takes a minute)
 	flock Makefile $(LOCKED) -r requirements-lab.lock
 	touch $@
 
 .venv/.project: pyproject.toml .venv/.dev
+	$(call say,installing splitguard from this folder)
 	flock Makefile $(PROJECT) .
 	touch $@
 
 # The demo needs no tools: where nothing is set up yet, only the lab's lock is installed.
 .venv/.demo: pyproject.toml $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.lab)
+	$(call say,installing splitguard from this folder)
 	flock Makefile $(PROJECT) .
 	touch $@
 
