@@ -59,7 +59,7 @@ def find(
         )
         return Address(
             base=url.rstrip("/"),
-            token=_token(token_file, environ),
+            token=token(token_file, environ),
             ca=Path(ca) if isinstance(ca, str) else None,
         )
     if socket is None and environ.get("SPLITGUARD_SOCKET"):
@@ -90,7 +90,8 @@ def _peek(config: Path | None, environ: Mapping[str, str]) -> dict[str, Any]:
         raise ConfigError((f"{file}: {reason}",), hint) from error
 
 
-def _token(token_file: Path | None, environ: Mapping[str, str]) -> str:
+def token(token_file: Path | None, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the token that was given; empty when none was. Raises ConfigError."""
     if token_file is None:
         return environ.get("SPLITGUARD_TOKEN", "").strip()
     try:

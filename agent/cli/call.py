@@ -54,7 +54,7 @@ _TOKEN_FILE = Annotated[
     Path | None,
     typer.Option(
         "--token-file",
-        help="File with the token for --url. Default: $SPLITGUARD_TOKEN.",
+        help="File with the token for an agent elsewhere. Default: $SPLITGUARD_TOKEN.",
         show_default=False,
     ),
 ]

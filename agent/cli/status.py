@@ -1,9 +1,10 @@
 """`splitguard status`: what is so now, once or as it changes.
 
 Theory of operation. The agent on this machine answers. Where it does not, its peers are
-asked, and where none of them answers either, each node is looked at once from here;
-stderr says which of the three it was. With `--watch` every change is shown as it
-happens: redrawn on a terminal, one line per verdict that comes or goes elsewhere.
+asked if the caller has given a token, and otherwise, or where none of them answers,
+each node is looked at once from here; stderr says which of the three it was. With
+`--watch` every change is shown as it happens: redrawn on a terminal, one line per
+verdict that comes or goes elsewhere.
 """
 
 from typing import Annotated, Any
@@ -56,7 +57,7 @@ def status(
 
 def _without_agent(call: Call, error: AgentUnreachableError) -> int:
     """Ask the peers, else look once. Raises `error` where neither can be done."""
-    from agent.cli import fallback, status_view
+    from agent.cli import address, fallback, status_view
 
     if call.url is not None:
         raise error
@@ -65,18 +66,31 @@ def _without_agent(call: Call, error: AgentUnreachableError) -> int:
     except ConfigError:
         # Without a configuration there is nobody else to ask: the first error counts.
         raise error from None
+    token = address.token(call.token_file)
     say(f"splitguard: {error.message}")
-    peer = fallback.ask_peers(settings)
+    peer = fallback.ask_peers(settings, token) if token else None
     if peer is not None:
         name, found = peer
         say(f"  asked its peers instead; this is what {name} says")
         call.out.data(found, lambda: status_view.page(found, []))
         return 0
-    say("  no peer answers either; this is one look from this machine, no verdict")
+    if token:
+        say("  no peer gives its status; every node was asked once from here instead")
+    else:
+        say("  without a token no peer was asked for its status (--token-file FILE or")
+        say("  SPLITGUARD_TOKEN); every node was asked once from here instead")
+    say("  this is one look from this machine, no verdict")
     look = fallback.look_once(settings)
+    if look.token_error and not look.reports:
+        say(f"  no agent was asked for its report: {look.token_error}")
     call.out.data(
-        {"cluster": settings.cluster, "source": "one look", "sights": look},
-        lambda: fallback.sights_table(look),
-        items=look,
+        {
+            "cluster": settings.cluster,
+            "source": "one look",
+            "sights": look.sights,
+            "reports": look.reports,
+        },
+        lambda: fallback.look_view(look),
+        items=[*look.sights, *look.reports],
     )
     return 0
