@@ -29,6 +29,7 @@ MEANINGS = {
     VerdictCode.LINK_DOWN: "A pair of nodes cannot see each other; others see both.",
     VerdictCode.FAILOVER: "The primary moved to another node.",
     VerdictCode.NO_PRIMARY: "No node that a majority can see accepts writes.",
+    VerdictCode.WRITES_BLOCKED: "Commits wait for a synchronous standby.",
     VerdictCode.SPLIT_BRAIN_SUSPECTED: (
         "A node accepts writes, cut off from a side that has, or may elect, another."
     ),
@@ -83,6 +84,11 @@ NEXT_STEPS = {
     VerdictCode.NO_PRIMARY: (
         "Run `splitguard status`, take the standby that has received most, and let the "
         "HA software promote it."
+    ),
+    VerdictCode.WRITES_BLOCKED: (
+        "Run `splitguard status`: which standby is not streaming from {subject}? One "
+        "that is held before its resync goes on by itself once its copy is complete; "
+        "`splitguard guard status` there says how long that takes."
     ),
     VerdictCode.SPLIT_BRAIN_SUSPECTED: (
         "Find out whether another node was promoted. Stop clients from writing to "

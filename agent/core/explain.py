@@ -270,6 +270,10 @@ _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
     VerdictCode.NO_PRIMARY: _plain(
         "No node that can be seen accepts writes; the last primary was {last_primary}."
     ),
+    VerdictCode.WRITES_BLOCKED: _plain(
+        "{waiting} commits on {subject} have waited for a synchronous standby for more "
+        "than {limit_s} s; nobody has been told that they are done."
+    ),
     VerdictCode.SPLIT_BRAIN_SUSPECTED: _suspected,
     VerdictCode.SPLIT_BRAIN: _split,
     VerdictCode.LINEAGE_DIVERGED: _diverged,

@@ -74,6 +74,8 @@ class Policy:
     """A request that is still pending after this needs a person, and says so."""
     reminder_s: float = 3600.0
     """A standing critical incident that nobody acknowledged is told again."""
+    sync_wait_s: float = 5.0
+    """A commit that has waited for a synchronous standby for so long is blocked."""
     clock_drift: float = 0.01
     """The largest difference in speed assumed between two monotonic clocks."""
     winner_rule: WinnerRule = WinnerRule.HIGHEST_TIMELINE

@@ -59,6 +59,7 @@ _STAGES = (
     VerdictCode.NODE_DOWN,
     VerdictCode.FAILOVER,
     VerdictCode.NO_PRIMARY,
+    VerdictCode.WRITES_BLOCKED,
     VerdictCode.SPLIT_BRAIN_SUSPECTED,
     VerdictCode.LINEAGE_DIVERGED,
     VerdictCode.LINEAGE_TWIN,

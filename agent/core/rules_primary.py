@@ -6,6 +6,9 @@ when the new one is on a higher timeline, whatever became of the old one; otherw
 only when the old one is known not to accept writes. Two primaries at a time are a
 split, never a failover. That nobody accepts writes is said only when every server was
 read, or is down by a majority; one that this agent alone cannot see may accept some.
+
+A primary whose commits wait for a synchronous standby is a trouble of that node: it
+goes on beside a failover or a split, and ends by itself.
 """
 
 from agent.core.agreement import failover_is_over, standing_failover
@@ -106,6 +109,27 @@ def no_primary(scene: Scene, _: str) -> Finding | None:
     )
 
 
+def writes_blocked(scene: Scene, node: str) -> Finding | None:
+    """Find a primary on which commits wait for a synchronous standby.
+
+    They are neither acknowledged nor undone. A losing side that is held back until its
+    copy is complete can be the standby that they wait for.
+    """
+    fresh = scene.sights.get(node)
+    if fresh is None or fresh.sight.in_recovery:
+        return None
+    if fresh.sight.waiting_for_sync_s < scene.policy.sync_wait_s:
+        return None
+    streaming = [one.name for one in fresh.sight.senders]
+    return Finding(
+        {
+            "waiting": fresh.sight.waiting_for_sync,
+            "limit_s": scene.policy.sync_wait_s,
+            "connected": ",".join(sorted(streaming)),
+        }
+    )
+
+
 ROWS = (
     Rule(
         401,
@@ -126,5 +150,14 @@ ROWS = (
         "No server that a majority can see accepts writes.",
         no_primary,
         hold=Hold.NO_PRIMARY,
+    ),
+    Rule(
+        405,
+        VerdictCode.WRITES_BLOCKED,
+        Family.PRIMARY,
+        Severity.CRITICAL,
+        Scope.NODES,
+        "Commits on a primary wait for a synchronous standby for longer than 5 s.",
+        writes_blocked,
     ),
 )

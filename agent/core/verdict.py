@@ -56,6 +56,7 @@ class VerdictCode(StrEnum):
     LINK_DOWN = "link-down"
     FAILOVER = "failover"
     NO_PRIMARY = "no-primary"
+    WRITES_BLOCKED = "writes-blocked"
     SPLIT_BRAIN_SUSPECTED = "split-brain-suspected"
     SPLIT_BRAIN = "split-brain"
     LINEAGE_DIVERGED = "lineage-diverged"

@@ -45,6 +45,8 @@ class Server:
     follows: str | None = None
     fingerprints: tuple = ()
     system_id: str = given.SYSTEM
+    waits_s: float = 0.0
+    """For how long a commit has waited for a synchronous standby."""
     hides_timeline: bool = False
     """A standby without a receiver does not say which timeline it is on."""
 
@@ -267,6 +269,8 @@ class Cluster:
                 Sender(one.node, "streaming", "async", Lsn(one.lsn), str(one.lsn))
                 for one in followers
             ),
+            waiting_for_sync=1 if server.waits_s else 0,
+            waiting_for_sync_s=server.waits_s,
         )
 
     def _facts(self, server: Server) -> ServerFacts | ReadFailure:

@@ -8,6 +8,7 @@ import pytest
 from agent.core import rules
 from agent.core.capture import Grade, Phase
 from agent.core.event import ServerRead
+from agent.core.incident import Status
 from agent.core.lineage import Fingerprint, Switch
 from agent.core.lsn import Lsn
 from agent.core.observation import Channel, ReadFailure
@@ -252,6 +253,36 @@ def test_row_403_nobody_accepts_writes():
     found = cluster.verdict("n2", "no-primary")
     assert (found.rule, found.evidence["last_primary"]) == (403, "n1")
     assert found.evidence["standbys"] == "n2,n3"
+
+
+def test_row_405_commits_wait_for_a_synchronous_standby():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.servers["n1"].waits_s = 4.9
+    cluster.run(2)
+    assert "writes-blocked" not in cluster.codes("n2")
+    cluster.servers["n1"].waits_s = 6.0
+    cluster.run(3)
+    for name in cluster.agents:
+        found = cluster.verdict(name, "writes-blocked")
+        assert (found.rule, found.subject) == (405, "n1")
+        assert found.evidence["waiting"] == 1
+    assert cluster.incident("n2", "primary").status is Status.OPEN
+    cluster.servers["n1"].waits_s = 0.0
+    cluster.run(9)
+    assert cluster.incident("n2", "primary").status is Status.RESOLVED
+
+
+def test_row_405_is_a_trouble_of_its_own_beside_a_failover():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.servers["n1"].up = False
+    cluster.servers["n2"].promote()
+    cluster.servers["n2"].waits_s = 6.0
+    cluster.run(4)
+    told = {(one.verdict.code.value, one.verdict.subject)
+            for one in cluster.incidents("n3", "primary")}  # fmt: skip
+    assert told == {("failover", "cluster"), ("writes-blocked", "n2")}
 
 
 # --- 5xx: two histories ----------------------------------------------------------
