@@ -166,7 +166,9 @@ class Cluster:
     clients: list[Client] = field(default_factory=list)
     made_clients: int = 0
     guarded: bool = True
-    """Whether the shim stands in front of pg_rewind, and agents watch."""
+    """Whether the shim stands in front of pg_rewind."""
+    watched: bool = True
+    """Whether there are agents."""
 
     def __getitem__(self, name: str) -> Node:
         return self.nodes[name]
@@ -234,7 +236,7 @@ class Cluster:
         )  # fmt: skip
         for name in NODES[1:]:
             self.start_patroni(name)
-        for name in NODES:
+        for name in NODES if self.watched else ():
             self.start_agent(name)
         self.until_healthy()
         if self.guarded:
@@ -289,6 +291,8 @@ class Cluster:
         others = [node for node in self.nodes.values() if node is not primaries[0]]
         if not all(node.follows(primaries[0]) for node in others):
             return False
+        if not self.watched:
+            return True
         for node in self.nodes.values():
             node.acknowledge_all()
         told = [node.ask("/v1/status") for node in self.nodes.values()]
@@ -377,10 +381,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster_in(world: World, kit: Kit, *, guarded: bool) -> Iterator[Cluster]:
+def cluster_in(
+    world: World, kit: Kit, *, guarded: bool, watched: bool
+) -> Iterator[Cluster]:
     """Offer a running, healthy cluster; end it whatever happens."""
     ledger = Ledger(world.folder / "acknowledged.jsonl")
-    made = Cluster(world, kit, ledger, guarded=guarded)
+    made = Cluster(world, kit, ledger, guarded=guarded, watched=watched)
     try:
         made.build()
         made.start()

@@ -1,59 +1,12 @@
-"""What the tests on real clusters share: what is installed, and clusters of it.
+"""Clusters that the tests in this folder share, and their logs when one fails."""
 
-A cluster takes about ten seconds to build, so tests that leave it healthy share one.
-When a test fails, the ends of all programs' logs are part of what pytest shows.
-"""
-
-import contextlib
-import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.postgres.owner import unprivileged
-from tests.fix_install import ROOT, interpreter_for
-from tests.fix_postgres import copy_tree
-from tests.system.cluster import Cluster, Kit, cluster_in
-from tests.system.world import world_in
-
-LOG_CHARS = 6000
-
-
-@pytest.fixture(scope="session")
-def kit(installed: Path, postgres_home: Path) -> Kit:
-    """The agents' installation, and Patroni where the servers' user can read it."""
-    found = list((ROOT / ".venv/patroni/lib").glob("python3.*/site-packages/patroni"))
-    assert found, "Patroni is not installed: run tests/setup/patroni.sh .venv/patroni"
-    target = postgres_home / "patroni"
-    copy_tree(found[0].parent, target)
-    return Kit(
-        splitguard=installed,
-        python=interpreter_for(unprivileged()),
-        patroni=target,
-        grants=(ROOT / "deploy/grants.sql").read_text("utf-8"),
-    )
-
-
-@contextlib.contextmanager
-def fresh_cluster(kit: Kit, home: Path, *, guarded: bool = True) -> Iterator[Cluster]:
-    """Offer a cluster in a folder of its own."""
-    folder = Path(tempfile.mkdtemp(dir=home))
-    folder.chmod(0o755)
-    with world_in(folder, unprivileged()) as world:
-        try:
-            with cluster_in(world, kit, guarded=guarded) as cluster:
-                yield cluster
-        except BaseException:
-            show_logs(folder)
-            raise
-
-
-def show_logs(folder: Path) -> None:
-    """Print how the logs of all boxes end."""
-    for log in sorted(folder.glob("*/*.log")):
-        text = log.read_text("utf-8", "replace")[-LOG_CHARS:]
-        print(f"---- {log.parent.name}/{log.name}\n{text}")
+from tests.fix_system import fresh_cluster, show_logs
+from tests.system.cluster import Cluster, Kit
 
 
 @pytest.hookimpl(wrapper=True)

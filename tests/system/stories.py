@@ -69,6 +69,56 @@ def killed(cluster: Cluster, rows: int = ROWS) -> Split:
     return Split(loser, winner)
 
 
+def minority(cluster: Cluster, rows: int = ROWS) -> Split:
+    """Two nodes go on together; the third, alone with etcd, is promoted.
+
+    The primary's Patroni is frozen, and the standby on its side cannot reach etcd.
+    """
+    loser = cluster.primary()
+    follower, alone = others(loser)
+    on_loser = cluster.client(loser.name, "majority")
+    on_loser.until(rows)
+    loser.patroni.freeze()
+    cluster.world.cut(alone, loser.name, follower)
+    cluster.world.cut(follower, "etcd")
+    winner = cluster.until_primary(alone)
+    cluster.client(winner.name, "alone").until(rows)
+    on_loser.until(rows)
+    return Split(loser, winner)
+
+
+def deaf(cluster: Cluster, rows: int = ROWS) -> Split:
+    """The primary hears nobody any more, though what it sends still arrives."""
+    loser = cluster.primary()
+    on_loser = cluster.client(loser.name, "deaf")
+    on_loser.until(rows)
+    boxes = [box for name, box in cluster.world.boxes.items() if name != loser.name]
+    loser.box.deafen(*boxes, to_them=False)
+    on_loser.until(rows)
+    winner = cluster.until_primary(*others(loser))
+    cluster.client(winner.name, "promoted").until(rows)
+    return Split(loser, winner)
+
+
+def recover(cluster: Cluster, split: Split) -> None:
+    """End the fault: the network is whole, and the loser's Patroni runs."""
+    cluster.world.heal()
+    if split.loser.patroni.running:
+        split.loser.patroni.thaw()
+    else:
+        cluster.start_patroni(split.loser.name)
+
+
+def until_all_follow(cluster: Cluster, split: Split) -> None:
+    """Wait until every other node follows the winner."""
+    left = [cluster[name] for name in others(split.winner)]
+    eventually(
+        "all follow the winner",
+        lambda: all(node.follows(split.winner) for node in left),
+        RESYNCED_S,
+    )
+
+
 def until_proven(split: Split) -> None:
     """Wait until an agent says that two nodes accept writes at once."""
     eventually(
