@@ -172,6 +172,7 @@ class Agent:
     prefix: Path
     home: Path
     server: Server
+    others: tuple[Server, ...] = ()
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -192,11 +193,14 @@ class Agent:
 
     def configure(self) -> None:
         server = self.server
+        nodes = "".join(
+            f'[[nodes]]\nname = "n{number}"\npostgres = "{each.dsn}"\n'
+            for number, each in enumerate((server, *self.others), start=1)
+        )
         self.config.write_text(
             f'cluster = "gate"\nnode = "n1"\nlisten = "127.0.0.1:{free_port()}"\n'
             f'state_dir = "{self.home}/state"\nsocket = "{self.socket}"\n'
-            f'[[nodes]]\nname = "n1"\npostgres = "{server.dsn}"\n'
-            f'[local]\ndata_dir = "{server.data_dir}"\n'
+            f'{nodes}[local]\ndata_dir = "{server.data_dir}"\n'
             f'bin_dir = "{server.programs.bin_dir}"\n'
         )
 
@@ -228,6 +232,15 @@ class Agent:
         found: list[Any] = self.get("/v1/guard/permits")["permits"]
         return found
 
+    def run(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run the command as the agent's user, for this agent."""
+        return subprocess.run(
+            [self.command, *words, "--config", self.config], cwd="/", check=False,
+            env={"PATH": os.environ["PATH"]}, stdin=subprocess.DEVNULL, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S,
+            **unprivileged().identity(),
+        )  # fmt: skip
+
     def stop(self, signum: int = signal.SIGTERM) -> None:
         if self.process is not None:
             self.process.send_signal(signum)
@@ -236,14 +249,14 @@ class Agent:
 
 
 @pytest.fixture
-def agent_beside(installed: Path) -> Iterator[Callable[[Server], Agent]]:
-    """Run agents until the test ends."""
+def agent_beside(installed: Path) -> Iterator[Callable[..., Agent]]:
+    """Run agents until the test ends: beside the first server, watching all."""
     with contextlib.ExitStack() as stack:
 
-        def beside(server: Server) -> Agent:
+        def beside(server: Server, *others: Server) -> Agent:
             home = Path(tempfile.mkdtemp(prefix="agent", dir=installed.parents[1]))
             stack.callback(shutil.rmtree, home, ignore_errors=True)
-            agent = Agent(installed, home, server)
+            agent = Agent(installed, home, server, others)
             agent.configure()
             give(home, unprivileged())
             stack.callback(agent.stop)

@@ -119,6 +119,9 @@ class ServerFacts:
     version_num: int
     end_unknown: str = ""
     """Why the end of a stopped server's WAL is not known; empty when it is."""
+    single_user: bool = False
+    """Whether what runs takes no connections: it recovers, or somebody repairs.
+    pg_rewind starts a crashed server so, for a moment."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,8 @@ def _unknown(state: State, permit: Permit) -> str:
         return "the server's files have not been read since you asked"
     if isinstance(server, ReadFailure):
         return f"{server.reason}; {server.hint}"
+    if server.single_user:
+        return "PostgreSQL runs in single-user mode: it has to end first"
     if server.running:
         word = "running as a standby" if server.standby_signal else "writable"
         return f"still {word}: stop PostgreSQL on {permit.node} first"
@@ -241,13 +243,17 @@ def _runs_again(state: State, since_s: float, policy: Policy) -> bool:
     """Whether the server was seen running after that instant.
 
     The resync is then over, or was given up; either way the next one is another.
+    Not in single-user mode: pg_rewind itself recovers a crashed server so, and what
+    it then does to the folder must not call for a copy of it.
     """
     seen = state.view.latest.get(f"{policy.me}/{Channel.POSTGRES}")
     if seen is not None and seen.postgres is not None and seen.sent_s > since_s:
         return True
     facts = state.view.server
     later = state.view.server_read_s > since_s
-    return isinstance(facts, ServerFacts) and later and facts.running
+    if not isinstance(facts, ServerFacts) or facts.single_user:
+        return False
+    return later and facts.running
 
 
 def _has_moved(state: State, permit: Permit) -> bool:

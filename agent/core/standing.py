@@ -28,13 +28,16 @@ def local_writable(state: State, policy: Policy) -> bool:
     """Whether the server beside this agent accepts writes, as far as is known.
 
     SQL tells it best. When SQL does not answer, a running postmaster without a
-    standby signal is taken for writable: the careful side for a capture.
+    standby signal is taken for writable: the careful side for a capture. In
+    single-user mode nobody can connect to it.
     """
     sight = local_sight(state, policy)
     if sight is not None:
         return not sight.in_recovery
     facts = local_facts(state)
-    return facts is not None and facts.running and not facts.standby_signal
+    if facts is None or facts.single_user:
+        return False
+    return facts.running and not facts.standby_signal
 
 
 def standing(state: State) -> tuple[Incident, ...]:

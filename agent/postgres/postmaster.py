@@ -17,6 +17,8 @@ from agent.errors import PostgresError
 
 FILE_BYTES_MAX = 4096
 PROCESSES_MAX = 100_000
+SINGLE_USER = "single"
+"""The status of a server in single-user mode."""
 _PROC = Path("/proc")
 # As bytes: any process may give itself a name that is no text.
 _EXECUTABLES = frozenset({b"postgres", b"postmaster"})
@@ -76,7 +78,7 @@ def parse(text: str) -> Postmaster | None:
         port=max(0, _number(lines, _PORT)),
         socket_dir=Path(socket_dir) if socket_dir else None,
         # A single-user server writes its process id with a minus sign.
-        status="single" if pid < 0 else status,
+        status=SINGLE_USER if pid < 0 else status,
     )
 
 

@@ -30,7 +30,7 @@ from agent.core.observation import ReadFailure, ServerFacts
 from agent.errors import PostgresError
 from agent.postgres import history, wal
 from agent.postgres.control import ControlData, read_control
-from agent.postgres.postmaster import orphans, running
+from agent.postgres.postmaster import SINGLE_USER, Postmaster, orphans, running
 from agent.postgres.programs import Programs, find_programs, read_major
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,8 @@ class DiskReader:
         self._renew()
         # In this order: a server that stops between the two readings counts as
         # running once more, never as stopped with an older control file.
-        is_running = running(data_dir) is not None or self._has_orphans()
+        before = running(data_dir)
+        is_running = before is not None or self._has_orphans()
         version_num = self._version_num()
         control = read_control(data_dir, self._programs)
         listing = _list(self._wal_dir)
@@ -134,7 +135,8 @@ class DiskReader:
         lineage = self._lineage(control, timeline)
         end = _End(None) if is_running else self._end(control, listing, timeline)
         # A server that was started meanwhile has moved that end already.
-        is_running = is_running or running(data_dir) is not None
+        after = running(data_dir)
+        is_running = is_running or after is not None
         return ServerFacts(
             identity=f"{_boot_id()}:{found.st_dev}:{found.st_ino}",
             data_dir=str(data_dir),
@@ -148,6 +150,7 @@ class DiskReader:
             wal_segment_bytes=control.wal_segment_bytes,
             version_num=version_num,
             end_unknown="" if is_running else end.unknown,
+            single_user=_alone(before, after),
         )
 
     def _renew(self) -> None:
@@ -262,6 +265,12 @@ class DiskReader:
             kept.end = _End(None, error.message)
         kept.end_key, kept.end_asked = key, 0
         return kept.end
+
+
+def _alone(*found: Postmaster | None) -> bool:
+    """Whether what ran, before or after the reading, was in single-user mode."""
+    seen = [postmaster.status for postmaster in found if postmaster is not None]
+    return bool(seen) and set(seen) == {SINGLE_USER}
 
 
 def _list(wal_dir: Path) -> _Listing:

@@ -54,6 +54,7 @@ def test_a_reading_from_before_the_question_answers_nothing():
     [
         (given.facts(), "still writable"),
         (given.facts(standby=True), "still running as a standby"),
+        (given.facts(single_user=True), "single-user mode: it has to end first"),
         (stopped(end=None), "not known yet"),
         (ReadFailure("data folder unreadable", "run as postgres"), "run as postgres"),
     ],
@@ -180,6 +181,7 @@ def test_a_grant_from_the_future_is_void():
         (stopped(0x9000, lineage=given.lineage(2, (1, 0x800))), PermitState.GRANTED),
         (given.facts(), PermitState.VOID),
         (given.facts(standby=True), PermitState.VOID),
+        (given.facts(single_user=True), PermitState.GRANTED),
         (ReadFailure("gone", "look"), PermitState.GRANTED),
     ],
 )

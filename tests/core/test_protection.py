@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core import protection
+from agent.core import permits, protection
 from agent.core.action import CloseCapture, RunCapture
 from agent.core.capture import Grade, Level, Phase, capture_id
 from agent.core.incident import Status
@@ -283,6 +283,20 @@ def test_a_grant_seals_the_capture_that_it_rests_on():
 
 def test_what_a_valid_grant_rests_on_is_enough_and_no_second_copy_begins():
     assert advance(granted(given.capture(phase=Phase.CLOSED)))[1] == ()
+
+
+def test_a_server_that_pg_rewind_recovers_is_not_copied_meanwhile():
+    """It starts a crashed server in single-user mode, and goes on to rewind it."""
+    state = granted(given.capture(phase=Phase.CLOSED))
+    grant = replace(state.ledger.permits[0], granted_s=11)
+    alone = given.facts(single_user=True)
+    state = replace(
+        state,
+        ledger=replace(state.ledger, permits=(grant,)),
+        view=replace(state.view, server=alone, server_read_s=12, latest={}),
+    )
+    state = permits.advance(state, given.at(13), POLICY)
+    assert advance(state, 13)[1] == ()
 
 
 def test_a_loser_that_is_a_standby_again_is_not_copied_a_second_time():
