@@ -4,9 +4,9 @@ Theory of operation. People are told of a cause once, and not of each thing that
 from it. Two things follow so regularly that they are known beforehand:
 
 - In a proven split every side but one is stopped for its resync. While the split stands
-  and another node accepts writes, the silence of a side's PostgreSQL is no trouble of
-  its own. When nobody else accepts writes it is one, and so is a silence that people
-  were told of before the split was known.
+  and another node may accept writes, the silence of a side's PostgreSQL is no trouble
+  of its own. When nobody else does it is one, and so is a silence that people were told
+  of before the split was known.
 - Whoever was dead, or cut off, is seen again by one agent a moment before the others
   have asked. Until that trouble is over, a link to it is not called broken.
 
@@ -15,6 +15,7 @@ What is inhibited comes up by itself when the cause is over and it still stands.
 
 from collections.abc import Iterator
 
+from agent.core.detector import Look
 from agent.core.incident import Incident, Status
 from agent.core.observation import Channel
 from agent.core.protection import PROVEN
@@ -31,9 +32,21 @@ _SILENT = {
 
 def stopped_in_split(scene: Scene, node: str) -> bool:
     """Whether the silence of this node's PostgreSQL follows from a standing split."""
-    if _told_down(scene, node) or not any(n != node for n in scene.writable):
+    if not any(node in sides(one) for one in _going_on(scene, Family.SPLIT)):
         return False
-    return any(node in sides(one) for one in _going_on(scene, Family.SPLIT))
+    others = (one.name for one in scene.policy.nodes if one.name != node)
+    return not _told_down(scene, node) and any(_may_write(scene, n) for n in others)
+
+
+def _may_write(scene: Scene, node: str) -> bool:
+    """Whether a server accepts writes, or was not heard for a moment only."""
+    fresh = scene.sights.get(node)
+    if scene.stopped(node):
+        return False
+    if fresh is not None:
+        return not fresh.sight.in_recovery
+    look = scene.looks.get((node, Channel.POSTGRES), Look.UNSEEN)
+    return look is not Look.UNSEEN
 
 
 def sides(incident: Incident) -> frozenset[str]:

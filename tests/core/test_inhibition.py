@@ -6,6 +6,8 @@ import pytest
 
 from agent.core import inhibition
 from agent.core.incident import Status
+from agent.core.observation import Channel
+from agent.core.scene import build
 from agent.core.verdict import Family, Severity, VerdictCode
 from tests.core import given
 from tests.core.cluster import Cluster
@@ -92,6 +94,21 @@ def test_the_last_server_that_accepts_writes_pages_in_a_split_too():
         if one.code is VerdictCode.POSTGRES_DOWN
     } == {"n1", "n2"}
     assert "no-primary" in cluster.codes("n3")
+
+
+def test_a_winner_that_is_not_heard_for_a_moment_makes_no_page_of_the_loser():
+    cluster = proven()
+    cluster.servers["n1"].up = False
+    cluster.run(4)
+    agent = cluster.agents["n3"]
+    cluster.deaf = {(name, "n2", Channel.POSTGRES) for name in cluster.agents}
+    cluster.run(1)
+    assert "postgres-down" not in cluster.codes("n3")
+    # Old readings: nobody says any more that n2 accepts writes, and nobody denies it.
+    late = replace(cluster.at("n3"), monotonic_s=cluster.at("n3").monotonic_s + 10)
+    scene = build(agent.state, late, agent.policy)
+    assert scene.writable == ()
+    assert inhibition.stopped_in_split(scene, "n1")
 
 
 def test_what_people_were_told_before_the_split_was_known_stays():

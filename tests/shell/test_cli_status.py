@@ -2,6 +2,7 @@
 
 import json
 import queue
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from tests.fix_desk import (
     healthy,
+    isolated,
     listening,
     node_down,
     resynced,
@@ -168,6 +170,18 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(spawned, agent_for):
     finally:
         running.kill()
         running.stderr.close()
+
+
+def test_where_a_node_was_last_is_told_with_its_age(splitguard, agent_for):
+    agent = agent_for(isolated())
+    out = splitguard("status", "--socket", agent.socket).out
+    lines = [
+        line for line in out.splitlines() if line[:2] in NAMES and "TL" not in line
+    ]
+    own = next(line for line in lines if line.startswith("n1* "))
+    second = next(line for line in lines if line.startswith("n2 "))
+    assert " ago" not in own
+    assert re.search(r"n2 +unknown +1 +0/3000500, \d+ s ago", second)
 
 
 def test_explain_says_what_each_verdict_means_and_rests_on(splitguard, agent_for):
