@@ -127,11 +127,12 @@ def _kept(snapshots: list[dict[str, Any]]) -> "list[RenderableType]":
 def _history(incident: dict[str, Any]) -> "list[RenderableType]":
     """Return what became of it and who was told, in order of time.
 
-    A sentence that is still the one before is not said again.
+    A sentence that is still the one before is not said again, and none of what is over.
     """
     rows, last = [], ""
     for flip in incident["history"]:
-        new = "" if flip["sentence"] == last else f": {flip['sentence']}"
+        told = flip["sentence"] == last or flip["status"] == "resolved"
+        new = "" if told else f": {flip['sentence']}"
         rows.append((flip["at"], f"{flip['status']} {flip['verdict']}{new}"))
         last = flip["sentence"]
     for notice in incident["notices"]:
