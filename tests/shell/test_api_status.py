@@ -83,6 +83,17 @@ async def test_a_dead_node_keeps_its_last_position_and_loses_its_role():
     assert (third["lsn_known"], status["nodes"][0]["lsn_known"]) == (False, True)
 
 
+async def test_a_stopped_server_is_on_the_timeline_that_its_disk_shows():
+    sim = split_brain()
+    sim.world.servers["n1"].running = False
+    sim.run(2)
+    sim.world.rewind("n1", "n2")
+    sim.world.servers["n1"].running = False
+    sim.run(3)
+    first = (await status_of(serve(sim, "n2")))["nodes"][0]
+    assert (first["role"], first["timeline"]) == ("stopped", 2)
+
+
 async def test_ready_is_never_said_of_a_loser():
     sim = split_brain()
     sim.world.servers["n1"].running = False

@@ -13,7 +13,7 @@ from agent.api.models import ChannelOut, MatrixRow, NodeOut
 from agent.api.present.frame import Frame, alive, lsn_text, short
 from agent.api.present.kept import briefs, holds_copy
 from agent.api.present.lineage import past_fork
-from agent.api.present.position import place
+from agent.api.present.position import Role, place
 from agent.core.observation import (
     Channel,
     ManagerSight,
@@ -28,7 +28,7 @@ from agent.core.verdict import Family
 OF_NOBODY = "not known: the agent beside it was not heard"
 READY = "ready"
 NOT_YET = (
-    "nothing is kept of it yet, and it holds writes that a resync would wipe: let the"
+    "nothing is kept of it yet, and it holds writes that a resync may wipe: let the"
     " resync wait for `splitguard guard permit` there"
 )
 
@@ -97,7 +97,7 @@ def node_out(
         role=here.role,
         system_id=(postgres.system_id if postgres else None)
         or (lineage.system_id if lineage else None),
-        timeline=_timeline(frame, name),
+        timeline=_timeline(frame, name, here.role),
         lsn=lsn_text(here.lsn),
         replay_lsn=lsn_text(postgres.replay_lsn if postgres else None),
         lsn_age_s=None if here.age_s is None else short(here.age_s),
@@ -198,9 +198,10 @@ def _leads(other: PostgresSight, standby: PostgresSight) -> bool:
     )
 
 
-def _timeline(frame: Frame, name: str) -> int | None:
+def _timeline(frame: Frame, name: str, role: Role) -> int | None:
+    """Return the timeline: as SQL told it, or as the disk of a stopped server shows."""
     sight, lineage = frame.sight(name), frame.lineage(name)
-    if sight and sight[0].timeline is not None:
+    if role != "stopped" and sight and sight[0].timeline is not None:
         return sight[0].timeline
     return lineage.timeline if lineage else None
 
