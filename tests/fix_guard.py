@@ -211,7 +211,7 @@ class Agent:
                 env={"PATH": os.environ["PATH"]}, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, **unprivileged().identity(),
             )  # fmt: skip
-        eventually("the agent has read the disk", self.ready, 30)
+        eventually("the agent is ready", self.ready, 60)
         return self
 
     def ready(self) -> bool:
