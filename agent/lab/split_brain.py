@@ -127,6 +127,7 @@ class SplitBrain:
         losing.writing.clear()
         stage.say(f"writes on the {losing.name} pause; the other side's go on")
         time.sleep(PAUSE_S)
+        stage.until("the other side to be ahead", NOTICE_S, self._ahead)
         stage.lab.ask("heal")
         self._instants.healed_s = time.time()
         stage.say("the network is whole again; the managers see each other")
@@ -135,6 +136,18 @@ class SplitBrain:
         if self._wanted.captures:
             told = stage.may(NOTICE_S, lambda: self._told(*SPLIT))
             stage.say(told or "no agent says that the brain is split")
+
+    def _ahead(self) -> bool | None:
+        """Whether the side that goes on has the newest row, as the managers see it.
+
+        What they say of their databases is a look old, and they choose by that.
+        """
+        losing, winning = [0.0], [0.0]
+        for name, standing in self._stage.standings().items():
+            if standing.active and standing.server is not None:
+                side = losing if name in self._losing_side.nodes else winning
+                side.append(standing.server.last_row_at)
+        return max(winning) > max(losing) > 0 or None
 
     def _met(self) -> bool | None:
         return any(s.met for s in self._stage.standings().values()) or None
@@ -165,17 +178,17 @@ class SplitBrain:
         """Give the agents time to see that all is well, and to say so."""
         if not self._wanted.captures:
             return
+        stage = self._stage
 
         def resolved() -> bool | None:
             family = [
-                t.detail
-                for t in self._stage.incidents()
-                if t.detail["family"] == "split"
+                t.detail for t in stage.incidents() if t.detail["family"] == "split"
             ]
-            return all(d["resolved"] for d in family) or None
+            over = all(d["resolved"] for d in family)
+            return (over and stage.all_agents_answer()) or None
 
-        over = self._stage.may(QUIET_S, resolved)
-        self._stage.say(
+        over = stage.may(QUIET_S, resolved)
+        stage.say(
             "the agents call the split resolved"
             if over
             else "the agents have not called the split resolved yet"

@@ -65,6 +65,11 @@ class Stage:
         """Return what the managers that answer say of themselves."""
         return standings(self.plan)
 
+    def all_agents_answer(self) -> bool:
+        """Whether no agent is missing; one that was killed takes a while to be back."""
+        names = [node.name for node in self.plan.nodes]
+        return all(agent_get(self.plan, name, "/v1/incidents") for name in names)
+
     def incidents(self) -> list[Telling]:
         """Return every incident of every agent that answers, with its history."""
         found = []

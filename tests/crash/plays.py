@@ -110,7 +110,7 @@ class Play:
         self._process: subprocess.Popen[str] | None = None
         self._began_s = 0.0
 
-    def run(self, at: Callable[[], tuple[str, float]] | None) -> Played:
+    def run(self, at: tuple[str, float] | None) -> Played:
         """Play it; `at` gives the line, and the seconds after it, at which to kill."""
         began_s = time.monotonic()
         crash = ["--crash-at", f"{NODE}:{self._played.case.point}"]
@@ -155,10 +155,9 @@ class Play:
     def _watch(
         self,
         process: "subprocess.Popen[str]",
-        at: Callable[[], tuple[str, float]] | None,
+        due: tuple[str, float] | None,
     ) -> None:
         """Follow the agent's processes until the story ends; kill when it is time."""
-        due = at() if at is not None else None
         mark = self._command.state_dir / NODE / "crashed"
         while process.poll() is None:
             time.sleep(LOOK_S)
@@ -250,7 +249,8 @@ class Theatre:
 
     def _run(self, play: Play, case: Case) -> Played:
         draw = case.draw
-        played = play.run(None if draw is None else lambda: self._moment(draw))
+        # The moment first: it is known only when the undisturbed play is over.
+        played = play.run(None if draw is None else self._moment(draw))
         self.played.append(played)
         return played
 
