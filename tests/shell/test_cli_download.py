@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.api.shelf import CatalogueShelf
-from agent.cli.download import TRIES_MAX
+from agent.cli.fetching import TRIES_MAX
 from agent.snapshot.catalogue import Catalogue
 from tests.fix_desk import Served, card, healthy, listening, serve, split_brain
 from tests.shell.test_snapshot_catalogue import make_snapshot
