@@ -25,13 +25,16 @@ OWNERS = {
     "cattrs": {"agent.codec"},
     "fastapi": {"agent.api", "agent.lab", "agent.web"},
     "httpx": {"agent.transport"},
+    "obstore": {"agent.snapshot"},
     "psycopg": {
         "agent.divergence", "agent.lab", "agent.postgres", "agent.probe",
         "agent.snapshot",
     },
+    "pyrage": {"agent.snapshot"},
     "rich": {"agent.cli"},
     "sqlite3": {"agent.store"},
     "typer": {"agent.cli"},
+    "zstandard": {"agent.snapshot"},
 }  # fmt: skip
 
 # A letter in brackets keeps this file from breaking the law that it holds.

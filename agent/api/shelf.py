@@ -6,6 +6,7 @@ threads.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,12 +26,19 @@ class CatalogueShelf:
     """Snapshots below one capture folder; implements SnapshotShelf.
 
     `bin_dir` is where the server's programs are, as configured; None finds them by the
-    version of the snapshot.
+    version of the snapshot. `recipients` are the age public keys for whom passwords and
+    keys of the configuration go along in an archive.
     """
 
-    def __init__(self, catalogue: Catalogue, bin_dir: Path | None) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        bin_dir: Path | None,
+        recipients: Sequence[str] = (),
+    ) -> None:
         self._catalogue = catalogue
         self._bin_dir = bin_dir
+        self._recipients = tuple(recipients)
 
     def list(self) -> tuple[SnapshotCard, ...]:
         """Return all snapshots, newest first. Raises CatalogueError."""
@@ -51,7 +59,7 @@ class CatalogueShelf:
 
     def archive(self, snapshot_id: str) -> Archive:
         """Return the snapshot as an archive. Raises SnapshotError."""
-        return Archive(self._catalogue.folder(snapshot_id))
+        return Archive(self._catalogue.folder(snapshot_id), self._recipients)
 
     def digest(self, archive: ArchiveOf) -> str:
         """Return the archive's SHA-256 in hex, read anew. Raises SnapshotError."""

@@ -12,7 +12,15 @@ import typer
 
 from agent.cli.call import Call, reads_config
 from agent.cli.console import safe, say, stacked, words
-from agent.cli.which import BinDir, Dir, Which, place_of, programs_of
+from agent.cli.which import (
+    BinDir,
+    Dir,
+    IdentityFile,
+    Which,
+    identities_of,
+    place_of,
+    programs_of,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,7 +33,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("restore")(reads_config(restore_snapshot))
 
 
-def restore_snapshot(
+def restore_snapshot(  # noqa: PLR0913 - one parameter for each option
     call: Call,
     snapshot: Which,
     *,
@@ -45,6 +53,7 @@ def restore_snapshot(
             show_default=False,
         ),
     ] = None,
+    identity: IdentityFile = None,
     bin_dir: BinDir = None,
 ) -> int:
     """Write a startable data folder from a snapshot or an archive.
@@ -57,8 +66,16 @@ def restore_snapshot(
 
     place = place_of(call, snapshot, folder)
     programs = programs_of(call, bin_dir)
+    identities = identities_of(identity)
     with shelf.ends_on_sigterm(), shelf.progress_bar("reading back") as show:
-        done = restore(place, to, owner=owner, programs=programs, progress=show)
+        done = restore(
+            place,
+            to,
+            owner=owner,
+            programs=programs,
+            progress=show,
+            identities=identities,
+        )
     shown = {
         "id": done.manifest.id,
         "folder": str(done.folder),

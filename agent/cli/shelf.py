@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -29,8 +30,10 @@ from agent.snapshot import archive, marks
 from agent.snapshot.manifest import Manifest
 from agent.snapshot.manifest import read as read_manifest
 from agent.snapshot.opening import open_copy
+from agent.snapshot.sealing import Identity, Seal, seal
 from agent.snapshot.unpacking import unpack
 from agent.snapshot.verify import VerifyResult, verify_and_record, verify_folder
+from agent.transport import Answer
 
 VERIFY_DEADLINE_S = 3600.0
 """A large snapshot is read back at the speed of its disk."""
@@ -102,14 +105,16 @@ def _is_done(found: dict[str, Any]) -> bool:
     return capture["phase"] in FINISHED or following
 
 
-def verify(place: Path, programs: Programs | None) -> dict[str, Any]:
+def verify(
+    place: Path, programs: Programs | None, identities: Sequence[Identity] = ()
+) -> dict[str, Any]:
     """Read a snapshot back, from its folder or its archive. Raises SnapshotError."""
     if place.is_dir():
         with progress_bar("reading back") as show:
             return _verified(place, _check(place, show, programs))
     with tempfile.TemporaryDirectory(prefix="splitguard-verify-") as scratch:
         folder = Path(scratch) / "archive"
-        unpack(place, folder)
+        unpack(place, folder, identities)
         with progress_bar("reading back") as show:
             return _verified(folder, verify_folder(folder, show, programs))
 
@@ -137,35 +142,58 @@ def _verified(folder: Path, result: VerifyResult) -> dict[str, Any]:
     }
 
 
-def local_archive(folder: Path) -> Pour:
-    """Return what writes the archive of a snapshot of this machine."""
+def whole(how: Seal, *, encrypt: bool) -> Seal:
+    """Return how the archive as a whole is sealed."""
+    return how if encrypt else replace(how, recipients=())
+
+
+def local_archive(folder: Path, how: Seal, *, encrypt: bool) -> Pour:
+    """Return what writes the archive of a snapshot of this machine, sealed.
+
+    Without `encrypt` only the member with passwords and keys is encrypted.
+    """
 
     def pour(write: Write) -> None:
-        total = read_manifest(folder).size_bytes
-        done = 0
+        made = archive.Archive(folder, how.recipients)
         with progress_bar("writing") as show:
-            for piece in archive.stream(folder):
+            counted = _counted(made.stream(), made.size, show)
+            for piece in seal(counted, whole(how, encrypt=encrypt)):
                 write(piece)
-                done += len(piece)
-                show(min(done, total), total)
 
     return pour
 
 
+def _counted(pieces: Iterator[bytes], total: int, show: Show) -> Iterator[bytes]:
+    done = 0
+    for piece in pieces:
+        yield piece
+        done += len(piece)
+        show(done, total)
+
+
 def remote_archive(agent: AgentClient, snapshot_id: str) -> Pour:
-    """Return what fetches the archive of a snapshot from an agent elsewhere."""
+    """Return what fetches the archive of a snapshot from an agent elsewhere.
+
+    It comes as that agent gives it, a plain tar.
+    """
 
     def pour(write: Write) -> None:
-        done = 0
+        done = total = 0
+
+        def begin(answer: Answer) -> None:
+            nonlocal total
+            total = int(answer.headers.get("content-length", 0))
+
         with progress_bar("fetching") as show:
 
             def count(piece: bytes) -> None:
                 nonlocal done
                 write(piece)
                 done += len(piece)
-                show(done, 0)
+                show(done, total)
 
-            agent.download(f"/v1/snapshots/{segment(snapshot_id)}/archive", count)
+            path = f"/v1/snapshots/{segment(snapshot_id)}/archive"
+            agent.download(path, count, begin=begin)
 
     return pour
 
@@ -204,16 +232,25 @@ def write_archive(pour: Pour, file: Path | None) -> int:
     return size
 
 
-def open_clone(
-    out: Out, place: Path, how: tuple[str, Programs | None], command: list[str]
-) -> int:
+@dataclass(frozen=True, slots=True)
+class How:
+    """How a clone is opened."""
+
+    database: str
+    programs: Programs | None
+    identities: Sequence[Identity] = ()
+
+
+def open_clone(out: Out, place: Path, how: How, command: list[str]) -> int:
     """Open a clone; run the command in it, or wait until told to end."""
-    database, programs = how
     if command and shutil.which(command[0]) is None:
         raise SnapshotError(f"there is no program {command[0]} to run")
     say("splitguard: opening a clone; the snapshot itself is not touched")
-    with ends_on_sigterm(), open_copy(place, None, programs) as opened:
-        dsn = opened.dsn_for(database)
+    with (
+        ends_on_sigterm(),
+        open_copy(place, None, how.programs, how.identities) as opened,
+    ):
+        dsn = opened.dsn_for(how.database)
         if command:
             return _run(command, dsn)
         shown = {

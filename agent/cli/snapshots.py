@@ -6,21 +6,22 @@ agent, which alone may start a backup. `list` and `show` ask the agent first, be
 knows what is being taken right now, and read the folder when it does not answer.
 """
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli import download, keeping, restoring
+from agent.cli import archiving, download, keeping, restoring
 from agent.cli.call import Call, asks_agent, reads_config, segment
 from agent.cli.console import bytes_text, grid, safe, say, stacked, words
 from agent.cli.which import (
     BinDir,
     Dir,
     Id,
+    IdentityFile,
     Which,
     catalogue_of,
+    identities_of,
     not_asked,
     place_of,
     programs_of,
@@ -95,7 +96,12 @@ def create(
 @app.command("verify")
 @asks_agent
 def verify(
-    call: Call, snapshot: Which, *, folder: Dir = None, bin_dir: BinDir = None
+    call: Call,
+    snapshot: Which,
+    *,
+    folder: Dir = None,
+    identity: IdentityFile = None,
+    bin_dir: BinDir = None,
 ) -> int:
     """Read every file back and check the WAL chain. Exit 1 if anything is wrong."""
     from agent.cli import shelf
@@ -105,14 +111,14 @@ def verify(
         found = call.agent.post(path, {}, deadline_s=shelf.VERIFY_DEADLINE_S)
     else:
         place = place_of(call, snapshot, folder)
-        found = shelf.verify(place, programs_of(call, bin_dir))
+        found = shelf.verify(place, programs_of(call, bin_dir), identities_of(identity))
     call.out.data(found, lambda: _verified(found))
     return 0 if found["ok"] else 1
 
 
 @app.command("open")
 @reads_config
-def open_snapshot(
+def open_snapshot(  # noqa: PLR0913 - one parameter for each option
     call: Call,
     snapshot: Which,
     command: Annotated[
@@ -127,6 +133,7 @@ def open_snapshot(
     database: Annotated[
         str, typer.Option("--database", "-d", help="Which one the address names.")
     ] = "postgres",
+    identity: IdentityFile = None,
     bin_dir: BinDir = None,
 ) -> int:
     """Open a clone read-only on a private server.
@@ -137,45 +144,14 @@ def open_snapshot(
     from agent.cli import shelf
 
     place = place_of(call, snapshot, folder)
-    programs = programs_of(call, bin_dir)
-    return shelf.open_clone(call.out, place, (database, programs), command or [])
+    how = shelf.How(database, programs_of(call, bin_dir), identities_of(identity))
+    return shelf.open_clone(call.out, place, how, command or [])
 
 
 restoring.add_to(app)
+archiving.add_to(app)
 keeping.add_to(app)
 download.add_to(app)
-
-
-@app.command("archive")
-@asks_agent
-def archive(
-    call: Call,
-    snapshot: Id,
-    *,
-    file: Annotated[
-        Path | None,
-        typer.Option(
-            "--file", "-f", help="Where to. Default: stdout, if it is a pipe."
-        ),
-    ] = None,
-    folder: Dir = None,
-) -> int:
-    """Write a snapshot as one tar archive.
-
-    It needs nothing of ours to be opened. With --url it is fetched from the agent
-    there; that needs a token with scope data.
-    """
-    from agent.cli import shelf
-
-    if file is None and sys.stdout.isatty():
-        raise SnapshotError("an archive is not for a terminal", "give --file FILE")
-    if call.url is not None:
-        source = shelf.remote_archive(call.agent, snapshot)
-    else:
-        source = shelf.local_archive(place_of(call, snapshot, folder))
-    size = shelf.write_archive(source, file)
-    say(f"splitguard: {size} bytes written to {file or 'stdout'}")
-    return 0
 
 
 def _listed(

@@ -17,6 +17,7 @@ from agent.errors import AgentUnreachableError, ConfigError, SnapshotError
 if TYPE_CHECKING:
     from agent.postgres.programs import Programs
     from agent.snapshot.catalogue import Catalogue
+    from agent.snapshot.sealing import Identity
 
 Dir = Annotated[
     Path | None,
@@ -31,6 +32,15 @@ BinDir = Annotated[
     typer.Option(
         "--bin-dir",
         help="Where PostgreSQL's programs are. Default: local.bin_dir, else found.",
+        show_default=False,
+    ),
+]
+IdentityFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--identity",
+        "-i",
+        help="File with the private key for an encrypted archive, as for age -d.",
         show_default=False,
     ),
 ]
@@ -71,6 +81,13 @@ def programs_of(call: Call, bin_dir: Path | None) -> "Programs | None":
         except ConfigError:
             return None  # a copy can be looked at without any configuration
     return None if bin_dir is None else find_programs(bin_dir, None)
+
+
+def identities_of(file: Path | None) -> "tuple[Identity, ...]":
+    """Return the private keys in a file; none where none is named."""
+    from agent.snapshot.sealing import read_identities
+
+    return () if file is None else read_identities(file)
 
 
 def not_asked(call: Call, error: AgentUnreachableError) -> None:

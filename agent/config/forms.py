@@ -16,6 +16,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 RESERVED_NAMES = frozenset({"cluster"})
 """A verdict's subject is a node's name or this word; a node may not be called so."""
 
+RECIPIENT = re.compile(r"age1[a-z0-9]{10,}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]+( .*)?")
+"""A public key of age or ssh; whether its checksum fits is for age to say."""
+
 PORT_MAX = 65_535
 POSTGRES_PORT = "5432"
 
@@ -89,6 +92,18 @@ def webhook_url(text: str) -> str:
         usable = False
     if not usable or re.search(r"\s", text):
         raise ValueError("not an address; give http://… or https://…")
+    return text
+
+
+def recipient(text: str) -> str:
+    """Check a public key that archives are encrypted for."""
+    if text.startswith("AGE-SECRET-KEY-"):
+        raise ValueError(
+            "this is a private key, which must not be on this machine; give the public"
+            " key that age-keygen printed with it, age1…"
+        )
+    if RECIPIENT.fullmatch(text) is None:
+        raise ValueError("not a public key; give age1… or ssh-ed25519 AAAA…")
     return text
 
 

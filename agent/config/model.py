@@ -28,6 +28,7 @@ NodeName = Annotated[str, AfterValidator(forms.node_name)]
 Url = Annotated[str, AfterValidator(forms.url)]
 Dsn = Annotated[str, AfterValidator(forms.dsn)]
 RemoteDsn = Annotated[str, AfterValidator(forms.remote_dsn)]
+Recipient = Annotated[str, AfterValidator(forms.recipient)]
 WebhookUrl = Annotated[str, AfterValidator(forms.webhook_url)]
 AbsolutePath = Annotated[Path, AfterValidator(forms.absolute)]
 HostPort = Annotated[str, AfterValidator(forms.host_port)]
@@ -148,6 +149,14 @@ class CaptureSettings(_Table):
     schedule: Annotated[str, Field(max_length=100)] | None = None
     """Five cron fields in UTC, such as "30 2 * * *": then the agent beside the primary
     takes a full snapshot. Default: none by the clock."""
+    compress: Flag = False
+    """With true archives are compressed with zstd (ID.tar.zst). It costs CPU time and
+    saves room, mostly two thirds or more."""
+    recipients: tuple[Recipient, ...] = ()
+    """Public keys of age (age1…) or ssh that archives are encrypted for (.age). What is
+    encrypted can be read nowhere without the private key, not even here. Without any,
+    archives hold the data in plain, and passwords and keys of the configuration are cut
+    out."""
     keep: Annotated[int, Field(strict=True, ge=1, le=1000)] = 7
     """How many scheduled snapshots are kept; the oldest go first. Others stay."""
     winner_rule: WinnerRule = WinnerRule.HIGHEST_TIMELINE

@@ -37,12 +37,13 @@ from agent.daemon.executor import ActionExecutor
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
 from agent.daemon.scheduled import ScheduledSnapshots
-from agent.errors import ConfigError, JournalError
+from agent.errors import ConfigError, JournalError, SnapshotError
 from agent.notify.outbox import OutboxWorker
 from agent.notify.webhook import WebhookChannel
 from agent.probe.prober import NetworkProber
 from agent.probe.target import ProbeSettings, Target
 from agent.snapshot.catalogue import Catalogue
+from agent.snapshot.sealing import check_recipients
 from agent.store.sqlite import SqliteJournal
 from agent.transport import HttpClient, Tls
 
@@ -182,7 +183,11 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
     executor = ActionExecutor(prober, beside, clock, runtime.post, outbox.wake)
     runtime.employ(executor, cadence.hurry)
     options = _options(settings)
-    shelf = CatalogueShelf(Catalogue(settings.capture_dir), settings.local.bin_dir)
+    shelf = CatalogueShelf(
+        Catalogue(settings.capture_dir),
+        settings.local.bin_dir,
+        _recipients(settings),
+    )
     app = make_app(runtime, shelf, tokens, options)
     return Assembly(
         settings=settings,
@@ -295,6 +300,16 @@ def _calendar(settings: Settings, runtime: Runtime) -> Calendar:
             'give minute, hour, day, month, weekday, such as "30 2 * * *"',
         ) from error
     return calendar
+
+
+def _recipients(settings: Settings) -> tuple[str, ...]:
+    """Return whom archives are encrypted for. Raises ConfigError on a wrong key."""
+    try:
+        check_recipients(settings.capture.recipients)
+    except SnapshotError as error:
+        problem = f"capture.recipients: {error.message}"
+        raise ConfigError((problem,), error.hint) from error
+    return settings.capture.recipients
 
 
 def _options(settings: Settings) -> ApiOptions:

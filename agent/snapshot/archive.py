@@ -11,14 +11,15 @@ may be any bytes.
 import hashlib
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent import codec
 from agent.errors import PostgresError, SnapshotError
 from agent.postgres.control import read_control
-from agent.snapshot import guide
+from agent.snapshot import guide, withheld
 from agent.snapshot import manifest as manifests
 from agent.snapshot.files import read_blocks
 from agent.snapshot.manifest import DATA, WAL, Manifest
@@ -48,12 +49,15 @@ class _Member:
 class Archive:
     """The archive of one snapshot's folder, as the folder is now.
 
-    Raises SnapshotError when the folder has no usable manifest.
+    Passwords and keys in configuration go along only where there are `recipients` (age
+    public keys), in a member of their own that is encrypted for them. Raises
+    SnapshotError when the folder has no usable manifest.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, recipients: Sequence[str] = ()) -> None:
         self._folder = folder
-        self.manifest = manifests.read(folder)
+        self._exported = withheld.export(folder, manifests.read(folder), recipients)
+        self.manifest = self._exported.manifest
         self._mtime = int(self.manifest.updated_wall_s)
         self._members = tuple(self._plan())
         self.size = sum(member.size for member in self._members) + len(END)
@@ -85,8 +89,7 @@ class Archive:
     def _plan(self) -> Iterator[_Member]:
         """Yield what goes in, in its order."""
         manifest = self.manifest
-        text = (self._folder / manifests.NAME).read_bytes()
-        yield self._made(manifests.NAME, text)
+        yield self._made(manifests.NAME, codec.to_json(manifest).encode("ascii"))
         for path, content in self._extra().items():
             yield self._made(path, content)
         for path in (*_parents(manifest), *manifest.folders):
@@ -94,14 +97,22 @@ class Archive:
         for link in manifest.links:
             yield self._entry(link.path, tarfile.SYMTYPE, 0o777, target=link.target)
         for file in manifest.files:
-            yield self._entry(file.path, tarfile.REGTYPE, file.mode, size=file.size)
+            instead = self._exported.replaced.get(file.path)
+            if instead is None:
+                yield self._entry(file.path, tarfile.REGTYPE, file.mode, size=file.size)
+            else:
+                yield self._made(file.path, instead)
 
     def _extra(self) -> dict[str, bytes]:
-        if not self.manifest.has_copy:
-            return {}
-        with suppress(PostgresError):
-            return guide.texts(self.manifest, read_control(self._folder / DATA))
-        return {}
+        made: dict[str, bytes] = {}
+        if self._exported.secrets is not None:
+            made[withheld.MEMBER] = self._exported.secrets
+        if self.manifest.has_copy:
+            with suppress(PostgresError):
+                control = read_control(self._folder / DATA)
+                sent = self._exported.secrets is not None
+                made |= guide.texts(self.manifest, control, with_secrets=sent)
+        return made
 
     def _made(self, path: str, content: bytes) -> _Member:
         entry = self._entry(path, tarfile.REGTYPE, _FILE_MODE, size=len(content))

@@ -34,6 +34,15 @@ The server listens on that socket only, is read-only by default, and reaches nob
 what could was replaced by the files of `open`. Stop it with: pg_ctl -D data stop.
 The server's own configuration is in state/config.
 """
+_WITHHELD = """
+Passwords and keys were cut out of these files: {paths}.
+{where}
+"""
+_SENT = """\
+The originals are in secrets.tar.age, for those who have the private key of a recipient:
+age -d -i KEYFILE secrets.tar.age | tar -xf -   (in the folder copy)"""
+_NOT_SENT = "The originals stayed on the machine that the snapshot was taken on."
+
 
 _CONF = """\
 listen_addresses = ''
@@ -64,8 +73,13 @@ default_transaction_read_only = on
 """
 
 
-def texts(manifest: Manifest, control: ControlData) -> dict[str, bytes]:
-    """Return the files that belong into the archive, by path."""
+def texts(
+    manifest: Manifest, control: ControlData, *, with_secrets: bool = False
+) -> dict[str, bytes]:
+    """Return the files that belong into the archive, by path.
+
+    `with_secrets`: what was cut out of configuration goes along, encrypted.
+    """
     spans = manifest.copy_timeline != manifest.timeline
     conf = _CONF.format(
         # Off, nobody can read before the end; on, pg_ctl waits for the end by itself,
@@ -86,6 +100,11 @@ def texts(manifest: Manifest, control: ControlData) -> dict[str, bytes]:
         major=manifest.version_num // 10000,
         grade=f"Grade {manifest.grade.value}, up to WAL position {manifest.end_lsn}.",
     )
+    if manifest.withheld:
+        readme += _WITHHELD.format(
+            paths=", ".join(file.path for file in manifest.withheld),
+            where=_SENT if with_secrets else _NOT_SENT,
+        )
     made = {
         README: readme,
         f"{OPEN}/postgresql.conf": conf,
@@ -96,4 +115,6 @@ def texts(manifest: Manifest, control: ControlData) -> dict[str, bytes]:
     if spans:
         # Its WAL goes over a promotion: only an archive recovery follows there.
         made[f"{OPEN}/recovery.signal"] = ""
-    return {path: text.encode("utf-8") for path, text in made.items()}
+    return {
+        path: text.encode("utf-8", "surrogateescape") for path, text in made.items()
+    }

@@ -113,6 +113,9 @@ class Manifest:
     folders: tuple[str, ...]
     links: tuple[LinkEntry, ...]
     format: int = FORMAT
+    withheld: tuple[FileEntry, ...] = ()
+    """In an archive: the files that passwords and keys were cut out of, as they were
+    before. A capture folder has all its files."""
 
     @property
     def has_copy(self) -> bool:
@@ -177,6 +180,7 @@ def parse(text: bytes, where: str) -> Manifest:
         *(entry.path for entry in manifest.files),
         *manifest.folders,
         *(entry.path for entry in manifest.links),
+        *(entry.path for entry in manifest.withheld),
     ):
         check_inside(path, where)
     for link in manifest.links:

@@ -12,7 +12,7 @@ unless another one is named.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from agent.postgres.programs import Programs, find_programs
 from agent.snapshot import manifest as manifests
 from agent.snapshot.files import PRIVATE_FOLDER, clone_file, clone_tree, remove_tree
 from agent.snapshot.manifest import DATA, TABLESPACES, WAL, Manifest
+from agent.snapshot.sealing import Identity
 from agent.snapshot.unpacking import unpack
 from agent.snapshot.verify import verify_folder
 
@@ -75,8 +76,11 @@ def open_copy(
     snapshot: Path,
     scratch_dir: Path | None = None,
     programs: Programs | None = None,
+    identities: Sequence[Identity] = (),
 ) -> Iterator[OpenCopy]:
     """Open a snapshot's folder, or an archive of one, read-only and private.
+
+    `identities` are private keys for an encrypted archive.
 
     The snapshot is not changed. Raises SnapshotError: it has no full copy, is not
     whole, or there is no room; PostgresError: the server does not open it.
@@ -85,7 +89,7 @@ def open_copy(
         folder = snapshot
         if not snapshot.is_dir():
             folder = scratch / "archive"
-            unpack(snapshot, folder)
+            unpack(snapshot, folder, identities)
             _insist(folder, programs)
         manifest = manifests.read(folder)
         if not manifest.has_copy:

@@ -13,9 +13,8 @@ server's own lies beside the target, for whoever decides to use it.
 import os
 import pwd
 import shlex
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +37,10 @@ from agent.snapshot.files import (
     tree,
 )
 from agent.snapshot.manifest import DATA, STATE, TABLESPACES, WAL, Manifest
-from agent.snapshot.unpacking import unpack
+from agent.snapshot.sealing import Identity
+from agent.snapshot.unpacking import check_room, unpack
 from agent.snapshot.verify import Seen, verify_folder
 
-SPARE_BYTES = 64 << 20
-"""Stay free on the target's volume."""
 PORT = 54399
 """What the printed command starts the server on: nobody's usual port."""
 _CONFIG = f"{STATE}/config"
@@ -88,10 +86,12 @@ def restore(
     owner: str | None = None,
     programs: Programs | None = None,
     progress: Seen | None = None,
+    identities: Sequence[Identity] = (),
 ) -> Restored:
     """Write the startable data folder `target` from a snapshot's folder or archive.
 
     `owner` names the user that the server is to run as; only root may name another.
+    `identities` are private keys for an encrypted archive.
     Raises SnapshotError when the target is not empty, lies inside a data folder or has
     no room, or the snapshot has no full copy or is not what its manifest says;
     PostgresError when its owner could not reach it. Then nothing is left behind.
@@ -100,7 +100,7 @@ def restore(
     check_reachable(place.folder.parent / "x", place.owner)
     with _aside(place) as aside:
         copy = aside / "snapshot"
-        manifest = _brought(snapshot, copy, place.folder.parent)
+        manifest = _brought(snapshot, copy, identities)
         result = verify_folder(copy, progress, programs)
         if not result.good:
             raise SnapshotError(
@@ -194,13 +194,14 @@ def _aside(place: _Target) -> Iterator[Path]:
         remove_tree(made)
 
 
-def _brought(snapshot: Path, copy: Path, volume: Path) -> Manifest:
+def _brought(snapshot: Path, copy: Path, identities: Sequence[Identity]) -> Manifest:
     """Copy the snapshot, or unpack the archive, into the new folder `copy`."""
     if not snapshot.is_dir():
-        unpack(snapshot, copy)
+        check_room(snapshot.stat().st_size, copy.parent)
+        unpack(snapshot, copy, identities)
         return _with_copy(manifests.read(copy))
     manifest = _with_copy(manifests.read(snapshot))
-    check_room(manifest.size_bytes, volume)
+    check_room(manifest.size_bytes, copy.parent)
     make_folder(copy)
     try:
         for path in manifest.folders:
@@ -217,17 +218,6 @@ def _brought(snapshot: Path, copy: Path, volume: Path) -> Manifest:
         ) from error
     manifests.write(copy, manifest)
     return manifest
-
-
-def check_room(needed_bytes: int, volume: Path) -> None:
-    """Raise SnapshotError unless so much fits on the volume of this folder."""
-    free = shutil.disk_usage(volume).free
-    if free < needed_bytes + SPARE_BYTES:
-        raise SnapshotError(
-            f"no room in {volume}: {needed_bytes + SPARE_BYTES} bytes are needed,"
-            f" {free} are free; nothing was written",
-            "name a folder on a larger volume",
-        )
 
 
 def _with_copy(manifest: Manifest) -> Manifest:

@@ -18,7 +18,8 @@ from agent.postgres.connect import quoted
 from agent.postgres.owner import give, owner_of
 from agent.snapshot import archive
 from agent.snapshot import manifest as manifests
-from agent.snapshot.restore import PORT, Restored, check_room, restore
+from agent.snapshot.restore import PORT, Restored, restore
+from agent.snapshot.unpacking import check_room
 from tests.capturing import ID, Capturing, capturing
 from tests.fix_postgres import Stage, as_root, eventually, free_port
 
@@ -176,7 +177,7 @@ def test_room_is_looked_for_before_anything_is_written(
     usage = SimpleNamespace(free=100 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     check_room(30 << 20, tmp_path)
-    with pytest.raises(SnapshotError, match=r"no room in .*: 115343360 bytes"):
+    with pytest.raises(SnapshotError, match=r"no room on .*: 115343360 bytes"):
         check_room(46 << 20, tmp_path)
 
 

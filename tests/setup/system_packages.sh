@@ -7,6 +7,7 @@ set -euo pipefail
 needed=(
     /usr/lib/postgresql/15/bin/postgres postgresql-15
     /usr/lib/postgresql/15/bin/psql     postgresql-client-15
+    age                                 age
     chromium                            chromium
     etcd                                etcd-server
     ip                                  iproute2
@@ -16,6 +17,7 @@ needed=(
     setpriv                             util-linux
     systemd-analyze                     systemd
     unshare                             util-linux
+    zstd                                zstd
 )
 PATH=$PATH:/usr/sbin:/sbin
 
