@@ -215,6 +215,12 @@ class Cluster:
     def shim(self) -> Path:
         return self.here / "guard/pg_rewind"
 
+    def shim_pid(self, node: Node) -> str:
+        """The number of the shim that waits on a node; empty when none does."""
+        words = ("pgrep", "-o", "-f", f"/bin/sh {self.shim} ")
+        pids = node.box.run(*words, check=False).stdout.split()
+        return pids[0] if pids else ""
+
     def configure(self, node: Node, commands: dict[str, str]) -> None:
         """Write its patroni.yml, in which `commands` replace PostgreSQL's programs."""
         etcd = self.world.boxes["etcd"].address
@@ -345,14 +351,20 @@ class Cluster:
             client.stop()
         self.clients.clear()
 
+    def stop_client(self, name: str) -> None:
+        """Stop the clients that write on one node."""
+        for client in self.clients:
+            if client.box.name == name:
+                client.stop()
+
     def archives(self, name: str) -> list[Path]:
         """Archive each of a node's snapshots; paths as the box sees them."""
         made = []
         for one in self.snapshots(name):
             archive = self.here / f"{one['id']}.tar"
             if one["grade"] != "none":
-                words = ("snapshots", "archive", one["id"], "--file", archive)
-                self.splitguard(name, *words)
+                words = ("snapshots", "archive", one["id"], "--no-compress")
+                self.splitguard(name, *words, "--file", archive)
                 made.append(archive)
         return made
 

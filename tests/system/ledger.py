@@ -153,16 +153,41 @@ def rows_in_archive(box: Box, archive: Path) -> set[str]:
     script = script.replace(f"-xf {archive.name}", f"-xf {archive}")
     script = script.replace(f"/tmp -p {OPEN_PORT}", f"{home} -p {OPEN_PORT}")
     assert str(archive) in script, readme
+    return rows_opened(box, script, home)
+
+
+BY_HAND = """
+set -e
+mkdir -m 700 {home} {home}/copy && cd {home}/copy
+cp -a {farm} data
+cp -an {wal}/. data/pg_wal/
+rm -rf data/*.signal data/postmaster.pid data/pg_replslot/*
+echo "listen_addresses = ''" >data/postgresql.conf
+: >data/postgresql.auto.conf
+echo "local all all trust" >data/pg_hba.conf
+pg_ctl -D data -w -l server.log -o "-k {home} -p {port} -c max_connections=60" start
+"""
+
+
+def rows_in_pin(box: Box, farm: Path, wal: Path) -> set[str]:
+    """Open a copy of a pin with the tail's WAL added, and ask it."""
+    home = box.here / "pin.open"
+    script = BY_HAND.format(home=home, farm=farm, wal=wal, port=OPEN_PORT)
+    return rows_opened(box, script, home)
+
+
+def rows_opened(box: Box, script: str, home: Path) -> set[str]:
+    """Run a script that starts a copy below `home`; ask it; remove it."""
     environ = {"PATH": f"{BIN_DIR}:/usr/bin:/bin"}
     box.run("/bin/sh", "-c", script, environ=environ)
+
+    def ready() -> bool:
+        words = ("-h", home, "-p", OPEN_PORT)
+        return box.run(BIN_DIR / "pg_isready", *words, check=False).returncode == 0
+
     try:
         # As the README says: while psql is refused, recovery goes on.
-        def ready() -> bool:
-            words = ("-h", home, "-p", OPEN_PORT)
-            asked = box.run(BIN_DIR / "pg_isready", *words, check=False)
-            return asked.returncode == 0
-
-        eventually(f"{archive.name} is recovered", ready, RECOVERED_S)
+        eventually(f"the copy in {home} is recovered", ready, RECOVERED_S)
         return rows_by_psql(box, home, OPEN_PORT)
     finally:
         data = home / "copy/data"

@@ -7,12 +7,16 @@ does not have. What the tests differ in is what stands in front of the resync.
 import signal
 from dataclasses import dataclass
 
+from agent.core.lsn import Lsn
 from tests.fix_postgres import eventually
 from tests.system.cluster import NODES, Cluster, Node
 
 ROWS = 60
 PROVEN_S = 20.0
 DEMOTED_S = 30.0
+BLOCKED_S = 60.0
+SMALL = "120m"
+"""A volume with room for the WAL of a small cluster, and not for a copy of it."""
 RESYNCED_S = 120.0
 
 
@@ -137,3 +141,30 @@ def until_resynced(split: Split) -> None:
     """Wait until the loser follows the winner."""
     loser, winner = split.loser, split.winner
     eventually("it is resynced", lambda: loser.follows(winner), RESYNCED_S)
+
+
+def until_blocked(cluster: Cluster, split: Split) -> None:
+    """Wait until a shim stands in front of the loser's rewind."""
+    eventually("the shim waits", lambda: cluster.shim_pid(split.loser), BLOCKED_S)
+
+
+def until_complete(cluster: Cluster, split: Split) -> None:
+    """Wait until a complete copy reaches the end of what the loser has written."""
+    loser = split.loser
+    end = str(loser.query("SELECT pg_current_wal_flush_lsn()::text")[0][0])
+
+    def reached() -> bool:
+        kept = [s for s in cluster.snapshots(loser.name) if s["grade"] == "complete"]
+        return any(Lsn.parse(s["end_lsn"]) >= Lsn.parse(end) for s in kept)
+
+    eventually("the copy is complete", reached, BLOCKED_S)
+
+
+def until_unprotected(split: Split) -> None:
+    """Wait until the loser's agent says that no copy of it can be made."""
+    wanted = ("unprotected", split.loser.name)
+    eventually(
+        "it is told that the loser is unprotected",
+        lambda: wanted in split.loser.verdicts(),
+        BLOCKED_S,
+    )

@@ -14,19 +14,11 @@ from tests.system import stories
 from tests.system.cluster import Cluster, Node
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
-BLOCKED_S = 60.0
 TURNS = 2
 LYING = """#!/bin/sh
 echo "$@" >>{attempts}
 exit {code}
 """
-
-
-def shim_pid(cluster: Cluster, node: Node) -> str:
-    """The number of the shim that waits on a node; empty when none does."""
-    pattern = f"/bin/sh {cluster.shim} "
-    pids = node.box.run("pgrep", "-o", "-f", pattern, check=False).stdout.split()
-    return pids[0] if pids else ""
 
 
 def children(node: Node, pid: str) -> str:
@@ -35,14 +27,14 @@ def children(node: Node, pid: str) -> str:
 
 def until_it_asked_again(cluster: Cluster, node: Node, turns: int = TURNS) -> None:
     """Wait until the shim has started that many more things."""
-    pid = shim_pid(cluster, node)
+    pid = cluster.shim_pid(node)
     seen: set[str] = set()
 
     def turned() -> bool:
         seen.add(children(node, pid))
         return len(seen) > 2 * turns
 
-    eventually("the shim asks again", turned, BLOCKED_S)
+    eventually("the shim asks again", turned, stories.BLOCKED_S)
 
 
 def break_command(cluster: Cluster, node: Node, code: int) -> None:
@@ -56,7 +48,7 @@ def break_command(cluster: Cluster, node: Node, code: int) -> None:
     eventually(
         f"the shim asks what ends with {code}",
         lambda: asked.exists() and len(asked.read_text().splitlines()) >= TURNS,
-        BLOCKED_S,
+        stories.BLOCKED_S,
     )
 
 
@@ -75,8 +67,8 @@ def test_a_shim_without_agent_command_or_interpreter_waits_and_keeps_wal_p5_p8(
     loser.agent.kill()
     loser.patroni.thaw()
     stories.until_demoted(split)
-    eventually("the shim waits", lambda: shim_pid(cluster, loser), BLOCKED_S)
-    eventually("the shim has copied WAL", lambda: rescued(loser), BLOCKED_S)
+    eventually("the shim waits", lambda: cluster.shim_pid(loser), stories.BLOCKED_S)
+    eventually("the shim has copied WAL", lambda: rescued(loser), stories.BLOCKED_S)
     (rescue,) = rescued(loser)
     loser.box.run("diff", "-r", *(
         cluster.here / path.relative_to(loser.box.folder)

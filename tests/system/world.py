@@ -118,6 +118,7 @@ class Box:
     owner: Owner
     spaces: Namespaces
     programs: "list[Program]" = field(default_factory=list)
+    covered: set[Path] = field(default_factory=set)
 
     def _inside(self) -> list[str]:
         return self.spaces.enter("--net", "--mount", "--uts", "--pid")
@@ -206,14 +207,24 @@ class Box:
         flush = "flush set inet cut from\nflush set inet cut to\n"
         self.run(tool("nft"), "-f", "-", as_root=True, stdin=flush)
 
-    def cover(self, path: Path, options: str = "mode=755") -> None:
-        """Put an empty file system of memory over a folder, in this box only."""
+    def cover(self, path: Path, size: str = "50%") -> None:
+        """Put an empty file system of memory over a folder, in this box only.
+
+        It belongs to the owner. Once more: the size is changed.
+        """
+        # An ordinary user is number 0 in the world, whatever its number outside.
+        who = self.owner if os.geteuid() == 0 else Owner(0, 0)
+        options = f"size={size},mode=700,uid={who.uid},gid={who.gid}"
+        if path in self.covered:
+            options = f"remount,size={size}"
         mount = [tool("mount"), "-t", "tmpfs", "-o", options, "tmpfs", str(path)]
         self.run(*mount, as_root=True)
+        self.covered.add(path)
 
     def uncover(self, path: Path) -> None:
         """Take it away again, also while somebody holds files in it."""
         self.run(tool("umount"), "--lazy", path, as_root=True)
+        self.covered.remove(path)
 
 
 @dataclass
