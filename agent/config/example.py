@@ -51,6 +51,9 @@ _SAMPLES: dict[str, Any] = {
     "local.dsn": "host=/var/run/postgresql dbname=postgres user=splitguard_local",
     "capture.dir": "/var/lib/splitguard/snapshots",
     "capture.schedule": "30 2 * * *",
+    "capture.keep_others": 20,
+    "capture.keep_days": 30,
+    "capture.keep_gib": 500,
 }
 _ARRAYS: dict[str, tuple[type[BaseModel], list[dict[str, Any]], bool]] = {
     # key: (table, samples, whether the sample is live)

@@ -158,7 +158,17 @@ class CaptureSettings(_Table):
     archives hold the data in plain, and passwords and keys of the configuration are cut
     out."""
     keep: Annotated[int, Field(strict=True, ge=1, le=1000)] = 7
-    """How many scheduled snapshots are kept; the oldest go first. Others stay."""
+    """How many scheduled snapshots are kept; the oldest go first. Whatever this and the
+    next three keys say, a snapshot stays that is pinned, whose incident is open or was
+    never acknowledged, or on which a permit rests, and so does the newest complete
+    one."""
+    keep_others: Annotated[int, Field(strict=True, ge=1, le=10_000)] | None = None
+    """How many of the others are kept: on demand, or of an incident. Default: all."""
+    keep_days: Annotated[Number, Field(gt=0, le=36_500)] | None = None
+    """Days after which any snapshot is given up. Default: age does not matter."""
+    keep_gib: Annotated[Number, Field(gt=0)] | None = None
+    """GiB that all snapshots may take together; scheduled ones go first, then others,
+    each the oldest first. Default: as much as there is room for."""
     winner_rule: WinnerRule = WinnerRule.HIGHEST_TIMELINE
     """How the HA software chooses after a split: highest-timeline (Patroni, repmgr) or
     newest-commit (VNF Manager). It orders the work; all losers are copied anyway."""

@@ -37,12 +37,14 @@ from agent.daemon.executor import ActionExecutor
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
 from agent.daemon.scheduled import ScheduledSnapshots
+from agent.daemon.upkeep import EVERY, Upkeep
 from agent.errors import ConfigError, JournalError, SnapshotError
 from agent.notify.outbox import OutboxWorker
 from agent.notify.webhook import WebhookChannel
 from agent.probe.prober import NetworkProber
 from agent.probe.target import ProbeSettings, Target
 from agent.snapshot.catalogue import Catalogue
+from agent.snapshot.retention import Limits
 from agent.snapshot.sealing import check_recipients
 from agent.store.sqlite import SqliteJournal
 from agent.transport import HttpClient, Tls
@@ -287,11 +289,12 @@ def _beside(
 def _calendar(settings: Settings, runtime: Runtime) -> Calendar:
     """Declare what is due by the clock. Raises ConfigError on a bad expression."""
     calendar, cron = Calendar(), settings.capture.schedule
+    catalogue = Catalogue(settings.capture_dir)
+    upkeep = Upkeep(runtime, catalogue, _limits(settings))
+    calendar.every("upkeep", EVERY, upkeep.run)
     if cron is None:
         return calendar
-    nightly = ScheduledSnapshots(
-        runtime, Catalogue(settings.capture_dir), settings.capture.keep
-    )
+    nightly = ScheduledSnapshots(runtime, upkeep)
     try:
         calendar.every("snapshot", cron, nightly.run)
     except ValueError as error:
@@ -310,6 +313,16 @@ def _recipients(settings: Settings) -> tuple[str, ...]:
         problem = f"capture.recipients: {error.message}"
         raise ConfigError((problem,), error.hint) from error
     return settings.capture.recipients
+
+
+def _limits(settings: Settings) -> Limits:
+    keep = settings.capture
+    return Limits(
+        scheduled=keep.keep,
+        others=keep.keep_others,
+        age_s=None if keep.keep_days is None else keep.keep_days * 86_400,
+        size_bytes=None if keep.keep_gib is None else int(keep.keep_gib * (1 << 30)),
+    )
 
 
 def _options(settings: Settings) -> ApiOptions:

@@ -11,9 +11,12 @@ from agent.core.lsn import Lsn
 from agent.core.state import State
 from agent.daemon.calendar import Calendar
 from agent.daemon.scheduled import ScheduledSnapshots
+from agent.daemon.upkeep import Upkeep
 from agent.snapshot import manifest as manifests
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.manifest import Manifest
+from agent.snapshot.removal import RECORD
+from agent.snapshot.retention import Limits
 from agent.store.memory import MemoryJournal
 from tests.core import given
 from tests.shell.test_runtime import read, running
@@ -22,11 +25,10 @@ PRIMARY = {"n1/postgres": given.postgres("n1", given.sight(), 1)}
 STANDBY = {"n1/postgres": given.postgres("n1", given.sight(in_recovery=True), 1)}
 
 
-def kept(folder: Path, name: str, created: float, *, closed: bool = True) -> None:
+def kept(folder: Path, name: str, created: float, **changes) -> None:
     """Put a snapshot with nothing but a manifest into the catalogue."""
     (folder / name).mkdir()
-    manifests.write(
-        folder / name,
+    made = replace(
         Manifest(
             id=name,
             cluster="test",
@@ -52,13 +54,21 @@ def kept(folder: Path, name: str, created: float, *, closed: bool = True) -> Non
             wal_link="",
             needed_lsn=None,
             incarnation="",
-            closed=closed,
+            closed=True,
             size_bytes=0,
             files=(),
             folders=(),
             links=(),
         ),
+        **changes,
     )
+    manifests.write(folder / name, made)
+
+
+def nightly(runtime, folder: Path) -> ScheduledSnapshots:
+    """The job, with two scheduled snapshots to keep."""
+    upkeep = Upkeep(runtime, Catalogue(folder), Limits(scheduled=2))
+    return ScheduledSnapshots(runtime, upkeep)
 
 
 def seeing(latest) -> State:
@@ -69,7 +79,7 @@ def seeing(latest) -> State:
 async def test_the_agent_beside_the_primary_orders_a_full_copy(tmp_path):
     async with running(MemoryJournal(), seeing(PRIMARY)) as (runtime, done):
         await runtime.submit(read(runtime))
-        await ScheduledSnapshots(runtime, Catalogue(tmp_path), 2).run()
+        await nightly(runtime, tmp_path).run()
         (action,) = done.actions
         assert isinstance(action, RunCapture)
         assert action.order.capture_id.startswith("n1-scheduled-")
@@ -79,25 +89,18 @@ async def test_the_agent_beside_the_primary_orders_a_full_copy(tmp_path):
 async def test_the_agent_beside_a_standby_orders_nothing(tmp_path):
     async with running(MemoryJournal(), seeing(STANDBY)) as (runtime, done):
         await runtime.submit(read(runtime))
-        await ScheduledSnapshots(runtime, Catalogue(tmp_path), 2).run()
+        await nightly(runtime, tmp_path).run()
         assert done.actions == []
 
 
-async def test_the_oldest_scheduled_ones_go_and_all_others_stay(tmp_path):
+async def test_what_the_limits_are_against_goes_before_a_new_one_is_ordered(tmp_path):
     for number in range(4):
         kept(tmp_path, f"n1-scheduled-{number}", float(number))
-    kept(tmp_path, "n1-scheduled-open", 0.5, closed=False)
-    kept(tmp_path, "n1-0123456789ab", 0.1)
     async with running(MemoryJournal(), seeing(PRIMARY)) as (runtime, _):
         await runtime.submit(read(runtime))
-        await ScheduledSnapshots(runtime, Catalogue(tmp_path), 2).run()
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {
-        "n1-scheduled-3",
-        "n1-scheduled-2",
-        "n1-scheduled-open",
-        "n1-0123456789ab",
-    }
+        await nightly(runtime, tmp_path).run()
+    left = {path.name for path in tmp_path.iterdir()} - {RECORD}
+    assert left == {"n1-scheduled-3", "n1-scheduled-2"}
 
 
 async def ignored() -> None:

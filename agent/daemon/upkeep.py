@@ -1,0 +1,99 @@
+"""Upkeep: snapshots that nobody needs any more are given up.
+
+Theory of operation. Every few minutes, and before a scheduled snapshot is taken, all
+snapshots are looked at. First it is noted which of their incidents are over and
+acknowledged, because the journal forgets old incidents. Then what the limits of the
+settings are against is removed, unless something holds it: a pin, an incident that is
+not settled, a permit, a capture that goes on, or an off-site twin that is configured
+and was not read back yet. Every removal is recorded in the capture folder.
+"""
+
+import asyncio
+import logging
+from dataclasses import replace
+
+from agent.core.moment import Moment
+from agent.core.state import Ledger
+from agent.errors import CatalogueError, SnapshotError
+from agent.ports import Desk
+from agent.snapshot import marks
+from agent.snapshot.catalogue import Catalogue
+from agent.snapshot.manifest import Manifest
+from agent.snapshot.removal import remove
+from agent.snapshot.retention import (
+    Bond,
+    Item,
+    Limits,
+    holds,
+    in_work,
+    settled_now,
+    surplus,
+)
+
+log = logging.getLogger(__name__)
+
+EVERY = "*/5 * * * *"
+"""How often it looks, as a cron expression."""
+MARK = "-scheduled-"
+"""Part of the id of every snapshot that was taken by the clock."""
+WHO = "splitguard"
+
+
+class Upkeep:
+    """Removes what the limits are against and nothing holds."""
+
+    def __init__(self, desk: Desk, catalogue: Catalogue, limits: Limits) -> None:
+        self._desk = desk
+        self._catalogue = catalogue
+        self._limits = limits
+
+    async def run(self) -> None:
+        """Look at all snapshots once. Never raises what a disk can do."""
+        ledger, now = self._desk.state.ledger, self._desk.now()
+        try:
+            await asyncio.to_thread(self._look, ledger, now)
+        except CatalogueError as error:
+            log.warning("upkeep of snapshots: %s", error)
+
+    def _look(self, ledger: Ledger, now: Moment) -> None:
+        manifests = self._catalogue.list()
+        items = [self._item(each, ledger) for each in manifests]
+        for each in surplus(items, self._limits, now.wall_s):
+            log.info("removing snapshot %s: %s", each.id, each.reason)
+            try:
+                remove(self._catalogue, each.id, WHO, each.reason, now.wall_s)
+            except SnapshotError as error:
+                log.warning("upkeep of snapshots: %s", error)
+
+    def _item(self, manifest: Manifest, ledger: Ledger) -> Item:
+        bond = self._bond(manifest, ledger)
+        return Item(
+            id=manifest.id,
+            scheduled=MARK in manifest.id,
+            complete=manifest.complete,
+            created_wall_s=manifest.created_wall_s,
+            size_bytes=manifest.size_bytes,
+            held=(
+                not manifest.closed
+                or in_work(bond, ledger)
+                or bool(holds(bond, ledger))
+            ),
+        )
+
+    def _bond(self, manifest: Manifest, ledger: Ledger) -> Bond:
+        """Return what the snapshot is bound to, and note what is settled by now."""
+        folder = self._catalogue.folder(manifest.id)
+        bond = Bond(
+            manifest.id,
+            manifest.closed,
+            manifest.incident_ids,
+            marks.settled(folder),
+            marks.kept(folder),
+        )
+        settled = settled_now(bond, ledger)
+        if settled != bond.settled:
+            try:
+                marks.settle(folder, settled)
+            except SnapshotError as error:
+                log.warning("upkeep of snapshots: %s", error)
+        return replace(bond, settled=settled)
