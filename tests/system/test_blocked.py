@@ -93,3 +93,28 @@ def test_a_shim_without_agent_command_or_interpreter_waits_and_keeps_wal_p5_p8(
     counted = cluster.count(split.winner)
     assert counted.lost == 0, counted
     assert counted.without >= stories.ROWS, counted
+
+
+@pytest.mark.slow_system
+def test_a_shim_whose_patroni_is_killed_rewinds_nothing_under_the_next_one(
+    cluster: Cluster,
+):
+    split = stories.frozen(cluster)
+    loser = split.loser
+    loser.agent.freeze()
+    loser.patroni.thaw()
+    stories.until_blocked(cluster, split)
+    shim = int(cluster.shim_pid(loser))
+    before = (loser.data_dir / "PG_VERSION").stat().st_mtime_ns
+    loser.patroni.kill()
+    eventually("the shim ends", lambda: not loser.box.alive(shim), stories.BLOCKED_S)
+    # pg_rewind and a re-clone write this file anew.
+    assert (loser.data_dir / "PG_VERSION").stat().st_mtime_ns == before
+
+    loser.agent.thaw()
+    cluster.start_patroni(loser.name)
+    stories.until_resynced(split)
+    cluster.stop_clients()
+    counted = cluster.count(split.winner)
+    assert counted.lost == 0, counted
+    assert counted.without >= stories.ROWS, counted
