@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from agent import codec
 from agent.core import inhibition
-from agent.core.incident import Status
-from agent.core.observation import Channel
+from agent.core.incident import Incident, Status
+from agent.core.observation import CaptureBrief, Channel
 from agent.core.scene import build
 from agent.core.verdict import Family, Severity, VerdictCode
 from tests.core import given
@@ -153,3 +154,15 @@ def test_only_proven_stages_name_sides():
     assert cluster.incident("n1", Family.SPLIT).sides == ()
     cluster.run(2)
     assert cluster.incident("n1", Family.SPLIT).sides == ("n1", "n2")
+
+
+def test_what_an_older_agent_wrote_or_told_is_still_read():
+    plain = codec.to_plain(replace(given.incident(), sides=("n1", "n2")))
+    assert isinstance(plain, dict)
+    del plain["sides"]
+    assert codec.from_plain(plain, Incident) == given.incident()
+    brief = CaptureBrief("n1-1", "n1", "closed", "complete", None, ("inc-1",))
+    told = codec.to_plain(brief)
+    assert isinstance(told, dict)
+    del told["incidents"]
+    assert codec.from_plain(told, CaptureBrief) == replace(brief, incidents=())
