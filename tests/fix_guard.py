@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from agent.guard.shim import Shim, write
+from agent.guard.shim import PROGRAM, Shim, write
 from agent.postgres.owner import give, unprivileged
 from agent.transport import Request, TransportError, request_sync
 from tests.fix_postgres import Server, eventually, free_port
@@ -100,8 +100,8 @@ class Gate:
         path.chmod(0o755)
         return path
 
-    def shim(self, **paths: Path) -> Path:
-        """Write a shim; what is not given is a stand-in, or not there.
+    def shim(self, script: str = PROGRAM, **paths: Path) -> Path:
+        """Write a script; what is not given is a stand-in, or not there.
 
         It asks again sooner than the shim of a user.
         """
@@ -112,8 +112,8 @@ class Gate:
             "rescue": self.rescue,
             "controldata": self.folder / "no-controldata",
         }
-        place = self.folder / "shim dir" / "pg_rewind"
-        write(place, Shim(**{**known, **paths}))
+        place = self.folder / "shim dir" / script
+        write(place, Shim(**{**known, **paths}), script)
         text = place.read_text()
         for slow, fast in (("\nAGAIN_S=2 ", "\nAGAIN_S=0.1 "), ("_S=10 ", "_S=0.5 ")):
             assert text.count(slow) == 1

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,22 +68,23 @@ def install(
 ) -> int:
     """Write a pg_rewind that waits for a permit.
 
-    How the HA software comes to use it is printed.
-
-    With it a node is not rewound before what it wrote is kept. Nothing of the HA
-    software is changed here: that is for you.
+    With it a node is not rewound before what it wrote is kept. Beside it stands
+    `replica`, by which Patroni makes a new replica and keeps the old data. Nothing of
+    the HA software is changed here: what to change is printed.
     """
     from agent.guard import advice, shim
 
     place = (to or shim.DEFAULT_PLACE).absolute()
     _outside(place)
-    made = _made(call.settings(files=False), bin_dir, rescue)
+    made, cloning = _made(call.settings(files=False), bin_dir, rescue)
     shim.write(place, made)
+    shim.write(place.with_name(shim.REPLICA), cloning, shim.REPLICA)
     if links is not None:
         links = links.absolute()
         advice.make_links(links, place, made)
     row = {
-        "shim": str(place),
+        "pg_rewind": str(place),
+        "replica": str(place.with_name(shim.REPLICA)),
         "real": str(made.real),
         "splitguard": str(made.splitguard),
         "socket": str(made.socket),
@@ -104,20 +106,23 @@ def _outside(place: Path) -> None:
         )
 
 
-def _made(settings: "Settings", bin_dir: Path | None, rescue: Path | None) -> "Shim":
-    """Return what the shim is written with. Raises GuardError or PostgresError."""
+def _made(
+    settings: "Settings", bin_dir: Path | None, rescue: Path | None
+) -> "tuple[Shim, Shim]":
+    """Return what both scripts are written with. Raises GuardError or PostgresError."""
     from agent.guard.shim import PROGRAM, Shim
     from agent.postgres.programs import find_programs
 
     folder = bin_dir.absolute() if bin_dir is not None else settings.local.bin_dir
     programs = find_programs(folder, _data_dir(settings))
-    return Shim(
+    made = Shim(
         real=programs.path(PROGRAM),
         splitguard=_command(),
         socket=settings.socket,
         rescue=(rescue or settings.capture_dir / RESCUE).absolute(),
         controldata=programs.path("pg_controldata"),
     )
+    return made, replace(made, real=programs.path("pg_basebackup"))
 
 
 def _data_dir(settings: "Settings") -> Path | None:

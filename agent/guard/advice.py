@@ -10,12 +10,13 @@ import shlex
 from pathlib import Path
 
 from agent.errors import GuardError
-from agent.guard.shim import PROGRAM, Shim
+from agent.guard.shim import PROGRAM, REPLICA, Shim
 
 
 def how_to(place: Path, links: Path | None) -> str:
     """Return what to change, and how to see that it worked."""
     quoted = shlex.quote(str(place))
+    replica = place.with_name(REPLICA)
     parts = [
         "Patroni 3.0.3 and later, in each node's patroni.yml:",
         "",
@@ -37,8 +38,16 @@ def how_to(place: Path, links: Path | None) -> str:
         ]
     parts += [
         "",
-        "Either takes effect with `patronictl reload CLUSTER NODE`. See it with",
-        "`splitguard guard check --patroni FILE`.",
+        "Either takes effect with `patronictl reload CLUSTER NODE`.",
+        "",
+        "So that a reinitialised node keeps its old data, in each node's patroni.yml:",
+        "",
+        "postgresql:",
+        "  create_replica_methods:",
+        "    - splitguard",
+        "  splitguard:",
+        f"    command: {_yaml(Path(shlex.quote(str(replica))))}",
+        "    keep_data: true",
         "",
         "repmgr, whoever rejoins a node:",
         "",

@@ -1,11 +1,12 @@
-"""Writing the stand-in for pg_rewind, and reading an installed one back.
+"""Writing the scripts that stand in for others, and reading installed ones back.
 
-Theory of operation. The script is a template in this package; its first lines are
-assignments, filled in here with quoted values. It is written aside and renamed, so
-that HA software never runs half of it, and it belongs outside Splitguard's own
-folder: a script that is gone together with Splitguard would be a failing pg_rewind,
-which some HA software answers by deleting the data. A file that has not the template's
-mark is somebody else's, and is neither read as a shim nor replaced or removed.
+Theory of operation. There are two, `pg_rewind` and `replica`: templates in this
+package, with what they share in a third. Their first lines are assignments, filled in
+here with quoted values. A script is written aside and renamed, so that HA software
+never runs half of it, and it belongs outside Splitguard's own folder: a script that is
+gone together with Splitguard would be a failing pg_rewind, which some HA software
+answers by deleting the data. A file that has not the template's mark is somebody
+else's, and is neither read as a shim nor replaced or removed.
 """
 
 import os
@@ -20,8 +21,10 @@ from agent.errors import GuardError
 
 PROGRAM = "pg_rewind"
 DEFAULT_PLACE = Path("/usr/local/lib/splitguard") / PROGRAM
-MARK = "# pg_rewind, with Splitguard in front"
-"""The second line of every shim."""
+REPLICA = "replica"
+"""The script beside it, for Patroni's create_replica_methods."""
+MARK = ", with Splitguard in front"
+"""What stands in the second line of every script."""
 FILE_BYTES_MAX = 1 << 20
 MODE = 0o755
 _ASSIGNED = re.compile(r"^([A-Z]+)=(.*)$", re.MULTILINE)
@@ -29,10 +32,10 @@ _ASSIGNED = re.compile(r"^([A-Z]+)=(.*)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Shim:
-    """What is written into a shim; each an absolute path."""
+    """What is written into a script; each an absolute path."""
 
     real: Path
-    """PostgreSQL's own pg_rewind."""
+    """PostgreSQL's own program: pg_rewind, or pg_basebackup for a replica."""
     splitguard: Path
     """The command that asks for the permit."""
     socket: Path
@@ -43,9 +46,9 @@ class Shim:
     """PostgreSQL's pg_controldata, of the same version."""
 
 
-def render(shim: Shim) -> str:
+def render(shim: Shim, script: str = PROGRAM) -> str:
     """Return the script. Raises GuardError for a path that no line can hold."""
-    text = _template()
+    text = _template(script)
     for field in fields(shim):
         path: Path = getattr(shim, field.name)
         if not path.is_absolute() or not str(path).isprintable():
@@ -82,20 +85,20 @@ def read(place: Path) -> Shim | None:
         ) from error
 
 
-def current(place: Path, shim: Shim) -> bool:
+def current(place: Path, shim: Shim, script: str = PROGRAM) -> bool:
     """Whether the file at `place` is exactly what this version would write."""
     try:
-        return place.read_text("utf-8", "replace") == render(shim)
+        return place.read_text("utf-8", "replace") == render(shim, script)
     except OSError:
         return False
 
 
-def write(place: Path, shim: Shim) -> None:
-    """Put the shim at `place`, all at once. Raises GuardError.
+def write(place: Path, shim: Shim, script: str = PROGRAM) -> None:
+    """Put the script at `place`, all at once. Raises GuardError.
 
     Whatever is there and is not a shim stays as it is.
     """
-    text = render(shim)
+    text = render(shim, script)
     if os.path.lexists(place) and read(place) is None:
         raise GuardError(
             f"{place} is there and was not written by Splitguard",
@@ -125,8 +128,11 @@ def remove(place: Path) -> None:
         ) from error
 
 
-def _template() -> str:
-    return resources.files("agent.guard").joinpath("pg_rewind.sh").read_text("utf-8")
+def _template(script: str) -> str:
+    folder = resources.files("agent.guard").joinpath("scripts")
+    shared = folder.joinpath("common.sh").read_text("utf-8")
+    own = folder.joinpath(f"{script}.sh").read_text("utf-8")
+    return own.replace("@COMMON@\n", shared, 1)
 
 
 def _path(quoted: str) -> Path:

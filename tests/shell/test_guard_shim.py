@@ -155,7 +155,7 @@ def test_wal_is_copied_once_for_each_position(gate: Gate, shell):
     ran = start(gate, shell, gate.shim(), "-D", data)
     ran.says("are copied to")
     again = start(gate, shell, gate.shim(), "-D", data)
-    again.says("another pg_rewind works on")
+    again.says("another resync works on")
     (data / "global/pg_control").write_bytes(b"another position")
     eventually("it says so", lambda: ran.said.count("are copied to") == 2)
     assert len(gate.rescued) == 2
@@ -209,7 +209,7 @@ def test_a_signal_ends_the_wait_without_a_rewind(gate: Gate, shell, number):
     ran.says(NO_PERMIT)
     ran.process.send_signal(number)
     assert ran.ends(5) == 128 + number
-    assert "nothing was rewound" in ran.said
+    assert "nothing is rewound" in ran.said
     assert not gate.rewound
 
 
@@ -276,7 +276,7 @@ def test_a_second_shim_waits_for_the_first(gate: Gate, shell):
     first = start(gate, shell, gate.shim(), "-D", data)
     first.says(NO_PERMIT)
     second = start(gate, shell, gate.shim(), "-D", link)
-    second.says("another pg_rewind works on")
+    second.says("another resync works on")
     first.process.kill()
     second.says(NO_PERMIT)
     assert second.waits
@@ -325,9 +325,10 @@ def test_a_path_that_no_line_can_hold_is_refused(gate: Gate):
             gate.shim(rescue=path)
 
 
-def test_the_script_is_clean_to_shellcheck(gate: Gate):
+@pytest.mark.parametrize("script", [shims.PROGRAM, shims.REPLICA])
+def test_the_scripts_are_clean_to_shellcheck(gate: Gate, script):
     checked = subprocess.run(
-        ["shellcheck", "--shell=sh", gate.shim()],
+        ["shellcheck", "--shell=sh", gate.shim(script)],
         check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert checked.returncode == 0, checked.stdout

@@ -1,35 +1,4 @@
-#!/bin/sh
-# pg_rewind, with Splitguard in front: it runs only when nothing can be lost.
-#
-# Written by `splitguard guard install`; `splitguard guard uninstall` removes it. It needs
-# a POSIX shell and the usual tools, and no Python: it stands outside Splitguard's own
-# folder, so that a removed or half upgraded Splitguard is a reason to wait and nothing
-# worse.
-#
-# How it works. What changes nothing (--help, --version, a dry run) goes straight to the
-# real program. Anything else waits for a permit, however long: an exit code other than 0
-# makes some HA software delete the data folder, waiting harms nothing. When Splitguard
-# does not answer, pg_wal, pg_control and the history files are copied aside, once for
-# each position. Right before the real program starts, everything that the permit rests
-# on is looked at again. A signal, or the end of whoever called, ends the wait without
-# a rewind.
-
-REAL=@REAL@
-SPLITGUARD=@SPLITGUARD@
-SOCKET=@SOCKET@
-RESCUE=@RESCUE@
-CONTROLDATA=@CONTROLDATA@
-
-case ${1-} in
-    --help | -\?)
-        [ -x "$REAL" ] && exec "$REAL" "$@"
-        # Patroni asks this to see whether a rewind can be done at all, and deletes the
-        # data folder when it cannot. It can: as soon as the program is there again.
-        echo "splitguard: $REAL is not there; a rewind will wait for it" >&2
-        exit 0
-        ;;
-    --version | -V) exec "$REAL" "$@" ;;
-esac
+# --- what both scripts do: who called, the lock, the permit, WAL copied aside ----------
 
 PASS_CODE=93      # how the permit is told: no broken program says this by accident
 ANSWER_VALID_S=3  # an answer older than this is asked for again
@@ -50,78 +19,6 @@ tell() { # say it, unless it is what was said last
     told=$1
 }
 
-# --- the command line, read as pg_rewind reads it -------------------------------------
-
-pgdata='' dry_run=no foreign=no
-
-option_of() { # the long option that a name or its beginning means, in $option
-    option=''
-    for known in target-pgdata source-pgdata source-server config-file sync-method \
-        write-recovery-conf no-ensure-shutdown restore-target-wal dry-run no-sync \
-        progress debug help version; do
-        case $known in
-            "$1") option=$known && return ;;
-            "$1"*) [ -z "$option" ] && option=$known || option=ambiguous ;;
-        esac
-    done
-}
-
-read_command_line() {
-    while [ $# -gt 0 ]; do
-        word=$1
-        shift
-        case $word in
-            --) return ;;
-            --?*)
-                name=${word#--}
-                option_of "${name%%=*}"
-                case $option in
-                    target-pgdata | source-pgdata | source-server | config-file | \
-                        sync-method)
-                        value=''
-                        case $word in
-                            *=*) value=${word#*=} ;;
-                            *) [ $# -gt 0 ] && value=$1 && shift ;;
-                        esac
-                        [ "$option" = target-pgdata ] && pgdata=$value
-                        ;;
-                    dry-run) dry_run=yes ;;
-                    '' | ambiguous | help | version) foreign=yes ;;
-                esac
-                ;;
-            -?*)
-                letters=${word#-}
-                while [ -n "$letters" ]; do
-                    rest=${letters#?}
-                    letter=${letters%"$rest"}
-                    letters=$rest
-                    case $letter in
-                        D)
-                            if [ -n "$letters" ]; then
-                                pgdata=$letters letters=
-                            elif [ $# -gt 0 ]; then
-                                pgdata=$1
-                                shift
-                            fi
-                            ;;
-                        n) dry_run=yes ;;
-                        c | N | P | R) ;;
-                        *) foreign=yes ;;
-                    esac
-                done
-                ;;
-        esac
-    done
-}
-
-read_command_line "$@"
-# An option of a later version may take a value that looks like -n: with one in sight
-# nothing counts as a dry run. Without a target, and as root, pg_rewind refuses by itself.
-if [ -z "$pgdata" ] || [ "$(id -u)" = 0 ] || { [ $dry_run = yes ] && [ $foreign = no ]; }; then
-    PATH=$called_path
-    exec "$REAL" "$@"
-fi
-
 # --- who called, and signals ----------------------------------------------------------
 
 parent() { # the process that this one belongs to now
@@ -134,11 +31,12 @@ parent() { # the process that this one belongs to now
     fi
 }
 
-end() { # without a rewind
+end() { # without going on; a script may have a last thing to do
     trap '' HUP INT TERM
     [ -n "$child" ] && kill "$child" 2>/dev/null
+    last_thing "$2"
     [ -n "$link" ] && rm -f -- "$link"
-    say "$1; nothing was rewound"
+    say "$1; $UNDONE"
     exit "$2"
 }
 
@@ -243,7 +141,7 @@ take_lock() { # the folder itself is locked: nothing is left behind, and links a
 wait_for_lock() {
     until [ -d "$pgdata" ] && [ -r "$pgdata" ] && take_lock; do
         if [ -d "$pgdata" ] && [ -r "$pgdata" ]; then
-            tell "another pg_rewind works on $pgdata, or waits; this one waits for it"
+            tell "another resync works on $pgdata, or waits; this one waits for it"
         else
             tell "$pgdata is no folder that can be read; this waits until it is"
         fi
@@ -309,14 +207,14 @@ splitguard() { # in a clean environment: no password of the caller, nothing for 
 }
 
 ask() {
-    splitguard guard permit --purpose pg_rewind --data-dir "$pgdata" \
+    splitguard guard permit --purpose "$PURPOSE" --data-dir "$pgdata" \
         --pass-code "$PASS_CODE"
 }
 
 out_of_order() { # Splitguard does not answer, or refuses; returns when it seems to
     if [ "$1" -eq "$RESCUE_AFTER" ]; then
-        say "no permit. This waits and asks again; nothing is rewound. Start\
- Splitguard's agent, or take this program out of the HA software's configuration."
+        say "no permit. This waits and asks again; $UNDONE. Start Splitguard's agent,\
+ or take this program out of the HA software's configuration."
     fi
     rescue
     # The same complaint every few seconds helps nobody: be quiet until it answers.
@@ -325,8 +223,8 @@ out_of_order() { # Splitguard does not answer, or refuses; returns when it seems
 }
 
 objection() { # why the permit that was just given must not be used; empty: it may
-    if [ ! -x "$REAL" ]; then
-        echo "$REAL is not there or cannot be run; this waits for it"
+    if [ ! -x "$PROGRAM" ]; then
+        echo "$PROGRAM is not there or cannot be run; this waits for it"
     elif server_runs; then
         echo "a server runs on $pgdata"
     elif [ "$(position)" != "$before" ]; then
@@ -336,34 +234,30 @@ objection() { # why the permit that was just given must not be used; empty: it m
     fi
 }
 
-failures=0
-check_caller
-wait_for_lock
-while :; do
-    [ "$(inode_of "$pgdata")" = "$locked" ] || wait_for_lock # another folder is there now
-    before=$(position)
-    if [ -z "$before" ]; then
-        tell "$pgdata/global/pg_control cannot be read; this waits until it can"
+wait_for_permit() { # returns with 0 when there is one, with 1 when it is not needed
+    failures=0
+    while :; do
+        [ "$(inode_of "$pgdata")" = "$locked" ] || wait_for_lock # another folder now
+        before=$(position)
+        if [ -z "$before" ]; then
+            tell "$pgdata/global/pg_control cannot be read; this waits until it can"
+            pause "$AGAIN_S"
+            continue
+        fi
+        ask
+        code=$?
+        answered=$(date +%s)
+        check_caller
+        if [ $code -eq $PASS_CODE ]; then
+            failures=0
+            why=$(objection)
+            [ -z "$why" ] && return 0
+            tell "$why"
+        else
+            failures=$((failures + 1))
+            [ $failures -ge $RESCUE_AFTER ] && ! needs_permit && return 1
+            [ $failures -ge $RESCUE_AFTER ] && out_of_order $failures
+        fi
         pause "$AGAIN_S"
-        continue
-    fi
-    ask
-    code=$?
-    answered=$(date +%s)
-    check_caller
-    if [ $code -eq $PASS_CODE ]; then
-        failures=0
-        why=$(objection)
-        [ -z "$why" ] && break
-        tell "$why"
-    else
-        failures=$((failures + 1))
-        [ $failures -ge $RESCUE_AFTER ] && out_of_order $failures
-    fi
-    pause "$AGAIN_S"
-done
-
-check_caller
-trap - HUP INT TERM PIPE
-PATH=$called_path
-exec "$REAL" "$@"
+    done
+}

@@ -1,0 +1,120 @@
+#!/bin/sh
+# pg_rewind, with Splitguard in front: it runs only when nothing can be lost.
+#
+# Written by `splitguard guard install`; `splitguard guard uninstall` removes it. It needs
+# a POSIX shell and the usual tools, and no Python: it stands outside Splitguard's own
+# folder, so that a removed or half upgraded Splitguard is a reason to wait and nothing
+# worse.
+#
+# How it works. What changes nothing (--help, --version, a dry run) goes straight to the
+# real program. Anything else waits for a permit, however long: an exit code other than 0
+# makes some HA software delete the data folder, waiting harms nothing. When Splitguard
+# does not answer, pg_wal, pg_control and the history files are copied aside, once for
+# each position. Right before the real program starts, everything that the permit rests
+# on is looked at again. A signal, or the end of whoever called, ends the wait without
+# a rewind.
+
+REAL=@REAL@
+SPLITGUARD=@SPLITGUARD@
+SOCKET=@SOCKET@
+RESCUE=@RESCUE@
+CONTROLDATA=@CONTROLDATA@
+
+case ${1-} in
+    --help | -\?)
+        [ -x "$REAL" ] && exec "$REAL" "$@"
+        # Patroni asks this to see whether a rewind can be done at all, and deletes the
+        # data folder when it cannot. It can: as soon as the program is there again.
+        echo "splitguard: $REAL is not there; a rewind will wait for it" >&2
+        exit 0
+        ;;
+    --version | -V) exec "$REAL" "$@" ;;
+esac
+
+PURPOSE=pg_rewind
+PROGRAM=$REAL
+UNDONE='nothing is rewound'
+
+@COMMON@
+last_thing() { :; }
+needs_permit() { :; }
+
+# --- the command line, read as pg_rewind reads it -------------------------------------
+
+pgdata='' dry_run=no foreign=no
+
+option_of() { # the long option that a name or its beginning means, in $option
+    option=''
+    for known in target-pgdata source-pgdata source-server config-file sync-method \
+        write-recovery-conf no-ensure-shutdown restore-target-wal dry-run no-sync \
+        progress debug help version; do
+        case $known in
+            "$1") option=$known && return ;;
+            "$1"*) [ -z "$option" ] && option=$known || option=ambiguous ;;
+        esac
+    done
+}
+
+read_command_line() {
+    while [ $# -gt 0 ]; do
+        word=$1
+        shift
+        case $word in
+            --) return ;;
+            --?*)
+                name=${word#--}
+                option_of "${name%%=*}"
+                case $option in
+                    target-pgdata | source-pgdata | source-server | config-file | \
+                        sync-method)
+                        value=''
+                        case $word in
+                            *=*) value=${word#*=} ;;
+                            *) [ $# -gt 0 ] && value=$1 && shift ;;
+                        esac
+                        [ "$option" = target-pgdata ] && pgdata=$value
+                        ;;
+                    dry-run) dry_run=yes ;;
+                    '' | ambiguous | help | version) foreign=yes ;;
+                esac
+                ;;
+            -?*)
+                letters=${word#-}
+                while [ -n "$letters" ]; do
+                    rest=${letters#?}
+                    letter=${letters%"$rest"}
+                    letters=$rest
+                    case $letter in
+                        D)
+                            if [ -n "$letters" ]; then
+                                pgdata=$letters letters=
+                            elif [ $# -gt 0 ]; then
+                                pgdata=$1
+                                shift
+                            fi
+                            ;;
+                        n) dry_run=yes ;;
+                        c | N | P | R) ;;
+                        *) foreign=yes ;;
+                    esac
+                done
+                ;;
+        esac
+    done
+}
+
+read_command_line "$@"
+# An option of a later version may take a value that looks like -n: with one in sight
+# nothing counts as a dry run. Without a target, and as root, pg_rewind refuses by itself.
+if [ -z "$pgdata" ] || [ "$(id -u)" = 0 ] || { [ $dry_run = yes ] && [ $foreign = no ]; }; then
+    PATH=$called_path
+    exec "$REAL" "$@"
+fi
+
+check_caller
+wait_for_lock
+wait_for_permit
+check_caller
+trap - HUP INT TERM PIPE
+PATH=$called_path
+exec "$REAL" "$@"
