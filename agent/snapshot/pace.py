@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 
 NICE = 10
-"""The niceness of a copying thread; 0 is what the server has."""
+"""The least niceness of a copying thread; 0 is what the server has."""
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
 """The system call's number. Source: the kernel's unistd.h of each architecture."""
 _THIS_THREAD = (1, 0)
@@ -52,8 +52,10 @@ def step_back() -> None:
     What the system does not allow or know is left as it is: it is a courtesy, and a
     copy without it is a copy all the same.
     """
+    thread = threading.get_native_id()
     try:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+        niceness = max(NICE, os.getpriority(os.PRIO_PROCESS, thread))
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)
     except OSError:
         return
     number = _IOPRIO_SET.get(platform.machine())
