@@ -57,7 +57,6 @@ def rescued(node: Node) -> list[Path]:
     return list((node.box.folder / "keep/.rescue").glob("[0-9]*/pg_wal"))
 
 
-@pytest.mark.slow_system
 def test_a_shim_without_agent_command_or_interpreter_waits_and_keeps_wal_p5_p8(
     cluster: Cluster,
 ):
