@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from agent.api.models import Answer, CaptureOut, Question, Sentence, Word
-from agent.api.models_shelf import KeptOut
+from agent.api.models_shelf import KeptOut, OffsiteOut
 
 
 class SnapshotOut(Answer):
@@ -31,6 +31,8 @@ class SnapshotOut(Answer):
     """Its progress, while the agent still works on it."""
     kept: KeptOut | None = None
     """Who keeps it from being pruned; null when nobody does."""
+    offsite: OffsiteOut | None = None
+    """Its archive elsewhere; null when none was sent."""
 
 
 class ElsewhereOut(Answer):

@@ -11,6 +11,20 @@ class KeptOut(Answer):
     since: str
 
 
+class OffsiteOut(Answer):
+    """What became of a snapshot's archive off-site."""
+
+    url: str | None
+    """Where it lies; null until it was read back there."""
+    bytes: int
+    sha256: str | None
+    verified: str | None
+    """When it was read back and was what had been sent."""
+    attempts: int
+    """That failed in a row."""
+    error: str | None
+
+
 class PinIn(Question):
     """Keep a snapshot, whatever the retention says."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agent.snapshot.marks import Kept
+from agent.snapshot.marks import Kept, Twin
 
 
 def _random_id() -> str:
@@ -47,6 +47,8 @@ class SnapshotCard:
     """Whether nothing more is added to it."""
     kept: Kept | None = None
     """Who keeps it from being pruned."""
+    twin: Twin | None = None
+    """What became of its archive off-site."""
     settled: tuple[str, ...] = ()
     """Of its incidents, those that were seen to be over and acknowledged."""
 

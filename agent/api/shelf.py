@@ -103,6 +103,7 @@ class CatalogueShelf:
         return replace(
             card(manifest),
             kept=marks.kept(folder),
+            twin=marks.twin(folder),
             settled=tuple(sorted(marks.settled(folder))),
         )
 

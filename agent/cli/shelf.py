@@ -75,6 +75,21 @@ def plain(folder: Path, manifest: Manifest) -> dict[str, Any]:
         "closed": manifest.closed,
         "capture": None,
         "kept": kept,
+        "offsite": _offsite(marks.twin(folder)),
+    }
+
+
+def _offsite(twin: marks.Twin | None) -> dict[str, Any] | None:
+    if twin is None:
+        return None
+    when = twin.verified_wall_s
+    return {
+        "url": twin.url or None,
+        "bytes": twin.size,
+        "sha256": twin.sha256 or None,
+        "verified": None if when is None else _instant(when),
+        "attempts": twin.attempts,
+        "error": twin.error or None,
     }
 
 

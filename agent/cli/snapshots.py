@@ -179,7 +179,17 @@ def _table(
 ) -> "RenderableType":
     parts: list[RenderableType] = []
     if found:
-        headers = ("ID", "NODE", "GRADE", "TL", "END LSN", "SIZE", "CREATED", "PINNED")
+        headers = (
+            "ID",
+            "NODE",
+            "GRADE",
+            "TL",
+            "END LSN",
+            "SIZE",
+            "CREATED",
+            "PINNED",
+            "OFF-SITE",
+        )
         rows = [
             [
                 each["id"],
@@ -190,6 +200,7 @@ def _table(
                 bytes_text(each["bytes"]),
                 each["created"],
                 "yes" if each.get("kept") else None,
+                _offsite(each.get("offsite")),
             ]
             for each in found
         ]
@@ -208,12 +219,20 @@ def _details(found: dict[str, Any]) -> "RenderableType":
     shown["size"] = bytes_text(found["bytes"])
     mark = found.get("kept")
     shown["kept"] = f"by {mark['who']}: {safe(mark['reason'])}" if mark else None
+    twin = found.get("offsite") or {}
+    shown["offsite"] = twin.get("url") or safe(twin.get("error") or "") or None
     capture = found.get("capture")
     if capture:
         shown["phase"] = capture["phase"]
         shown["tail_lsn"] = capture["tail_lsn"]
         shown["trouble"] = capture["reason"]
     return grid(("KEY", "VALUE"), [[key, value] for key, value in shown.items()])
+
+
+def _offsite(twin: dict[str, Any] | None) -> str | None:
+    if twin is None:
+        return None
+    return "yes" if twin["verified"] else f"failed {twin['attempts']} times"
 
 
 def _verified(found: dict[str, Any]) -> "RenderableType":

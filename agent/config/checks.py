@@ -27,6 +27,7 @@ FILE_KEYS = (
     ("tls", "key"),
     ("auth", "peer_token_file"),
     ("auth", "tokens_file"),
+    ("offsite", "credentials_file"),
 )
 
 

@@ -52,6 +52,9 @@ _SAMPLES: dict[str, Any] = {
     "capture.dir": "/var/lib/splitguard/snapshots",
     "capture.schedule": "30 2 * * *",
     "capture.keep_others": 20,
+    "offsite.url": "s3://backups/splitguard",
+    "offsite.endpoint": "https://s3.example.com",
+    "offsite.credentials_file": "/etc/splitguard/s3.credentials",
     "capture.keep_days": 30,
     "capture.keep_gib": 500,
 }

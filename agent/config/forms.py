@@ -107,6 +107,22 @@ def recipient(text: str) -> str:
     return text
 
 
+def offsite_url(text: str) -> str:
+    """Check where archives go: a folder or a bucket."""
+    form = "give file:///FOLDER or s3://BUCKET/PREFIX"
+    try:
+        parts = urlsplit(text)
+    except ValueError as error:
+        raise ValueError(f"not an address; {form}") from error
+    folder = parts.scheme == "file" and not parts.netloc and len(parts.path) > 1
+    bucket = parts.scheme == "s3" and bool(parts.netloc)
+    if not (folder or bucket) or parts.query or parts.fragment:
+        raise ValueError(f"not an address; {form}")
+    if "@" in parts.netloc:
+        raise ValueError(f"credentials would be shown; use credentials_file; {form}")
+    return text.rstrip("/")
+
+
 def host_of(address: str) -> str:
     """Return the host of an address that passed `url`."""
     return urlsplit(address).hostname or ""

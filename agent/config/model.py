@@ -28,6 +28,7 @@ NodeName = Annotated[str, AfterValidator(forms.node_name)]
 Url = Annotated[str, AfterValidator(forms.url)]
 Dsn = Annotated[str, AfterValidator(forms.dsn)]
 RemoteDsn = Annotated[str, AfterValidator(forms.remote_dsn)]
+OffsiteUrl = Annotated[str, AfterValidator(forms.offsite_url)]
 Recipient = Annotated[str, AfterValidator(forms.recipient)]
 WebhookUrl = Annotated[str, AfterValidator(forms.webhook_url)]
 AbsolutePath = Annotated[Path, AfterValidator(forms.absolute)]
@@ -174,6 +175,29 @@ class CaptureSettings(_Table):
     newest-commit (VNF Manager). It orders the work; all losers are copied anyway."""
 
 
+class OffsiteSettings(_Table):
+    """Where the archive of every finished snapshot goes, away from this machine.
+
+    It is sealed as [capture] compress and recipients say, sent in the background, read
+    back and compared; while it fails it is tried again, up to every six hours.
+    """
+
+    url: OffsiteUrl | None = None
+    """A folder (file:///FOLDER, which must be there) or a bucket (s3://BUCKET/PREFIX).
+    With it no snapshot is given up before its archive there was read back. Nothing is
+    ever removed there. Default: nothing is sent."""
+    endpoint: Url | None = None
+    """Address of an S3 that is not Amazon's. Default: Amazon's."""
+    region: Name = "us-east-1"
+    """Region of the bucket."""
+    credentials_file: AbsolutePath | None = None
+    """File with lines aws_access_key_id = … and aws_secret_access_key = …, readable by
+    the agent only. Default: what the environment or the machine gives."""
+    timeout_s: Annotated[Number, Field(ge=1, le=3600)] = 60.0
+    """Seconds that one request may take; a part has 8 MiB. Longer bears a slow line,
+    shorter finds a store that hangs."""
+
+
 class GuardSettings(_Table):
     """The gate in front of a resync."""
 
@@ -265,6 +289,7 @@ class Settings(_Table):
     local: LocalSettings = LocalSettings()
     probe: ProbeSettings = ProbeSettings()
     capture: CaptureSettings = CaptureSettings()
+    offsite: OffsiteSettings = OffsiteSettings()
     guard: GuardSettings = GuardSettings()
     lb: LbSettings = LbSettings()
     channels: tuple[ChannelSettings, ...] = ()

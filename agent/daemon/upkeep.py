@@ -26,6 +26,7 @@ from agent.snapshot.retention import (
     Limits,
     holds,
     in_work,
+    is_twin,
     settled_now,
     surplus,
 )
@@ -40,12 +41,22 @@ WHO = "splitguard"
 
 
 class Upkeep:
-    """Removes what the limits are against and nothing holds."""
+    """Removes what the limits are against and nothing holds.
 
-    def __init__(self, desk: Desk, catalogue: Catalogue, limits: Limits) -> None:
+    `place` is the URL where each snapshot must have a verified twin before it goes.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        catalogue: Catalogue,
+        limits: Limits,
+        place: str | None = None,
+    ) -> None:
         self._desk = desk
         self._catalogue = catalogue
         self._limits = limits
+        self._place = place
 
     async def run(self) -> None:
         """Look at all snapshots once. Never raises what a disk can do."""
@@ -77,8 +88,16 @@ class Upkeep:
                 not manifest.closed
                 or in_work(bond, ledger)
                 or bool(holds(bond, ledger))
+                or not self._has_twin(manifest)
             ),
         )
+
+    def _has_twin(self, manifest: Manifest) -> bool:
+        """Whether its archive lies off-site and was read back, if that is wanted."""
+        if self._place is None:
+            return True
+        twin = marks.twin(self._catalogue.folder(manifest.id))
+        return twin is not None and is_twin(twin, manifest, self._place)
 
     def _bond(self, manifest: Manifest, ledger: Ledger) -> Bond:
         """Return what the snapshot is bound to, and note what is settled by now."""

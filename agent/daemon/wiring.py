@@ -36,16 +36,14 @@ from agent.daemon.crash import CrashPoints
 from agent.daemon.executor import ActionExecutor
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
-from agent.daemon.scheduled import ScheduledSnapshots
-from agent.daemon.upkeep import EVERY, Upkeep
-from agent.errors import ConfigError, JournalError, SnapshotError
+from agent.daemon.sender import Sender
+from agent.daemon.shelving import calendar, recipients, sender
+from agent.errors import ConfigError, JournalError
 from agent.notify.outbox import OutboxWorker
 from agent.notify.webhook import WebhookChannel
 from agent.probe.prober import NetworkProber
 from agent.probe.target import ProbeSettings, Target
 from agent.snapshot.catalogue import Catalogue
-from agent.snapshot.retention import Limits
-from agent.snapshot.sealing import check_recipients
 from agent.store.sqlite import SqliteJournal
 from agent.transport import HttpClient, Tls
 
@@ -73,6 +71,7 @@ class Assembly:
     cadence: Cadence
     outbox: OutboxWorker
     calendar: Calendar
+    sender: Sender | None
     servers: servers.Servers
     options: ApiOptions
     beside: ServerBeside | None
@@ -88,6 +87,8 @@ class Assembly:
     def parts(self) -> tuple[Coroutine[object, object, None], ...]:
         """Return everything that runs until it is cancelled."""
         self.calendar.start()
+        if self.sender is not None:
+            self.sender.start()
         parts = [
             self.runtime.run(),
             self._begin(),
@@ -106,6 +107,8 @@ class Assembly:
     async def close(self) -> None:
         """Stop what runs in threads, then close files and connections."""
         self.calendar.stop()
+        if self.sender is not None:
+            await asyncio.to_thread(self.sender.stop)
         if self.beside is not None:
             await asyncio.to_thread(self.beside.stop)
         await self.prober.close()
@@ -188,7 +191,7 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
     shelf = CatalogueShelf(
         Catalogue(settings.capture_dir),
         settings.local.bin_dir,
-        _recipients(settings),
+        recipients(settings),
     )
     app = make_app(runtime, shelf, tokens, options)
     return Assembly(
@@ -196,7 +199,8 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
         runtime=runtime,
         cadence=cadence,
         outbox=outbox,
-        calendar=_calendar(settings, runtime),
+        calendar=calendar(settings, runtime),
+        sender=sender(settings, clock),
         servers=servers.Servers(app, tcp, unix, _server_tls(settings)),
         options=options,
         beside=beside,
@@ -284,45 +288,6 @@ def _beside(
         runtime.post_from_thread(CaptureReported(runtime.now(), status))
 
     return ServerBeside(settings, runtime.now, told, crash)
-
-
-def _calendar(settings: Settings, runtime: Runtime) -> Calendar:
-    """Declare what is due by the clock. Raises ConfigError on a bad expression."""
-    calendar, cron = Calendar(), settings.capture.schedule
-    catalogue = Catalogue(settings.capture_dir)
-    upkeep = Upkeep(runtime, catalogue, _limits(settings))
-    calendar.every("upkeep", EVERY, upkeep.run)
-    if cron is None:
-        return calendar
-    nightly = ScheduledSnapshots(runtime, upkeep)
-    try:
-        calendar.every("snapshot", cron, nightly.run)
-    except ValueError as error:
-        raise ConfigError(
-            (f"capture.schedule = {cron!r}: {error}",),
-            'give minute, hour, day, month, weekday, such as "30 2 * * *"',
-        ) from error
-    return calendar
-
-
-def _recipients(settings: Settings) -> tuple[str, ...]:
-    """Return whom archives are encrypted for. Raises ConfigError on a wrong key."""
-    try:
-        check_recipients(settings.capture.recipients)
-    except SnapshotError as error:
-        problem = f"capture.recipients: {error.message}"
-        raise ConfigError((problem,), error.hint) from error
-    return settings.capture.recipients
-
-
-def _limits(settings: Settings) -> Limits:
-    keep = settings.capture
-    return Limits(
-        scheduled=keep.keep,
-        others=keep.keep_others,
-        age_s=None if keep.keep_days is None else keep.keep_days * 86_400,
-        size_bytes=None if keep.keep_gib is None else int(keep.keep_gib * (1 << 30)),
-    )
 
 
 def _options(settings: Settings) -> ApiOptions:

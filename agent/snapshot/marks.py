@@ -5,7 +5,7 @@ what people decide afterwards. So a pin is a file of its own, and so is the note
 incidents that were over and acknowledged when somebody looked: the journal forgets
 old incidents, and a forgotten one must not read like an open one for ever. Each file
 is written aside and renamed. A mark that cannot be read counts as the careful case:
-kept, and nothing settled.
+kept, nothing settled, no twin off-site.
 """
 
 import os
@@ -21,6 +21,7 @@ from agent.snapshot.files import fsync_path, write_atomically
 
 KEPT = "kept.json"
 SETTLED = "settled.json"
+OFFSITE = "offsite.json"
 BYTES_MAX = 1 << 20
 
 T = TypeVar("T")
@@ -33,6 +34,33 @@ class Kept:
     who: str
     reason: str
     wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """What became of the snapshot's archive off-site."""
+
+    place: str
+    """The configured place that this is about."""
+    end_lsn: str
+    """How far the snapshot went that was sent."""
+    url: str = ""
+    """Where the archive lies; empty until it was read back."""
+    size: int = 0
+    sha256: str = ""
+    verified_wall_s: float | None = None
+    """When it was read back and was what had been sent; None: not yet."""
+    attempts: int = 0
+    """That failed in a row."""
+    error: str = ""
+    """Why the last one failed."""
+    again_wall_s: float = 0.0
+    """Not tried again before."""
+
+    @property
+    def verified(self) -> bool:
+        """Whether there is a twin that was read back."""
+        return self.verified_wall_s is not None
 
 
 UNREADABLE = Kept("somebody", "the mark in its folder cannot be read", 0.0)
@@ -81,6 +109,18 @@ def settled(folder: Path) -> frozenset[str]:
 def settle(folder: Path, incidents: Iterable[str]) -> None:
     """Note that these incidents are over and acknowledged. Raises SnapshotError."""
     _write(folder / SETTLED, _Settled(tuple(sorted(incidents))))
+
+
+def twin(folder: Path) -> Twin | None:
+    """Return what is known of its archive off-site; None when nothing is."""
+    with suppress(OSError, CodecError):
+        return _read(folder / OFFSITE, Twin)
+    return None
+
+
+def note_twin(folder: Path, mark: Twin) -> None:
+    """Note what became of its archive off-site. Raises SnapshotError."""
+    _write(folder / OFFSITE, mark)
 
 
 def _read(path: Path, kind: type[T]) -> T | None:

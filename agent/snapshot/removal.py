@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from agent.errors import SnapshotError
+from agent.snapshot import marks
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.files import PRIVATE_FILE, fsync_path, remove_tree, write_all
 
@@ -28,6 +29,7 @@ def remove(
     """Remove a snapshot. Raises SnapshotError, CatalogueError."""
     folder = catalogue.folder(snapshot_id)
     manifest = catalogue.show(snapshot_id)
+    twin = marks.twin(folder)
     line = {
         "id": snapshot_id,
         "removed": datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="seconds"),
@@ -37,6 +39,7 @@ def remove(
         "grade": manifest.grade.value,
         "end_lsn": str(manifest.end_lsn or manifest.tail_lsn),
         "bytes": manifest.size_bytes,
+        "offsite": twin.url if twin is not None and twin.verified else None,
     }
     try:
         _record(folder.parent / RECORD, json.dumps(line))

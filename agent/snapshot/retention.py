@@ -17,7 +17,8 @@ from agent.core.capture import Phase
 from agent.core.incident import Incident, Status
 from agent.core.permit import PermitState
 from agent.core.state import Ledger
-from agent.snapshot.marks import Kept
+from agent.snapshot.manifest import Manifest
+from agent.snapshot.marks import Kept, Twin
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,16 @@ def _permits(bond: Bond, ledger: Ledger | None) -> Iterable[str]:
             yield f"permit {permit.id} was granted because of it"
         elif permit.state is PermitState.PENDING:
             yield f"permit {permit.id} waits for it"
+
+
+def is_twin(twin: Twin, manifest: Manifest, place: str) -> bool:
+    """Whether this verified twin is of the snapshot as it is now, at that place."""
+    return twin.verified and twin.place == place and twin.end_lsn == end_of(manifest)
+
+
+def end_of(manifest: Manifest) -> str:
+    """Return how far the snapshot goes, as its twin notes it."""
+    return str(manifest.end_lsn or manifest.tail_lsn)
 
 
 @dataclass(frozen=True, slots=True)

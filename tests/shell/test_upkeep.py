@@ -97,10 +97,12 @@ def test_a_clock_that_went_back_takes_nothing():
 def test_what_is_held_and_the_newest_complete_one_always_stay(
     drawn, scheduled, others, age_s, size
 ):
-    found = [Item(str(n), *one[:4], held=one[4]) for n, one in enumerate(drawn)]
-    gone = {
-        one.id for one in surplus(found, Limits(scheduled, others, age_s, size), 90)
-    }
+    found = [
+        Item(str(number), clock, complete, created, size_bytes, held)
+        for number, (clock, complete, created, size_bytes, held) in enumerate(drawn)
+    ]
+    limits = Limits(scheduled, others, age_s, size)
+    gone = {one.id for one in surplus(found, limits, 90)}
     assert not gone & {one.id for one in found if one.held}
     complete = [one for one in found if one.complete]
     if complete:

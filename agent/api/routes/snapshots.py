@@ -13,7 +13,7 @@ from agent.api.models_keeping import (
     SnapshotsOut,
     VerifyOut,
 )
-from agent.api.models_shelf import KeptOut
+from agent.api.models_shelf import KeptOut, OffsiteOut
 from agent.api.ports import SnapshotCard
 from agent.api.present import Frame, capture_out
 from agent.api.present.frame import lsn_text, rfc3339
@@ -23,7 +23,7 @@ from agent.api.tokens import Scope
 from agent.core.capture import Capture, Phase
 from agent.core.event import CaptureAsked
 from agent.core.protection import unfinished
-from agent.snapshot.marks import Kept
+from agent.snapshot.marks import Kept, Twin
 
 router = APIRouter(prefix="/v1/snapshots", tags=["snapshots"])
 NO_SNAPSHOT = "There is no snapshot of this id beside this agent."
@@ -152,6 +152,7 @@ def _merged(
             closed=card.closed,
             capture=progress,
             kept=_kept(card.kept),
+            offsite=_offsite(card.twin),
         )
     if capture is None:
         raise ApiError(404, NO_SNAPSHOT, LIST_HINT)
@@ -181,6 +182,20 @@ def _kept(mark: Kept | None) -> KeptOut | None:
     if mark is None:
         return None
     return KeptOut(who=mark.who, reason=mark.reason, since=rfc3339(mark.wall_s))
+
+
+def _offsite(twin: Twin | None) -> OffsiteOut | None:
+    if twin is None:
+        return None
+    when = twin.verified_wall_s
+    return OffsiteOut(
+        url=twin.url or None,
+        bytes=twin.size,
+        sha256=twin.sha256 or None,
+        verified=None if when is None else rfc3339(when),
+        attempts=twin.attempts,
+        error=twin.error or None,
+    )
 
 
 def _elsewhere(ctx: Context, frame: Frame) -> list[ElsewhereOut]:

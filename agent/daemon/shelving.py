@@ -1,0 +1,82 @@
+"""Builds what keeps snapshots: the calendar, upkeep, and the way off-site.
+
+Theory of operation. A part of the wiring: settings in, parts out, nothing runs yet.
+Whatever of them is wrong is a ConfigError at the start. What may be away for a while,
+such as a bucket or a mounted folder, is not looked at here.
+"""
+
+from agent.config import Settings
+from agent.daemon.calendar import Calendar
+from agent.daemon.clock import SystemClock
+from agent.daemon.runtime import Runtime
+from agent.daemon.scheduled import ScheduledSnapshots
+from agent.daemon.sender import Sender
+from agent.daemon.upkeep import EVERY, Upkeep
+from agent.errors import ConfigError, SnapshotError
+from agent.snapshot.catalogue import Catalogue
+from agent.snapshot.offsite import Offsite, Place, read_credentials
+from agent.snapshot.retention import Limits
+from agent.snapshot.sealing import Seal, check_recipients
+
+
+def calendar(settings: Settings, runtime: Runtime) -> Calendar:
+    """Declare what is due by the clock. Raises ConfigError on a bad expression."""
+    calendar, cron = Calendar(), settings.capture.schedule
+    catalogue = Catalogue(settings.capture_dir)
+    upkeep = Upkeep(runtime, catalogue, _limits(settings), settings.offsite.url)
+    calendar.every("upkeep", EVERY, upkeep.run)
+    if cron is None:
+        return calendar
+    nightly = ScheduledSnapshots(runtime, upkeep)
+    try:
+        calendar.every("snapshot", cron, nightly.run)
+    except ValueError as error:
+        raise ConfigError(
+            (f"capture.schedule = {cron!r}: {error}",),
+            'give minute, hour, day, month, weekday, such as "30 2 * * *"',
+        ) from error
+    return calendar
+
+
+def sender(settings: Settings, clock: SystemClock) -> Sender | None:
+    """Return what sends archives off-site. Raises ConfigError."""
+    given = settings.offsite
+    if given.url is None:
+        return None
+    try:
+        place = Place(
+            url=given.url,
+            endpoint=given.endpoint,
+            region=given.region,
+            credentials=(
+                read_credentials(given.credentials_file)
+                if given.credentials_file is not None
+                else {}
+            ),
+            timeout_s=given.timeout_s,
+        )
+        seal = Seal(settings.capture.compress, settings.capture.recipients)
+        offsite = Offsite(place, seal)
+    except SnapshotError as error:
+        raise ConfigError((error.message,), error.hint) from error
+    return Sender(offsite, Catalogue(settings.capture_dir), clock.moment)
+
+
+def _limits(settings: Settings) -> Limits:
+    keep = settings.capture
+    return Limits(
+        scheduled=keep.keep,
+        others=keep.keep_others,
+        age_s=None if keep.keep_days is None else keep.keep_days * 86_400,
+        size_bytes=None if keep.keep_gib is None else int(keep.keep_gib * (1 << 30)),
+    )
+
+
+def recipients(settings: Settings) -> tuple[str, ...]:
+    """Return whom archives are encrypted for. Raises ConfigError on a wrong key."""
+    try:
+        check_recipients(settings.capture.recipients)
+    except SnapshotError as error:
+        problem = f"capture.recipients: {error.message}"
+        raise ConfigError((problem,), error.hint) from error
+    return settings.capture.recipients
