@@ -54,7 +54,7 @@ def render(notice: Notice, state: State, at: Moment, policy: Policy, urls: Urls)
         "reporter": policy.me,
         "summary": summary(notice.reason, incident, stakes, policy),
         "sentences": _sentences(incident, policy),
-        "next_step": _cut(next_step(incident.verdict), SENTENCE_LIMIT),
+        "next_step": _cut(next_step(incident.verdict, incident.id), SENTENCE_LIMIT),
         "runbook_url": _filled(urls.runbook, incident),
         "page_url": _filled(urls.page, incident),
         "data_at_stake": {

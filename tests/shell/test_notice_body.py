@@ -65,6 +65,13 @@ def test_the_body_has_the_published_shape():
     assert data["next_step"]
 
 
+def test_the_next_step_is_a_command_that_can_be_copied():
+    said = given.verdict(VerdictCode.FAILOVER, Family.PRIMARY)
+    incident = given.incident(said)
+    told = rendered(incident)["data"]["next_step"]
+    assert f"splitguard incidents ack {incident.id}" in told
+
+
 @pytest.mark.parametrize(
     ("reason", "kind"),
     [
