@@ -34,6 +34,7 @@ OWNERS = {
     "rich": {"agent.cli"},
     "sqlite3": {"agent.store"},
     "typer": {"agent.cli"},
+    "yaml": {"agent.guard"},
     "zstandard": {"agent.snapshot"},
 }  # fmt: skip
 

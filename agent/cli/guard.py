@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli import guard_install
+from agent.cli import guard_check, guard_install
 from agent.cli.call import Call, asks_agent, segment
 from agent.cli.console import bytes_text, duration_text, grid, safe, say, words
 from agent.errors import PostgresError
@@ -26,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 guard_install.add_to(app)
+guard_check.add_to(app)
 
 
 @app.command("status")

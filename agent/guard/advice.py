@@ -38,7 +38,8 @@ def how_to(place: Path, links: Path | None) -> str:
         ]
     parts += [
         "",
-        "Either takes effect with `patronictl reload CLUSTER NODE`.",
+        "Either takes effect with `patronictl reload CLUSTER NODE`. See it with",
+        "`splitguard guard check --patroni FILE`.",
         "",
         "So that a reinitialised node keeps its old data, in each node's patroni.yml:",
         "",

@@ -1,0 +1,129 @@
+"""What on this machine may name the shim: configuration files, and running shims.
+
+Theory of operation. Patroni's file is found where packages put it, and in the command
+line of a running Patroni; repmgr's likewise. What is not found can be named by the
+caller. A shim that waits shows in the list of processes, by its own path.
+"""
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+
+from agent.errors import GuardError
+from agent.guard import wiring
+from agent.guard.shim import PROGRAM, REPLICA
+from agent.guard.wiring import Wired, Wiring
+
+PLACES = {
+    "patroni": ("etc/patroni.yml", "etc/patroni.yaml", "etc/patroni/*.y*ml"),
+    "repmgr": ("etc/repmgr.conf", "etc/repmgr/*.conf", "etc/repmgr/*/repmgr.conf"),
+}
+"""Below the root folder: where Debian, Red Hat and the projects' guides put them."""
+PROCESSES_MAX = 100_000
+COMMAND_BYTES_MAX = 64 * 1024
+
+
+class Kind(StrEnum):
+    """Whose configuration a file is."""
+
+    PATRONI = "patroni"
+    REPMGR = "repmgr"
+
+
+def configurations(root: Path = Path("/")) -> tuple[tuple[Kind, Path], ...]:
+    """Return the configuration files that this machine has, each once."""
+    found: dict[Path, Kind] = {}
+    for kind in Kind:
+        for pattern in PLACES[kind]:
+            for path in sorted(root.glob(pattern)):
+                found.setdefault(path.resolve(), kind)
+    for path in _of_running_patronis(root):
+        found.setdefault(path, Kind.PATRONI)
+    return tuple((kind, path) for path, kind in found.items())
+
+
+def judged(
+    files: Iterable[tuple[Kind, Path]], shared: str | None, place: Path
+) -> tuple[Wiring, ...]:
+    """Return what each file says. Raises GuardError.
+
+    `shared` is what `patronictl show-config` printed, if it is known.
+    """
+    common = (
+        None
+        if shared is None
+        else wiring.read_yaml(shared, "the cluster's configuration")
+    )
+    told = []
+    for kind, path in files:
+        text = wiring.read_text(path)
+        if kind is Kind.PATRONI:
+            document = wiring.read_yaml(text, str(path))
+            told.append(wiring.patroni(str(path), document, common, place))
+        else:
+            told.append(wiring.repmgr(str(path), text, place))
+    return tuple(told)
+
+
+def still_naming(files: Iterable[tuple[Kind, Path]], place: Path) -> tuple[Path, ...]:
+    """Return the files that name the shim, by its path or by a folder of links.
+
+    A file that cannot be read or understood counts as naming it. Raises nothing.
+    """
+    named = (str(place), str(place.with_name(REPLICA)))
+    naming = []
+    for kind, path in files:
+        try:
+            text = wiring.read_text(path)
+            [told] = judged([(kind, path)], None, place)
+        except GuardError:
+            naming.append(path)
+            continue
+        if told.state is not Wired.NOT_WIRED or any(name in text for name in named):
+            naming.append(path)
+    return tuple(naming)
+
+
+def waiting(place: Path, root: Path = Path("/")) -> tuple[int, ...]:
+    """Return the processes that run a script of ours at this place."""
+    scripts = {str(place.with_name(name)).encode() for name in (PROGRAM, REPLICA)}
+    scripts.add(str(place).encode())
+    return tuple(
+        pid for pid, words in _processes(root) if not scripts.isdisjoint(words[:3])
+    )
+
+
+def _processes(root: Path) -> Iterator[tuple[int, list[bytes]]]:
+    entries = (entry for entry in (root / "proc").iterdir() if entry.name.isdecimal())
+    for entry in islice(entries, PROCESSES_MAX):
+        try:
+            with (entry / "cmdline").open("rb") as file:
+                raw = file.read(COMMAND_BYTES_MAX)
+        except OSError:
+            continue  # it ended meanwhile
+        yield int(entry.name), raw.split(b"\0")
+
+
+def _of_running_patronis(root: Path) -> Iterator[Path]:
+    for pid, words in _processes(root):
+        paths = [Path(word.decode("utf-8", "replace")) for word in words]
+        if not any(path.name == "patroni" for path in paths[:3]):
+            continue
+        for path in paths[1:]:
+            if path.suffix in {".yml", ".yaml"} and path.is_absolute():
+                yield from _as_seen_by(root / "proc" / str(pid), path)
+
+
+def _as_seen_by(process: Path, path: Path) -> Iterator[Path]:
+    """Return a process's file: one in a container has a root folder of its own."""
+    inside = process / "root" / path.relative_to("/")
+    # Only the former may be made a path without links: /proc's own lead nowhere else.
+    for place, shown in ((path, path.resolve()), (inside, inside)):
+        try:
+            if not place.exists():
+                continue
+        except PermissionError:
+            pass  # it is there, and cannot be read
+        yield shown
+        return

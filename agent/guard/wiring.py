@@ -1,0 +1,233 @@
+"""Whether HA software is led through the gate, as its own configuration says.
+
+Theory of operation. Patroni's file is read as Patroni reads it: a program is
+`bin_dir` joined with its name in `bin_name`; what the file says of `postgresql` goes
+before what the cluster's shared configuration says (`patronictl show-config`), which
+is no file on this machine and can be given apart. Without that, the file's
+`bootstrap.dcs` tells what the cluster began with. repmgr takes pg_rewind from
+`pg_bindir`, unless a path follows `--force-rewind`.
+
+A node is `wired` when both ways to lose data lead through the gate: the rewind, and
+the replica made anew. With the first alone it is `bypassable`. Settings that delete a
+loser's data are named always; behind the gate they delete only what is kept.
+Sources: Patroni's postgresql/__init__.py (pgcommand), postgresql/rewind.py,
+postgresql/bootstrap.py (create_replica); repmgr's `node rejoin`.
+"""
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from agent.errors import GuardError
+from agent.guard.shim import PROGRAM, REPLICA
+
+FILE_BYTES_MAX = 4 << 20
+DELETES = (
+    "remove_data_directory_on_rewind_failure",
+    "remove_data_directory_on_diverged_timelines",
+)
+"""Patroni's settings that delete a loser's data folder."""
+REPMGR_CLONE = (
+    "`repmgr standby clone --force` is not held back: stop the server, ask for a permit"
+    " (`splitguard guard permit`), then clone"
+)
+_BINDIR = re.compile(r"^\s*pg_bindir\s*=\s*'?([^'#\n]*?)'?\s*(?:#.*)?$", re.MULTILINE)
+_REWIND = re.compile(r"--force-rewind(?:=(\"[^\"]*\"|'[^']*'|\S+))?")
+
+
+class Wired(StrEnum):
+    """Whether a node's resync goes through the gate."""
+
+    WIRED = "wired"
+    BYPASSABLE = "bypassable"
+    """A rewind does, a replica made anew does not."""
+    NOT_WIRED = "not wired"
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What one configuration file says."""
+
+    file: str
+    node: str
+    state: Wired
+    destructive: tuple[str, ...]
+    """Settings that are on and delete a loser's data before it is kept."""
+    sentences: tuple[str, ...]
+    """What is missing, and what to do about it."""
+
+    @property
+    def safe(self) -> bool:
+        """Whether a rewind is held back, and no setting deletes what is not kept."""
+        return self.state is not Wired.NOT_WIRED and not self.destructive
+
+
+def read_yaml(text: str, name: str) -> Mapping[str, Any]:
+    """Return the mapping in `text`. Raises GuardError."""
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise GuardError(
+            f"{name} is not YAML{line}", "give Patroni's configuration file"
+        ) from error
+    if not isinstance(found, dict):
+        raise GuardError(
+            f"{name} holds no mapping", "give Patroni's configuration file"
+        )
+    return found
+
+
+def read_text(file: Path) -> str:
+    """Return a configuration file's text. Raises GuardError."""
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise GuardError(
+            f"{file} cannot be read: {error.strerror}",
+            "run this as root, or as the user that the HA software runs as",
+        ) from error
+    if len(raw) > FILE_BYTES_MAX:
+        raise GuardError(f"{file} is too large for a configuration file")
+    return raw.decode("utf-8", "replace")
+
+
+def patroni(
+    name: str,
+    document: Mapping[str, Any],
+    shared: Mapping[str, Any] | None,
+    place: Path,
+) -> Wiring:
+    """Return what Patroni's configuration file says.
+
+    `shared` is the cluster's configuration (`patronictl show-config`), if it is
+    known; `place` is where the shim stands.
+    """
+    began = _table(_table(document, "bootstrap"), "dcs")
+    common = _table(began if shared is None else shared, "postgresql")
+    settings = {**common, **_table(document, "postgresql")}
+    rewinds = _same(_program(settings, PROGRAM), place)
+    clones = _keeps_data(settings, place.with_name(REPLICA))
+    on = tuple(key for key in DELETES if settings.get(key))
+    destructive = tuple(key for key in on if not _behind(key, rewinds, clones))
+    sentences = [
+        *([] if rewinds else [_rewind_gap(settings, place)]),
+        *([] if clones else [_clone_gap(settings, place)]),
+        *(_threat(key, rewinds, clones) for key in on),
+    ]
+    if not settings.get("use_pg_rewind"):
+        sentences.append(
+            "use_pg_rewind is not set"
+            + ("" if shared is not None else " here (or only in the cluster's own)")
+            + ": a diverged node is not rewound but made anew"
+        )
+    state = Wired.NOT_WIRED
+    if rewinds:
+        state = Wired.WIRED if clones else Wired.BYPASSABLE
+    return Wiring(
+        name, str(document.get("name") or "?"), state, destructive, tuple(sentences)
+    )
+
+
+def repmgr(name: str, text: str, place: Path) -> Wiring:
+    """Return what repmgr.conf, or a script that rejoins nodes, says."""
+    found = _BINDIR.search(text)
+    bin_dir = found[1].strip() if found is not None else ""
+    asked = _REWIND.findall(text)
+    programs = [Path(path.strip("\"'")) if path else None for path in asked]
+    default = Path(bin_dir, PROGRAM) if bin_dir else None
+    wired = bool(programs or default) and all(
+        _same(path or default, place) for path in (programs or [None])
+    )
+    gap = (
+        f"no pg_rewind here is the shim: rejoin with --force-rewind={place}, or set"
+        " pg_bindir to a folder of links (`guard install --links DIR`)"
+    )
+    node = re.search(r"^\s*node_name\s*=\s*'?([^'\s#]+)", text, re.MULTILINE)
+    state = Wired.BYPASSABLE if wired else Wired.NOT_WIRED
+    said = (REPMGR_CLONE,) if wired else (gap, REPMGR_CLONE)
+    return Wiring(name, node[1] if node is not None else "?", state, (), said)
+
+
+def _table(found: object, key: str) -> Mapping[str, Any]:
+    value = found.get(key) if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else {}
+
+
+def _program(settings: Mapping[str, Any], program: str) -> Path | None:
+    """Return the program that Patroni runs; None when PATH decides."""
+    name = _table(settings, "bin_name").get(program) or program
+    bin_dir = settings.get("bin_dir") or ""
+    found = Path(str(bin_dir), str(name))
+    return found if found.is_absolute() else None
+
+
+def _same(path: Path | None, place: Path) -> bool:
+    if path is None:
+        return False
+    try:
+        return path == place or path.samefile(place)
+    except OSError:
+        return False
+
+
+def _keeps_data(settings: Mapping[str, Any], replica: Path) -> bool:
+    """Whether the first way to a replica is ours, and leaves the data to it."""
+    methods = settings.get("create_replica_methods") or settings.get(
+        "create_replica_method"
+    )
+    first = methods[0] if isinstance(methods, list) and methods else methods
+    if not isinstance(first, str):
+        return False
+    method = _table(settings, first)
+    try:
+        words = shlex.split(str(method.get("command") or first))
+    except ValueError:
+        return False
+    return (
+        bool(words)
+        and _same(Path(words[0]), replica)
+        and bool(method.get("keep_data"))
+        and not method.get("no_params")
+    )
+
+
+def _rewind_gap(settings: Mapping[str, Any], place: Path) -> str:
+    found = _program(settings, PROGRAM)
+    named = "the pg_rewind in PATH" if found is None else str(found)
+    return f"a rewind runs {named}: set postgresql.bin_name.pg_rewind to {place}"
+
+
+def _clone_gap(settings: Mapping[str, Any], place: Path) -> str:
+    replica = place.with_name(REPLICA)
+    methods = settings.get("create_replica_methods")
+    first = methods[0] if isinstance(methods, list) and methods else None
+    if isinstance(first, str) and _table(settings, first).get("no_params"):
+        return f"{first}: no_params takes away what {replica} has to know: remove it"
+    return (
+        "a replica made anew deletes the old data: let create_replica_methods begin"
+        f" with {replica} and keep_data"
+    )
+
+
+def _behind(key: str, rewinds: bool, clones: bool) -> bool:
+    """Whether what the setting deletes has passed the gate before.
+
+    The first deletes after a rewind that failed; the other also makes a node anew
+    without trying to rewind it.
+    """
+    return rewinds and (clones or key == DELETES[0])
+
+
+def _threat(key: str, rewinds: bool, clones: bool) -> str:
+    if _behind(key, rewinds, clones):
+        return f"{key} is on: behind the gate it deletes only what is kept"
+    return f"{key} is on and deletes a loser's data before anybody has kept it"
