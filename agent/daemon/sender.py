@@ -4,8 +4,9 @@ Theory of operation. One thread, one archive at a time, those of incidents befor
 taken by the clock, the oldest first. What failed is tried again after a minute, then
 after two, four and so on, up to six hours, for as long as the snapshot is here; the
 count and the reason lie beside the manifest, so that a restart does not hurry and a
-person can read them. Only what was read back counts as sent. The thread looks for the
-end of the agent between two parts, and never holds it up.
+person can read them. Only what was read back counts as sent. It reads no faster than a
+copy may, at a low priority; it looks for the end of the agent between two blocks, and
+never holds it up.
 """
 
 import logging
@@ -21,6 +22,7 @@ from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.manifest import Manifest
 from agent.snapshot.marks import Twin
 from agent.snapshot.offsite import Offsite
+from agent.snapshot.pace import Pace, step_back
 from agent.snapshot.retention import end_of, is_twin
 
 log = logging.getLogger(__name__)
@@ -40,11 +42,17 @@ class Sender:
     """Sends what has no verified twin yet."""
 
     def __init__(
-        self, offsite: Offsite, catalogue: Catalogue, moment: Callable[[], Moment]
+        self,
+        offsite: Offsite,
+        catalogue: Catalogue,
+        moment: Callable[[], Moment],
+        max_bytes_s: float = 0.0,
     ) -> None:
+        """`max_bytes_s`: no more than this is read in a second; 0: as it comes."""
         self._offsite = offsite
         self._catalogue = catalogue
         self._moment = moment
+        self._pace = Pace(max_bytes_s, lambda: moment().monotonic_s)
         self._end = threading.Event()
         # A request that hangs must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="offsite", daemon=True)
@@ -60,6 +68,7 @@ class Sender:
             self._thread.join(STOP_S)
 
     def _run(self) -> None:
+        step_back()
         while True:
             self.look()
             if self._end.wait(LOOK_S):
@@ -125,6 +134,7 @@ class Sender:
         # A clock that went back must not put it off for ever.
         return not now_s < twin.again_wall_s <= now_s + AGAIN_S_MAX
 
-    def _check(self) -> None:
-        if self._end.is_set():
+    def _check(self, size: int) -> None:
+        """Give way to the server; raise when the agent ends."""
+        if self._end.wait(self._pace.delay_s(size)):
             raise _StoppedError

@@ -59,7 +59,12 @@ def sender(settings: Settings, clock: SystemClock) -> Sender | None:
         offsite = Offsite(place, seal)
     except SnapshotError as error:
         raise ConfigError((error.message,), error.hint) from error
-    return Sender(offsite, Catalogue(settings.capture_dir), clock.moment)
+    return Sender(
+        offsite,
+        Catalogue(settings.capture_dir),
+        clock.moment,
+        settings.capture.max_mib_s * (1 << 20),
+    )
 
 
 def _limits(settings: Settings) -> Limits:

@@ -19,7 +19,7 @@ from agent.ports import Desk
 from agent.snapshot import marks
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.manifest import Manifest
-from agent.snapshot.removal import remove
+from agent.snapshot.removal import remove, sweep
 from agent.snapshot.retention import (
     Bond,
     Item,
@@ -75,6 +75,10 @@ class Upkeep:
                 remove(self._catalogue, each.id, WHO, each.reason, now.wall_s)
             except SnapshotError as error:
                 log.warning("upkeep of snapshots: %s", error)
+        try:
+            sweep(self._catalogue.place)
+        except OSError as error:
+            log.warning("upkeep of snapshots: %s", error)
 
     def _item(self, manifest: Manifest, ledger: Ledger) -> Item:
         bond = self._bond(manifest, ledger)

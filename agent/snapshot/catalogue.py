@@ -6,7 +6,10 @@ An id is a folder's name and never a path: anything that could lead elsewhere is
 refused before the disk is touched. Nothing in here needs the agent.
 """
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from agent.errors import CatalogueError, SnapshotError
@@ -34,6 +37,11 @@ class Catalogue:
     def __init__(self, capture_dir: Path) -> None:
         self._dir = capture_dir
         self._kept: dict[str, tuple[tuple[int, int, int], Manifest]] = {}
+
+    @property
+    def place(self) -> Path:
+        """The capture folder."""
+        return self._dir
 
     def list(self) -> tuple[Manifest, ...]:
         """Return all snapshots, newest first. Raises CatalogueError."""
@@ -71,7 +79,8 @@ class Catalogue:
         cannot be said because the capture folder cannot be read.
         """
         folder = self._dir / check_id(snapshot_id)
-        if snapshot_id not in self._names() or not _has_manifest(folder):
+        self._look()
+        if folder.is_symlink() or not _has_manifest(folder):
             raise SnapshotError(
                 f"there is no snapshot {snapshot_id} in {self._dir}",
                 "ids are listed by `splitguard snapshots list`",
@@ -79,8 +88,19 @@ class Catalogue:
         return folder
 
     def _names(self) -> tuple[str, ...]:
-        try:
+        with self._readable():
             entries = [entry for entry in self._dir.iterdir() if _is_folder(entry)]
+        return tuple(sorted(entry.name for entry in entries)[:LISTED_MAX])
+
+    def _look(self) -> None:
+        """See that the capture folder is there and can be read."""
+        with self._readable(), os.scandir(self._dir):
+            return
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except FileNotFoundError as error:
             raise CatalogueError(
                 f"there is no capture folder {self._dir}",
@@ -92,7 +112,6 @@ class Catalogue:
                 f"the capture folder {self._dir} cannot be read: {error.strerror}",
                 "run this as the user that the agent runs as",
             ) from error
-        return tuple(sorted(entry.name for entry in entries)[:LISTED_MAX])
 
     def _read(self, name: str) -> Manifest:
         """Return a manifest, read again only when its file is another one."""

@@ -35,8 +35,13 @@ RETRIES_MAX = 2
 CONNECT_S = 10.0
 
 Store: TypeAlias = S3Store | LocalStore
-Check = Callable[[], None]
-"""Called between parts; raises to end the work."""
+Check = Callable[[int], None]
+"""Called with the bytes of each block that was read; it may wait, and raises to end
+the work."""
+
+
+def _go_on(_: int) -> None:
+    """Neither wait nor end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,7 @@ class Offsite:
         """The place, as configured."""
         return self._place.url
 
-    def send(self, folder: Path, check: Check = lambda: None) -> Sent:
+    def send(self, folder: Path, check: Check = _go_on) -> Sent:
         """Send a snapshot's folder and read it back.
 
         Raises SnapshotError: it cannot be read here, or not be written or read there,
@@ -89,7 +94,8 @@ class Offsite:
         archive = Archive(folder, self._how.recipients)
         manifest = archive.manifest
         name = f"{manifest.cluster}/{manifest.id}{self._how.suffix}"
-        sent = _Counted(seal(archive.stream(), self._how), check)
+        pieces = _checked(archive.stream(), check)
+        sent = _Counted(seal(pieces, self._how))
         with _told(f"{manifest.id} cannot be sent to {self.url}"):
             there = _There(self._place, name)
             there.put(sent, archive.size)
@@ -129,8 +135,8 @@ class _There:
         digest = hashlib.sha256()
         if size == sent.size:
             for start in range(0, size, PART_BYTES):
-                check()
                 end = min(start + PART_BYTES, size)
+                check(end - start)
                 part = obstore.get_range(self._store, self._name, start=start, end=end)
                 digest.update(part)
         if size != sent.size or digest.hexdigest() != sent.sha256:
@@ -158,18 +164,22 @@ class _There:
             fsync_path((self._folder / self._name).parent)
 
 
+def _checked(pieces: Iterator[bytes], check: Check) -> Iterator[bytes]:
+    for piece in pieces:
+        check(len(piece))
+        yield piece
+
+
 class _Counted:
     """Passes pieces on, and knows at the end what they were."""
 
-    def __init__(self, pieces: Iterator[bytes], check: Check) -> None:
+    def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
-        self._check = check
         self._digest = hashlib.sha256()
         self.size = 0
 
     def __iter__(self) -> Iterator[bytes]:
         for piece in self._pieces:
-            self._check()
             self._digest.update(piece)
             self.size += len(piece)
             if piece:

@@ -3,7 +3,7 @@
 Theory of operation. Who removed what, and why, is written down before anything is
 touched. Then the folder gets a name that no snapshot can have, so that at no instant
 half a snapshot is listed, and is emptied. What a killed process left under such a name
-is taken away with the next removal.
+is swept away later.
 """
 
 import json
@@ -47,14 +47,19 @@ def remove(
         remove_tree(doomed)
         folder.rename(doomed)
         fsync_path(folder.parent)
-        for left in folder.parent.glob(f"{_DOOMED}*"):
-            remove_tree(left)
+        sweep(folder.parent)
     except OSError as error:
         raise SnapshotError(
             f"snapshot {snapshot_id} cannot be removed: {error.filename}:"
             f" {error.strerror}",
             "run this as the user that the agent runs as",
         ) from error
+
+
+def sweep(capture_dir: Path) -> None:
+    """Take away what a killed process left of removed snapshots. Raises OSError."""
+    for left in capture_dir.glob(f"{_DOOMED}*"):
+        remove_tree(left)
 
 
 def _record(path: Path, line: str) -> None:

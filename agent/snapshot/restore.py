@@ -197,7 +197,6 @@ def _aside(place: _Target) -> Iterator[Path]:
 def _brought(snapshot: Path, copy: Path, identities: Sequence[Identity]) -> Manifest:
     """Copy the snapshot, or unpack the archive, into the new folder `copy`."""
     if not snapshot.is_dir():
-        check_room(snapshot.stat().st_size, copy.parent)
         unpack(snapshot, copy, identities)
         return _with_copy(manifests.read(copy))
     manifest = _with_copy(manifests.read(snapshot))

@@ -47,6 +47,7 @@ def unpack(archive: Path, target: Path, identities: Sequence[Identity] = ()) -> 
         plain = is_plain(archive)
         if plain:
             _check_end(archive)
+            check_room(archive.stat().st_size, target)
         with unsealed(archive, identities) as source:
             watched = _Watched(source)
             _unpack_all(watched, target, _Budget(archive.stat().st_size, plain, target))

@@ -1,6 +1,7 @@
 """Archives compressed and encrypted: what was sealed comes back, or an error does."""
 
 import io
+import os
 import subprocess
 import tarfile
 import threading
@@ -198,7 +199,7 @@ def test_what_fails_while_it_is_read_fails_while_it_is_sealed(tmp_path: Path):
 def test_nobody_who_stops_reading_leaves_a_thread_behind():
     def endless():
         while True:
-            yield b"x" * 1_000_000
+            yield os.urandom(1_000_000)
 
     pieces = seal(endless(), WAYS[3])
     assert next(pieces)
