@@ -13,6 +13,8 @@ from agent.cli.guard_install import TO
 from agent.errors import AgentUnreachableError, GuardError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.guard.shim import Shim
     from agent.guard.visible import Kind
     from agent.guard.wiring import Wiring
@@ -66,12 +68,13 @@ def check(
     Exit 0: the shim is whole, the agent answers, and each configuration leads a rewind
     to it and deletes nothing before. Exit 1: not so; what is missing is said.
     """
-    from agent.guard import shim, visible
+    from agent.guard import shim, visible, wiring
 
     place = (to or shim.DEFAULT_PLACE).absolute()
     troubles = _troubles(call, place)
     files = _files(patroni, repmgr) or visible.configurations()
-    told = visible.judged(files, _read(shared), place)
+    around = wiring.Around(_shared(shared), visible.patroni_version())
+    told = visible.judged(files, place, around)
     if not told:
         troubles.append("no configuration of Patroni or repmgr was found: name it")
     row = {
@@ -135,14 +138,14 @@ def _files(
     )
 
 
-def _read(shared: str | None) -> str | None:
+def _shared(source: str | None) -> "Mapping[str, Any] | None":
     from agent.guard import wiring
 
-    if shared is None:
+    if source is None:
         return None
-    if shared == "-":
-        return sys.stdin.read(SHARED_BYTES_MAX)
-    return wiring.read_text(Path(shared))
+    if source == "-":
+        return wiring.read_yaml(sys.stdin.read(SHARED_BYTES_MAX), "stdin")
+    return wiring.read_yaml(wiring.read_text(Path(source)), source)
 
 
 def _troubles(call: Call, place: Path) -> list[str]:

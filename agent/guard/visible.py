@@ -5,6 +5,9 @@ line of a running Patroni; repmgr's likewise. What is not found can be named by 
 caller. A shim that waits shows in the list of processes, by its own path.
 """
 
+import re
+import shutil
+import subprocess
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from itertools import islice
@@ -13,7 +16,7 @@ from pathlib import Path
 from agent.errors import GuardError
 from agent.guard import wiring
 from agent.guard.shim import PROGRAM, REPLICA
-from agent.guard.wiring import Wired, Wiring
+from agent.guard.wiring import Around, Wired, Wiring
 
 PLACES = {
     "patroni": ("etc/patroni.yml", "etc/patroni.yaml", "etc/patroni/*.y*ml"),
@@ -22,6 +25,7 @@ PLACES = {
 """Below the root folder: where Debian, Red Hat and the projects' guides put them."""
 PROCESSES_MAX = 100_000
 COMMAND_BYTES_MAX = 64 * 1024
+VERSION_S = 10.0
 
 
 class Kind(StrEnum):
@@ -44,26 +48,38 @@ def configurations(root: Path = Path("/")) -> tuple[tuple[Kind, Path], ...]:
 
 
 def judged(
-    files: Iterable[tuple[Kind, Path]], shared: str | None, place: Path
+    files: Iterable[tuple[Kind, Path]], place: Path, around: Around
 ) -> tuple[Wiring, ...]:
-    """Return what each file says. Raises GuardError.
-
-    `shared` is what `patronictl show-config` printed, if it is known.
-    """
-    common = (
-        None
-        if shared is None
-        else wiring.read_yaml(shared, "the cluster's configuration")
-    )
+    """Return what each file says. Raises GuardError."""
     told = []
     for kind, path in files:
         text = wiring.read_text(path)
         if kind is Kind.PATRONI:
             document = wiring.read_yaml(text, str(path))
-            told.append(wiring.patroni(str(path), document, common, place))
+            told.append(wiring.patroni(str(path), document, place, around))
         else:
             told.append(wiring.repmgr(str(path), text, place))
     return tuple(told)
+
+
+def patroni_version() -> tuple[int, ...] | None:
+    """Return the version of the `patroni` in PATH; None when that does not tell it."""
+    program = shutil.which("patroni")
+    if program is None:
+        return None
+    try:
+        ran = subprocess.run(
+            [program, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=VERSION_S,
+            check=False,
+            cwd="/",
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(rb"\b(\d{1,4})\.(\d{1,4})(?:\.(\d{1,4}))?", ran.stdout)
+    return None if found is None else tuple(int(part or 0) for part in found.groups())
 
 
 def still_naming(files: Iterable[tuple[Kind, Path]], place: Path) -> tuple[Path, ...]:
@@ -76,7 +92,7 @@ def still_naming(files: Iterable[tuple[Kind, Path]], place: Path) -> tuple[Path,
     for kind, path in files:
         try:
             text = wiring.read_text(path)
-            [told] = judged([(kind, path)], None, place)
+            [told] = judged([(kind, path)], place, Around())
         except GuardError:
             naming.append(path)
             continue

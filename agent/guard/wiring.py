@@ -33,6 +33,11 @@ DELETES = (
     "remove_data_directory_on_diverged_timelines",
 )
 """Patroni's settings that delete a loser's data folder."""
+BIN_NAME_SINCE = (3, 0, 3)
+VERSION_UNKNOWN = (
+    "bin_name counts from Patroni 3.0.3 on, and which version runs is not known here:"
+    " see `patroni --version`"
+)
 REPMGR_CLONE = (
     "`repmgr standby clone --force` is not held back: stop the server, ask for a permit"
     " (`splitguard guard permit`), then clone"
@@ -66,6 +71,16 @@ class Wiring:
     def safe(self) -> bool:
         """Whether a rewind is held back, and no setting deletes what is not kept."""
         return self.state is not Wired.NOT_WIRED and not self.destructive
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What is known beside Patroni's file."""
+
+    shared: Mapping[str, Any] | None = None
+    """The cluster's own configuration, as `patronictl show-config` prints it."""
+    version: tuple[int, ...] | None = None
+    """Patroni's, such as (4, 1, 5)."""
 
 
 def read_yaml(text: str, name: str) -> Mapping[str, Any]:
@@ -103,23 +118,23 @@ def read_text(file: Path) -> str:
 def patroni(
     name: str,
     document: Mapping[str, Any],
-    shared: Mapping[str, Any] | None,
     place: Path,
+    around: Around,
 ) -> Wiring:
-    """Return what Patroni's configuration file says.
-
-    `shared` is the cluster's configuration (`patronictl show-config`), if it is
-    known; `place` is where the shim stands.
-    """
+    """Return what Patroni's configuration file says of the shim at `place`."""
+    shared = around.shared
     began = _table(_table(document, "bootstrap"), "dcs")
     common = _table(began if shared is None else shared, "postgresql")
     settings = {**common, **_table(document, "postgresql")}
+    named = bool(_table(settings, "bin_name").get(PROGRAM))
+    if named and around.version is not None and around.version < BIN_NAME_SINCE:
+        settings = {**settings, "bin_name": {}}
     rewinds = _same(_program(settings, PROGRAM), place)
     clones = _keeps_data(settings, place.with_name(REPLICA))
     on = tuple(key for key in DELETES if settings.get(key))
     destructive = tuple(key for key in on if not _behind(key, rewinds, clones))
     sentences = [
-        *([] if rewinds else [_rewind_gap(settings, place)]),
+        *([] if rewinds else [_rewind_gap(settings, place, around)]),
         *([] if clones else [_clone_gap(settings, place)]),
         *(_threat(key, rewinds, clones) for key in on),
     ]
@@ -129,6 +144,8 @@ def patroni(
             + ("" if shared is not None else " here (or only in the cluster's own)")
             + ": a diverged node is not rewound but made anew"
         )
+    if named and rewinds and around.version is None:
+        sentences.append(VERSION_UNKNOWN)
     state = Wired.NOT_WIRED
     if rewinds:
         state = Wired.WIRED if clones else Wired.BYPASSABLE
@@ -200,9 +217,14 @@ def _keeps_data(settings: Mapping[str, Any], replica: Path) -> bool:
     )
 
 
-def _rewind_gap(settings: Mapping[str, Any], place: Path) -> str:
+def _rewind_gap(settings: Mapping[str, Any], place: Path, around: Around) -> str:
     found = _program(settings, PROGRAM)
     named = "the pg_rewind in PATH" if found is None else str(found)
+    if around.version is not None and around.version < BIN_NAME_SINCE:
+        return (
+            f"a rewind runs {named}, and this Patroni is older than bin_name: set"
+            " postgresql.bin_dir to a folder of links (`guard install --links DIR`)"
+        )
     return f"a rewind runs {named}: set postgresql.bin_name.pg_rewind to {place}"
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+from agent.core.observation import ReadFailure, ServerFacts
 from tests.fix_desk import Served, healthy, serve, split_brain
 
 
@@ -133,3 +134,28 @@ async def test_captures_switched_off_are_said(served: Served):
         answer = await client.post("/v1/snapshots")
     assert answer.status_code == 409
     assert "capture.enabled" in answer.json()["hint"]
+
+
+async def test_only_the_folder_that_the_agent_reads_is_spoken_for(served: Served):
+    view = served.desk.state.view
+    assert isinstance(view.server, ServerFacts)
+    known = replace(view.server, identity="boot:64768:1234", data_dir="/srv/data")
+    served.desk.state = replace(served.desk.state, view=replace(view, server=known))
+    assert (await asked(served, data_dir_id="64768:1234")).status_code == 201
+    other = await asked(served, data_dir_id="64768:99")
+    assert other.status_code == 409
+    assert "This agent keeps /srv/data" in other.json()["detail"]
+    for wrong in ("", "64768", "1:2:3", "a:b", "/srv/data"):
+        assert (await asked(served, data_dir_id=wrong)).status_code == 422
+
+
+async def test_a_folder_that_was_not_read_is_spoken_for_by_nobody(served: Served):
+    for server, reason in (
+        (None, "not yet"),
+        (ReadFailure("/srv/data is closed", "run as postgres"), "/srv/data is closed"),
+    ):
+        view = replace(served.desk.state.view, server=server)
+        served.desk.state = replace(served.desk.state, view=view)
+        answer = await asked(served, data_dir_id="1:2")
+        assert answer.status_code == 409
+        assert reason in answer.json()["detail"]

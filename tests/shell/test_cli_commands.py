@@ -4,6 +4,7 @@ import json
 import signal
 import stat
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,6 +91,41 @@ def test_permits_are_listed_and_released_with_name_and_reason(splitguard, agent_
     assert json.loads(released.out)["state"] == "released"
     assert json.loads(released.out)["released_by"] == "ann"
     assert "may go on" in released.words
+
+
+def test_a_permit_is_asked_for_the_very_folder_and_told_by_the_wanted_code(
+    spawned, splitguard, agent_for, tmp_path
+):
+    agent = agent_for(split_brain())
+    found = tmp_path.stat()
+    identity = f"boot:{found.st_dev}:{found.st_ino}"
+
+    def stop(sim):
+        real = sim.world.facts
+        sim.world.facts = lambda name: replace(real(name), identity=identity)
+        sim.world.servers["n1"].running = False
+        sim.run(5)
+
+    words = ("guard", "permit", "--pass-code", "93", "--socket", agent.socket)
+    refused = splitguard(*words, "--data-dir", tmp_path)
+    assert refused.code == 1
+    assert "which is another folder" in refused.words
+    absent = splitguard(*words, "--data-dir", tmp_path / "nothing")
+    assert absent.code == 1
+    assert "No such file" in absent.words
+    agent.happen(stop)
+    waiting = spawned.start(*words, "--data-dir", tmp_path)
+    assert "pending" in waiting.stderr.readline()
+    agent.happen(lambda sim: sim.run(5))
+    _, said = waiting.communicate(timeout=30)
+    assert waiting.returncode == 93, said
+    assert "granted: snapshot" in said
+
+
+def test_codes_that_mean_failure_cannot_mean_go_on(splitguard):
+    for code in (1, 2, 126, -1):
+        ran = splitguard("guard", "permit", "--pass-code", code, "--socket", "/nobody")
+        assert ran.code == 2
 
 
 def test_snapshots_are_listed_as_the_agent_knows_them(splitguard, agent_for):

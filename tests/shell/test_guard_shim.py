@@ -282,6 +282,21 @@ def test_a_second_shim_waits_for_the_first(gate: Gate, shell):
     assert second.waits
 
 
+def test_without_flock_a_link_locks_and_a_dead_holder_is_passed_over(gate: Gate, shell):
+    place = gate.shim()
+    place.write_text(place.read_text().replace("command -v flock", "false"))
+    data = gate.data()
+    first = start(gate, shell, place, "-D", data)
+    first.says(NO_PERMIT)
+    second = start(gate, shell, place, "-D", data)
+    second.says("another resync works on")
+    first.process.kill()
+    second.says(NO_PERMIT)
+    second.process.terminate()
+    assert second.ends(5) == 143
+    assert not list(gate.rescue.glob("lock-*"))
+
+
 def test_a_folder_that_is_not_there_is_waited_for(gate: Gate, shell):
     ran = start(gate, shell, gate.shim(), "-D", gate.folder / "later")
     ran.says("is no folder that can be read")

@@ -1,5 +1,6 @@
 """Is the gate in front of a resync, as the HA software's configuration says?"""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,10 @@ postgresql:
 """The parts that matter of what Cloudify Manager installs."""
 
 
-def patroni(text: str, shared: str | None = None, place: Path = PLACE):
+def patroni(text: str, shared: str | None = None, place: Path = PLACE, version=(4, 1)):
     common = None if shared is None else wiring.read_yaml(shared, "shared")
-    return wiring.patroni("patroni.yml", wiring.read_yaml(text, "f"), common, place)
+    around = wiring.Around(common, version)
+    return wiring.patroni("patroni.yml", wiring.read_yaml(text, "f"), place, around)
 
 
 def test_cloudifys_own_flags_delete_a_loser_and_are_named():
@@ -50,6 +52,38 @@ def test_a_rewind_that_waits_makes_the_first_flag_harmless_and_not_the_second():
 def test_the_finished_snippet_for_patroni_is_wired():
     told = patroni(HOOKS.joinpath("patroni.yml").read_text())
     assert (told.state, told.safe, told.sentences) == (Wired.WIRED, True, ())
+
+
+def test_a_patroni_that_knows_no_bin_name_is_not_wired_by_it():
+    text = HOOKS.joinpath("patroni.yml").read_text()
+    old = patroni(text, version=(3, 0, 2))
+    assert old.state is Wired.NOT_WIRED
+    assert "older than bin_name" in old.sentences[0]
+    assert "--links" in old.sentences[0]
+    unknown = patroni(text, version=None)
+    assert (unknown.state, unknown.sentences) == (
+        Wired.WIRED,
+        (wiring.VERSION_UNKNOWN,),
+    )
+
+
+@pytest.mark.parametrize(
+    ("says", "version"),
+    [
+        ("patroni 3.0.2", (3, 0, 2)),
+        ("patroni 4.1", (4, 1, 0)),
+        ("no idea", None),
+        ("'; exit 1", None),
+    ],
+)
+def test_the_version_is_that_of_the_patroni_in_the_path(
+    tmp_path: Path, monkeypatch, says, version
+):
+    program = tmp_path / "patroni"
+    program.write_text(f"#!/bin/sh\necho '{says}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert visible.patroni_version() == version
 
 
 def test_what_install_prints_is_wired(tmp_path: Path):

@@ -108,6 +108,7 @@ server_runs() {
 
 birth() { # when a process began, so that a number used again is another process
     read -r stat 2>/dev/null <"/proc/$1/stat" || return
+    case ${stat##*)} in ' Z'*) return ;; esac # dead, and not yet collected
     echo "${stat##*)}" | cut -d ' ' -f 21
 }
 

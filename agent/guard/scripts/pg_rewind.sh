@@ -12,7 +12,8 @@
 # does not answer, pg_wal, pg_control and the history files are copied aside, once for
 # each position. Right before the real program starts, everything that the permit rests
 # on is looked at again. A signal, or the end of whoever called, ends the wait without
-# a rewind.
+# a rewind. `patronictl reinit --force` ends it by SIGTERM, and Patroni may then delete the
+# data folder, since it was not rewound: every file gets a second name before that.
 
 REAL=@REAL@
 SPLITGUARD=@SPLITGUARD@
@@ -36,8 +37,43 @@ PROGRAM=$REAL
 UNDONE='nothing is rewound'
 
 @COMMON@
-last_thing() { :; }
 needs_permit() { :; }
+
+# --- ended by SIGTERM: whoever called may delete the data folder -----------------------
+
+HELD=.splitguard-held
+
+last_thing() { # of what nobody deletes, there is no need to hold anything
+    [ "$1" -ne 143 ] || hold
+}
+
+parts() { # the data folder, and what its links lead to
+    (cd -P -- "$pgdata" 2>/dev/null && pwd -P)
+    for each in "$pgdata/pg_wal" "$pgdata"/pg_tblspc/*; do
+        [ -h "$each" ] && (cd -P -- "$each" 2>/dev/null && pwd -P)
+    done
+}
+
+hold() { # by hard links: no room is taken until the first names go
+    number=$(inode_of "$pgdata")
+    parts | while read -r part; do
+        rm -rf -- "$part$HELD.new"
+        if cp -al -- "$part" "$part$HELD.new" 2>/dev/null; then
+            rm -rf -- "$part$HELD-$number"
+            mv -- "$part$HELD.new" "$part$HELD-$number"
+            say "all files of $part are held in $part$HELD-$number; remove it when\
+ nobody needs it"
+        else
+            rm -rf -- "$part$HELD.new"
+            say "the files of $part cannot be held against deletion"
+        fi
+    done
+}
+
+let_go() { # a rewind writes into files that are held: they keep nothing any more
+    number=$(inode_of "$pgdata")
+    parts | while read -r part; do rm -rf -- "$part$HELD-$number"; done
+}
 
 # --- the command line, read as pg_rewind reads it -------------------------------------
 
@@ -114,6 +150,7 @@ fi
 check_caller
 wait_for_lock
 wait_for_permit
+let_go
 check_caller
 trap - HUP INT TERM PIPE
 PATH=$called_path
