@@ -67,7 +67,7 @@ def restore_snapshot(  # noqa: PLR0913 - one parameter for each option
     place = place_of(call, snapshot, folder)
     programs = programs_of(call, bin_dir)
     identities = identities_of(identity)
-    with shelf.ends_on_sigterm(), shelf.progress_bar("reading back") as show:
+    with shelf.ends_on_sigterm(), shelf.progress_bar("copying, reading back") as show:
         done = restore(
             place,
             to,

@@ -129,7 +129,8 @@ def verify(
             return _verified(place, _check(place, show, programs))
     with tempfile.TemporaryDirectory(prefix="splitguard-verify-") as scratch:
         folder = Path(scratch) / "archive"
-        unpack(place, folder, identities)
+        with progress_bar("unpacking") as show:
+            unpack(place, folder, identities, show)
         with progress_bar("reading back") as show:
             return _verified(folder, verify_folder(folder, show, programs))
 

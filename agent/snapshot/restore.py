@@ -100,7 +100,7 @@ def restore(
     check_reachable(place.folder.parent / "x", place.owner)
     with _aside(place) as aside:
         copy = aside / "snapshot"
-        manifest = _brought(snapshot, copy, identities)
+        manifest = _brought(snapshot, copy, identities, progress)
         result = verify_folder(copy, progress, programs)
         if not result.good:
             raise SnapshotError(
@@ -194,20 +194,29 @@ def _aside(place: _Target) -> Iterator[Path]:
         remove_tree(made)
 
 
-def _brought(snapshot: Path, copy: Path, identities: Sequence[Identity]) -> Manifest:
+def _brought(
+    snapshot: Path,
+    copy: Path,
+    identities: Sequence[Identity],
+    progress: Seen | None,
+) -> Manifest:
     """Copy the snapshot, or unpack the archive, into the new folder `copy`."""
     if not snapshot.is_dir():
-        unpack(snapshot, copy, identities)
+        unpack(snapshot, copy, identities, progress)
         return _with_copy(manifests.read(copy))
     manifest = _with_copy(manifests.read(snapshot))
     check_room(manifest.size_bytes, copy.parent)
     make_folder(copy)
+    done = 0
     try:
         for path in manifest.folders:
             make_folder(copy / path)
         for file in manifest.files:
             make_folder((copy / file.path).parent)
             clone_file(snapshot / file.path, copy / file.path)
+            done += file.size
+            if progress is not None:
+                progress(done, manifest.size_bytes)
         for link in manifest.links:
             make_folder((copy / link.path).parent)
             (copy / link.path).symlink_to(link.target)

@@ -24,6 +24,7 @@ from agent.snapshot.archive import END
 from agent.snapshot.files import BLOCK_BYTES, make_folder, remove_tree
 from agent.snapshot.manifest import check_inside, check_link
 from agent.snapshot.sealing import Identity, Reader, is_plain, unsealed
+from agent.snapshot.verify import Seen
 from agent.snapshot.withheld import put_back
 
 SPARE_BYTES = 64 << 20
@@ -34,13 +35,19 @@ _MARK_BYTES = 1 << 20
 """No more than this may follow the end mark: tar fills its last block up."""
 
 
-def unpack(archive: Path, target: Path, identities: Sequence[Identity] = ()) -> None:
+def unpack(
+    archive: Path,
+    target: Path,
+    identities: Sequence[Identity] = (),
+    progress: Seen | None = None,
+) -> None:
     """Unpack an archive, sealed or plain, into the new folder `target`.
 
     With `identities` (private keys of age) an encrypted one is read, and the passwords
-    and keys of the configuration are put back. Raises SnapshotError: it is no archive,
-    it ends too early, no key fits, there is no room, or a member would leave the
-    folder; then nothing of it remains.
+    and keys of the configuration are put back. `progress` is called with the bytes
+    done and in all. Raises SnapshotError: it is no archive, it ends too early, no key
+    fits, there is no room, or a member would leave the folder; then nothing of it
+    remains.
     """
     with _cleaned(archive, target):
         make_folder(target)
@@ -50,7 +57,8 @@ def unpack(archive: Path, target: Path, identities: Sequence[Identity] = ()) -> 
             check_room(archive.stat().st_size, target)
         with unsealed(archive, identities) as source:
             watched = _Watched(source)
-            _unpack_all(watched, target, _Budget(archive.stat().st_size, plain, target))
+            budget = _Budget(archive.stat().st_size, plain, target, progress)
+            _unpack_all(watched, target, budget)
             watched.drain()
         if identities:
             put_back(target, identities)
@@ -114,7 +122,11 @@ class _Budget:
     archive_bytes: int
     plain: bool
     target: Path
+    progress: Seen | None
     left: int = field(init=False)
+    done: int = 0
+    total: int = 0
+    """Of what the manifest announces; 0 before it was read."""
 
     def __post_init__(self) -> None:
         ratio = 1 if self.plain else RATIO_MAX
@@ -130,12 +142,18 @@ class _Budget:
 
     def announced(self) -> None:
         """Allow what the manifest of a compressed archive announces, if it fits."""
-        if self.plain:
-            return
         manifest = manifests.read(self.target)
         size = sum(file.size for file in (*manifest.files, *manifest.withheld))
-        check_room(size, self.target)
-        self.left = size + SPARE_BYTES
+        self.total = size
+        if not self.plain:
+            check_room(size, self.target)
+            self.left = size + SPARE_BYTES
+
+    def written(self, size: int) -> None:
+        """Tell how far it is."""
+        self.done += size
+        if self.progress is not None:
+            self.progress(min(self.done, self.total), self.total)
 
 
 def check_room(needed_bytes: int, folder: Path) -> None:
@@ -160,13 +178,15 @@ def _unpack_all(source: _Watched, target: Path, budget: _Budget) -> None:
                     f"the archive does not begin with {manifests.NAME}",
                     "it must be an archive that the agent gave",
                 )
-            _unpack_one(tar, member, target)
+            _unpack_one(tar, member, target, budget)
             if first and member.name == manifests.NAME:
                 budget.announced()
             first = False
 
 
-def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+def _unpack_one(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, budget: _Budget
+) -> None:
     name = member.name.rstrip("/")
     if name != manifests.NAME:
         check_inside(name, "the archive")
@@ -182,20 +202,23 @@ def _unpack_one(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> 
         check_link(name, member.linkname, "the archive")
         place.symlink_to(member.linkname)
     elif member.isreg():
-        _unpack_file(tar, member, place)
+        _unpack_file(tar, member, place, budget)
     else:
         raise SnapshotError(
             f"the archive holds something else than files: {name!r:.200}"
         )
 
 
-def _unpack_file(tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
+def _unpack_file(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path, budget: _Budget
+) -> None:
     source = tar.extractfile(member) or BytesIO()
     left = member.size
     with place.open("xb") as file:
         while left > 0 and (block := source.read(min(BLOCK_BYTES, left))):
             file.write(block)
             left -= len(block)
+            budget.written(len(block))
     if left:
         raise SnapshotError(f"the archive ends within {member.name!r:.200}")
     place.chmod(member.mode & 0o777 | 0o600)

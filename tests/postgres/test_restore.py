@@ -245,3 +245,26 @@ def test_only_root_names_the_user_that_the_server_runs_as(
     done = restore(snapshot, target, owner="nobody", programs=stage16.programs)
     assert done.owner.name == "nobody"
     assert (target / "PG_VERSION").stat().st_uid == done.owner.uid
+
+
+def test_a_restored_subscriber_does_not_reach_its_publisher(stage16: Stage):
+    publisher = stage16.server("pub", {"wal_level": "logical"}, tcp=True).start()
+    publisher.write(5)
+    publisher.query("CREATE PUBLICATION all_of_it FOR TABLE kept")
+    subscriber = stage16.primary("n1")
+    subscriber.query("CREATE TABLE kept (id bigserial PRIMARY KEY, mark text)")
+    address = f"host=127.0.0.1 port={publisher.port} user=postgres dbname=postgres"
+    subscriber.query(
+        f"CREATE SUBSCRIPTION theirs CONNECTION '{address}' PUBLICATION all_of_it"
+    )
+    eventually("the rows have come", lambda: subscriber.rows() == 5)
+    with capturing(stage16, subscriber) as capture:
+        capture.order()
+        capture.until_complete()
+        subscriber.stop()
+        place = kept(capture)
+    publisher.write(5)
+    done = restore(place, stage16.folder / "back", programs=stage16.programs)
+    assert rows_of(done, stage16) == 5
+    active = "SELECT count(*) FROM pg_replication_slots WHERE active"
+    assert publisher.value(active) == 0

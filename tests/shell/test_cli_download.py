@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import pty
+import subprocess
 import tarfile
 from pathlib import Path
 
@@ -179,3 +182,24 @@ def test_a_snapshot_on_disk_is_fetched_whole(splitguard, tmp_path):
         )  # fmt: skip
     assert ran.code == 0, ran.words
     assert splitguard("snapshots", "verify", tmp_path / "n1-1.tar").code == 0
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(spawned, there, tmp_path):
+    _, where = there
+    words = ["snapshots", "download", "n1-abc", *map(str, where), "-f"]
+    master, slave = pty.openpty()
+    try:
+        subprocess.run(
+            [*spawned.program, *words, str(tmp_path / "seen.tar")],
+            check=True, timeout=60, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=slave, env={**spawned.plain(), "TERM": "xterm"}, cwd=tmp_path,
+        )  # fmt: skip
+        shown = os.read(master, 65_536).decode()
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert "fetching" in shown
+    assert "100" in shown or "kB" in shown
+    blind = spawned(*words, tmp_path / "blind.tar")
+    assert blind.code == 0
+    assert "fetching" not in blind.words

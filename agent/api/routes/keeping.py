@@ -87,7 +87,7 @@ async def remove_snapshot(
         raise ApiError(
             409,
             f"This snapshot is still needed: {'; '.join(reasons)}.",
-            "acknowledge the incident or take the pin away; or force it with a reason",
+            "acknowledge open incidents, take the pin away, or force it with a reason",
         )
     by = who or principal.name
     log.warning("snapshot %s is removed by %s: %s", snapshot_id, by, reason or "-")
