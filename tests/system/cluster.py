@@ -206,10 +206,16 @@ class Cluster:
             give(node.box.folder, self.world.owner)
             self.configure(node, {})
 
-    def wire(self, name: str) -> None:
-        """Put the shim in front of a node's pg_rewind, as its user would."""
-        self.splitguard(name, "guard", "install", "--to", self.shim)
-        self.configure(self[name], {"pg_rewind": str(self.shim)})
+    def wire(self, *, replica: bool = False) -> None:
+        """Put the shim in front of every pg_rewind, as its user would, and reload.
+
+        With `replica` also in front of every clone.
+        """
+        beside = self.shim.with_name("replica") if replica else None
+        for name, node in self.nodes.items():
+            self.splitguard(name, "guard", "install", "--to", self.shim)
+            self.configure(node, texts.wiring(self.shim, beside))
+        self.patronictl("n1", "reload", "--force", texts.SCOPE)
 
     @property
     def shim(self) -> Path:
@@ -221,12 +227,12 @@ class Cluster:
         pids = node.box.run(*words, check=False).stdout.split()
         return pids[0] if pids else ""
 
-    def configure(self, node: Node, commands: dict[str, str]) -> None:
-        """Write its patroni.yml, in which `commands` replace PostgreSQL's programs."""
+    def configure(self, node: Node, added: dict[str, Any]) -> None:
+        """Write its patroni.yml; `added` goes into its section `postgresql`."""
         etcd = self.world.boxes["etcd"].address
         path = node.box.folder / "patroni.yml"
         path.write_text(
-            texts.patroni(node.name, node.box.address, etcd, self.here, commands)
+            texts.patroni(node.name, node.box.address, etcd, self.here, added)
         )
         give(path, self.world.owner)
 
@@ -246,9 +252,7 @@ class Cluster:
             self.start_agent(name)
         self.until_healthy()
         if self.guarded:
-            for name in NODES:
-                self.wire(name)
-            self.patronictl("n1", "reload", "--force", texts.SCOPE)
+            self.wire()
 
     def start_etcd(self) -> None:
         box = self.world.boxes["etcd"]

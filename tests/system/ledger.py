@@ -170,7 +170,7 @@ pg_ctl -D data -w -l server.log -o "-k {home} -p {port} -c max_connections=60" s
 
 
 def rows_in_pin(box: Box, farm: Path, wal: Path) -> set[str]:
-    """Open a copy of a pin with the tail's WAL added, and ask it."""
+    """Open a copy of a pin, or of data moved aside, with more WAL, and ask it."""
     home = box.here / "pin.open"
     script = BY_HAND.format(home=home, farm=farm, wal=wal, port=OPEN_PORT)
     return rows_opened(box, script, home)

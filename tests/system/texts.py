@@ -8,6 +8,7 @@ all on: Patroni may rewind a loser, and may wipe one that it cannot rewind.
 
 import json
 from pathlib import Path
+from typing import Any
 
 AGENT_PORT = 8009
 POSTGRES_PORT = 5432
@@ -35,11 +36,19 @@ PARAMETERS = {
 }
 
 
+def wiring(shim: Path, replica: Path | None) -> dict[str, Any]:
+    """Return what the guard's user adds to section `postgresql` of a patroni.yml."""
+    added: dict[str, Any] = {"bin_name": {"pg_rewind": str(shim)}}
+    if replica is not None:
+        added["create_replica_methods"] = ["splitguard"]
+        added["splitguard"] = {"command": str(replica), "keep_data": True}
+    return added
+
+
 def patroni(
-    name: str, address: str, etcd: str, here: Path, commands: dict[str, str]
+    name: str, address: str, etcd: str, here: Path, added: dict[str, Any]
 ) -> str:
-    """Return a node's patroni.yml; `commands` replaces programs of PostgreSQL."""
-    bin_name = {"bin_name": commands} if commands else {}
+    """Return a node's patroni.yml; `added` goes into its section `postgresql`."""
     settings = {
         "scope": SCOPE,
         "name": name,
@@ -64,7 +73,6 @@ def patroni(
             "data_dir": str(here / "pg/data"),
             "pgpass": str(here / "pg/pgpass"),
             "bin_dir": str(BIN_DIR),
-            **bin_name,
             "authentication": {
                 "superuser": {"username": "postgres"},
                 "replication": {"username": "replicator"},
@@ -78,6 +86,7 @@ def patroni(
             ],
             "basebackup": [{"checkpoint": "fast"}],
             **WIPES,
+            **added,
         },
         "watchdog": {"mode": "off"},
     }
