@@ -251,5 +251,8 @@ def _behind(key: str, rewinds: bool, clones: bool) -> bool:
 
 def _threat(key: str, rewinds: bool, clones: bool) -> str:
     if _behind(key, rewinds, clones):
-        return f"{key} is on: behind the gate it deletes only what is kept"
+        return (
+            f"{key} is on: behind the gate it deletes only what is kept, unless"
+            " somebody kills the shim by SIGKILL; nothing needs it"
+        )
     return f"{key} is on and deletes a loser's data before anybody has kept it"

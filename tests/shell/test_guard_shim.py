@@ -213,6 +213,25 @@ def test_a_signal_ends_the_wait_without_a_rewind(gate: Gate, shell, number):
     assert not gate.rewound
 
 
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("patroni", 0), ("patroni.py", 0), ("patronictl", 143), ("fix-patroni", 143)],
+)
+def test_patroni_is_given_no_reason_to_delete_the_data_when_it_is_stopped(
+    gate: Gate, shell, name, code
+):
+    """It ends what it runs first, and may delete the data when a rewind failed."""
+    told = gate.folder / "code"
+    program = gate.program(name, f'#!/bin/sh\n"$@"\necho $? >{told}\n')
+    patroni = gate.start([program, *shell, gate.shim(), "-D", gate.data()])
+    patroni.says(NO_PERMIT)
+    [shim] = children_of(patroni.process.pid)
+    os.kill(shim, signal.SIGTERM)
+    patroni.ends(10)
+    assert int(told.read_text()) == code
+    assert not gate.rewound
+
+
 def test_a_signal_ends_it_while_splitguard_hangs(gate: Gate, shell):
     hanging = gate.program("hanging", "#!/bin/sh\nexec sleep 600\n")
     ran = start(gate, shell, gate.shim(splitguard=hanging), "-D", gate.data())

@@ -37,7 +37,7 @@ end() { # without going on; a script may have a last thing to do
     last_thing "$2"
     [ -n "$link" ] && rm -f -- "$link"
     say "$1; $UNDONE"
-    exit "$2"
+    exit "$(exit_code "$2")"
 }
 
 trap 'end "ended by SIGHUP" 129' HUP

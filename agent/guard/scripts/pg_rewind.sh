@@ -47,6 +47,18 @@ last_thing() { # of what nobody deletes, there is no need to hold anything
     [ "$1" -ne 143 ] || hold
 }
 
+exit_code() {
+    # Patroni ends this also when it is stopped itself, and then takes the rewind for one
+    # that failed: with a flag for that it deletes the data folder on its way out. After
+    # a 0 it looks again at its next start, and comes back here.
+    if [ "$1" -eq 143 ] && called_by_patroni; then echo 0; else echo "$1"; fi
+}
+
+called_by_patroni() {
+    tr '\0' '\n' 2>/dev/null <"/proc/$caller/cmdline" |
+        grep -Eq '^(.*/)?patroni(\.py)?$'
+}
+
 parts() { # the data folder, and what its links lead to
     (cd -P -- "$pgdata" 2>/dev/null && pwd -P)
     for each in "$pgdata/pg_wal" "$pgdata"/pg_tblspc/*; do
