@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from agent.core.capture import CaptureStatus
 from agent.core.moment import Moment
 from agent.core.observation import Observation, ReadFailure, SelfHealth, ServerFacts
+from agent.core.readiness import Readiness
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,14 @@ class ServerRead:
 
     at: Moment
     facts: ServerFacts | ReadFailure
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """It was tried whether a full copy of the local server would succeed."""
+
+    at: Moment
+    readiness: Readiness
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,7 @@ Event = (
     Started
     | Observed
     | ServerRead
+    | Surveyed
     | Ticked
     | CaptureReported
     | CaptureAsked

@@ -23,6 +23,7 @@ from agent.core.observation import (
 )
 from agent.core.policy import Policy
 from agent.core.protection import unfinished
+from agent.core.readiness import Readiness
 from agent.core.standing import local_facts
 from agent.core.state import State
 from agent.core.verdict import VerdictCode
@@ -96,7 +97,17 @@ def protection_line(state: State, policy: Policy) -> str:
     if isinstance(server, ReadFailure):
         return f"not ready because {server.reason}"
     capture = unfinished(state, policy)
-    return "ready" if capture is None else _capture_line(capture.status)
+    if capture is not None:
+        return _capture_line(capture.status)
+    return _outlook_line(state.view.readiness)
+
+
+def _outlook_line(outlook: Readiness | None) -> str:
+    if outlook is None:
+        return "ready"
+    if outlook.obstacles:
+        return f"not ready because {outlook.reasons}"
+    return f"ready ({outlook.line})"
 
 
 def _capture_line(status: CaptureStatus) -> str:

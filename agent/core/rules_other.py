@@ -26,6 +26,14 @@ def capture_not_ready(scene: Scene, _: str) -> Finding | None:
     return Finding({"reason": failure.reason, "hint": failure.hint})
 
 
+def copy_would_fail(scene: Scene, _: str) -> Finding | None:
+    """Find that a full copy of the local server, if it were needed now, would fail."""
+    outlook = scene.state.view.readiness
+    if outlook is None or not outlook.obstacles or not scene.policy.capture_enabled:
+        return None
+    return Finding({"reason": outlook.reasons, "hint": outlook.obstacles[0].hint})
+
+
 def foreign_system(scene: Scene, node: str) -> Finding | None:
     """Find a server of another system, or an agent of another cluster."""
     agent = scene.state.view.latest.get(key(node, Channel.AGENT))
@@ -130,6 +138,17 @@ ROWS = (
         Scope.SELF,
         "The disk of the server beside this agent cannot be read.",
         capture_not_ready,
+        hold=Hold.WARNING,
+        accuses=False,
+    ),
+    Rule(
+        703,
+        VerdictCode.CAPTURE_NOT_READY,
+        Family.READY,
+        Severity.WARNING,
+        Scope.SELF,
+        "A full copy of the local server would fail: programs, grants or room.",
+        copy_would_fail,
         hold=Hold.WARNING,
         accuses=False,
     ),

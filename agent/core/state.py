@@ -20,6 +20,7 @@ from agent.core.observation import (
     Told,
 )
 from agent.core.permit import Permit
+from agent.core.readiness import Readiness
 from agent.core.verdict import Verdict
 
 
@@ -144,6 +145,8 @@ class View:
     """By `node/channel`: readings in a row that found nobody alive."""
     server: ServerFacts | ReadFailure | None = None
     server_read_s: float = 0.0
+    readiness: Readiness | None = None
+    """What the last look found that a full copy would need."""
     health: SelfHealth | None = None
     writable: tuple[WritableSince, ...] = ()
     reports: Mapping[str, Observation] = field(default_factory=dict)

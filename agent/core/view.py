@@ -18,7 +18,7 @@ from dataclasses import replace
 from agent.core import proof
 from agent.core.agreement import failover_is_over, standing_failover
 from agent.core.detector import channels, key, marks_after
-from agent.core.event import Event, Observed, ServerRead, Started, Ticked
+from agent.core.event import Event, Observed, ServerRead, Started, Surveyed, Ticked
 from agent.core.incident import Incident, Status
 from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
@@ -59,6 +59,8 @@ def fold(state: State, event: Event, policy: Policy) -> State:
             return _observed(state, event.observation, event.at, policy)
         case ServerRead():
             return _server_read(state, event, policy)
+        case Surveyed():
+            return replace(state, view=replace(state.view, readiness=event.readiness))
         case Ticked():
             return _ticked(state, event, policy)
         case _:

@@ -16,10 +16,12 @@ from agent.config import Settings
 from agent.core.capture import CaptureOrder, CaptureStatus, Grade, Phase
 from agent.core.moment import Moment
 from agent.core.observation import ReadFailure, ServerFacts
+from agent.core.readiness import Readiness
 from agent.errors import PostgresError
 from agent.postgres.discovery import find_data_dir, local_dsn, port_of
 from agent.postgres.reader import DiskReader
 from agent.snapshot.engine import Engine
+from agent.snapshot.outlook import Outlook
 from agent.snapshot.run import EngineSettings
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,10 @@ class ServerBeside:
         except PostgresError as error:
             log.warning("capture %s stays open: %s", capture_id, error)
 
+    def outlook(self) -> Readiness:
+        """Try what a full copy would need. Raises PostgresError without a PGDATA."""
+        return Outlook(self._engine_settings()).look()
+
     def stop(self) -> None:
         """Stop all threads within 3 s, because the agent ends; files stay."""
         if self._engine is not None:
@@ -116,20 +122,20 @@ class ServerBeside:
     def _made(self) -> Engine:
         if self._engine is None:
             self._engine = Engine(
-                EngineSettings(
-                    capture_dir=self._settings.capture_dir,
-                    data_dir=self._found(),
-                    bin_dir=self._settings.local.bin_dir,
-                    find_dsn=self._dsn,
-                    node=self._settings.me,
-                    cluster=self._settings.cluster,
-                    max_bytes_s=self._settings.capture.max_mib_s * MIB,
-                ),
-                self._moment,
-                self._on_status,
-                self._crash,
+                self._engine_settings(), self._moment, self._on_status, self._crash
             )
         return self._engine
+
+    def _engine_settings(self) -> EngineSettings:
+        return EngineSettings(
+            capture_dir=self._settings.capture_dir,
+            data_dir=self._found(),
+            bin_dir=self._settings.local.bin_dir,
+            find_dsn=self._dsn,
+            node=self._settings.me,
+            cluster=self._settings.cluster,
+            max_bytes_s=self._settings.capture.max_mib_s * MIB,
+        )
 
     def _dsn(self) -> str | None:
         """Return how splitguard_local connects now; None when nobody knows."""

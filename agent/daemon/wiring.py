@@ -34,6 +34,7 @@ from agent.daemon.calendar import Calendar
 from agent.daemon.clock import SystemClock
 from agent.daemon.crash import CrashPoints
 from agent.daemon.executor import ActionExecutor
+from agent.daemon.forecast import keep_looking
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
 from agent.daemon.sender import Sender
@@ -97,6 +98,7 @@ class Assembly:
         ]
         if self.beside is not None:
             parts.append(self.cadence.read_disk())
+            parts.append(keep_looking(self.beside, SystemClock(), self.runtime.post))
         return tuple(parts)
 
     def begin_end(self) -> None:

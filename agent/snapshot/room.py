@@ -29,6 +29,11 @@ class Room:
     folder: Path
     floor_bytes: int
 
+    @property
+    def left_bytes(self) -> int:
+        """What may still be used, the floor taken off; 0 when that is reached."""
+        return max(0, self._free() - self.floor_bytes)
+
     def check(self, needed_bytes: int, what: str) -> None:
         """Raise CaptureError, with the bytes missing, unless so much fits."""
         missing = needed_bytes + self.floor_bytes - self._free()

@@ -15,6 +15,7 @@ from agent.core.observation import (
     SelfHealth,
 )
 from agent.core.policy import NodeSpec
+from agent.core.readiness import Obstacle, Readiness
 from agent.core.state import WritableSince
 from agent.core.verdict import Family, VerdictCode
 from tests.core import given
@@ -74,12 +75,45 @@ def test_an_isolated_or_late_agent_says_so():
     assert made().doubt is None
 
 
+OUTLOOK = Readiness(
+    needed_bytes=9_000_000_000,
+    free_bytes=41_200_000_000,
+    seconds=38.2,
+    no_pin="",
+    opened_wall_s=given.at(0).wall_s,
+)
+
+
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
         ({}, "not ready because its disk was not read yet"),
         ({"server": ReadFailure("no such folder", "x")}, "because no such folder"),
         ({"server": given.facts()}, "ready"),
+        (
+            {"server": given.facts(), "readiness": OUTLOOK},
+            f"ready ({OUTLOOK.line})",
+        ),
+        (
+            {
+                "server": given.facts(),
+                "readiness": replace(
+                    OUTLOOK,
+                    needed_bytes=5,
+                    seconds=0.0,
+                    no_pin="PGDATA is a mount point",
+                    opened_wall_s=None,
+                ),
+            },
+            "no pin: PGDATA is a mount point; newest copy that was opened: none yet)",
+        ),
+        (
+            {
+                "server": given.facts(),
+                "readiness": replace(OUTLOOK, obstacles=(Obstacle("no room", "x"),)),
+            },
+            "not ready because no room",
+        ),
         (
             {"server": given.facts(), "captures": (given.capture(),)},
             "capture n1-1 following; WAL kept to 0/2000; full copy complete to 0/2000",
@@ -88,6 +122,18 @@ def test_an_isolated_or_late_agent_says_so():
 )
 def test_one_line_says_whether_a_split_would_be_survived(parts, said):
     assert made(**parts).protection.endswith(said)
+
+
+def test_the_outlook_says_how_long_how_much_and_what_was_proven():
+    assert OUTLOOK.line == (
+        "full copy about 38 s, needs 9.0 GB, free 41.2 GB;"
+        " newest copy that was opened: 2027-01-15 08:00 UTC"
+    )
+    small = replace(OUTLOOK, needed_bytes=5, seconds=0.0, opened_wall_s=None)
+    assert small.line.startswith("full copy about 1 s, needs 5 B, free 41.2 GB; ")
+    assert small.line.endswith("opened: none yet")
+    assert "needs 3.0 PB" in replace(OUTLOOK, needed_bytes=3 * 10**15).line
+    assert "needs 9999.0 PB" in replace(OUTLOOK, needed_bytes=9999 * 10**15).line
 
 
 def test_a_failed_capture_shows_in_the_line_with_its_reason():

@@ -7,12 +7,13 @@ import pytest
 
 from agent.core import rules
 from agent.core.capture import Grade, Phase
-from agent.core.event import ServerRead
+from agent.core.event import ServerRead, Surveyed
 from agent.core.incident import Status
 from agent.core.lineage import Fingerprint, Switch
 from agent.core.lsn import Lsn
 from agent.core.observation import Channel, ReadFailure
 from agent.core.policy import NodeSpec, Policy, WinnerRule
+from agent.core.readiness import Obstacle, Readiness
 from agent.core.rule import Hold
 from agent.core.verdict import Severity, VerdictCode
 from tests.core import given
@@ -512,6 +513,22 @@ def test_row_701_an_unreadable_disk_is_said_before_it_matters():
     agent.step(ServerRead(cluster.at("n1", 0.9), failure))
     found = cluster.verdict("n1", "capture-not-ready")
     assert (found.rule, found.severity) == (701, Severity.WARNING)
+
+
+def test_row_703_a_copy_that_would_fail_is_said_before_it_matters():
+    cluster = Cluster()
+    cluster.run(2)
+    agent = cluster.agents["n1"]
+    missing = Obstacle("role splitguard_local may not start a backup", "grant it")
+    room = Obstacle("5 bytes are missing", "free space")
+    outlook = Readiness(100, 95, 1.0, "", None, (missing, room))
+    agent.step(Surveyed(cluster.at("n1", 0.9), outlook))
+    found = cluster.verdict("n1", "capture-not-ready")
+    assert (found.rule, found.severity) == (703, Severity.WARNING)
+    assert found.evidence["reason"] == f"{missing.reason}; {room.reason}"
+    assert found.evidence["hint"] == "grant it"
+    agent.step(Surveyed(cluster.at("n1", 0.95), replace(outlook, obstacles=())))
+    assert "capture-not-ready" not in cluster.codes("n1")
 
 
 def test_row_801_a_server_of_another_system_is_named():

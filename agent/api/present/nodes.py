@@ -142,7 +142,7 @@ def protection(frame: Frame, spec: NodeSpec, lost: AbstractSet[str]) -> str:
 
 
 def _of_loser(frame: Frame, name: str, said: str, lost: AbstractSet[str]) -> str:
-    if said != READY or name not in lost:
+    if not said.startswith(READY) or name not in lost:
         return said
     standing = {
         incident.id

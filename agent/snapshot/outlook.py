@@ -1,0 +1,132 @@
+"""Would the next split be survived: what a full copy needs, tried beforehand.
+
+Theory of operation. Nothing is written and nothing is copied: the same functions that
+a capture uses look for the programs, connect as the role that may start a backup, ask
+whether it may, list what would be copied, and measure the room. What fails on the
+way is an obstacle with what to do about it, and the rest is looked at all the same, so
+that one look names everything. Listing a large data directory takes a second or so:
+the caller decides how often.
+"""
+
+import os
+from pathlib import Path
+
+from agent.core.capture import Grade
+from agent.core.readiness import Obstacle, Readiness
+from agent.errors import CatalogueError, PostgresError, SplitguardError
+from agent.postgres.connect import session
+from agent.postgres.postmaster import running
+from agent.postgres.programs import find_programs
+from agent.snapshot.catalogue import Catalogue
+from agent.snapshot.copying import make_plan
+from agent.snapshot.room import MAX_WAL_BYTES, measure
+from agent.snapshot.run import EngineSettings
+
+BYTES_S = 200 << 20
+"""How fast a copy is assumed to go, hashing and reading back included: about what two
+cores and one disk did with a warm cache. Only for the forecast."""
+ANSWER_S = 5
+HINT = "give capture.dir to the agent's user; or is its file system read-only?"
+_MAY = """
+SELECT pg_size_bytes(current_setting('max_wal_size')), current_user,
+  coalesce(bool_and(has_function_privilege(wanted, 'EXECUTE')), false)
+FROM unnest(ARRAY[
+  coalesce(to_regprocedure('pg_backup_start(text,boolean)'),
+           to_regprocedure('pg_start_backup(text,boolean,boolean)')),
+  coalesce(to_regprocedure('pg_backup_stop(boolean)'),
+           to_regprocedure('pg_stop_backup(boolean,boolean)'))]) AS wanted
+"""
+
+
+class Outlook:
+    """Looks for one server. Blocking; not for several threads at once."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._max_wal_bytes = MAX_WAL_BYTES
+        self._obstacles: list[Obstacle] = []
+
+    def look(self) -> Readiness:
+        """Try everything once. Never raises what a server or a disk can do."""
+        self._obstacles = []
+        settings = self._settings
+        self._try_programs()
+        self._try_grants()
+        needed, free = self._try_room()
+        pace = settings.max_bytes_s / 2 or BYTES_S
+        return Readiness(
+            needed_bytes=needed,
+            free_bytes=free,
+            seconds=needed / min(pace, BYTES_S),
+            no_pin=_no_pin(settings.data_dir),
+            opened_wall_s=self._newest_opened(),
+            obstacles=tuple(self._obstacles),
+        )
+
+    def _object(self, reason: str, hint: str) -> None:
+        self._obstacles.append(Obstacle(reason, hint))
+
+    def _try_programs(self) -> None:
+        try:
+            find_programs(self._settings.bin_dir, self._settings.data_dir)
+        except PostgresError as error:
+            self._object(error.message, error.hint)
+
+    def _try_grants(self) -> None:
+        """See that a backup of the running server could be started."""
+        found = running(self._settings.data_dir)
+        if found is None or found.status not in {"ready", "standby"}:
+            return  # stopped, it is copied without being asked; or it is coming up
+        dsn = self._settings.find_dsn()
+        if dsn is None:
+            reason = "there is no way to connect to the running server"
+            self._object(reason, "set local.dsn, or local.socket_dir")
+            return
+        try:
+            with session(dsn, connect_timeout_s=ANSWER_S) as asked:
+                self._max_wal_bytes, role, may = asked.execute(_MAY).fetchall()[0]
+        except PostgresError as error:
+            self._object(error.message, error.hint)
+        else:
+            if not may:
+                hint = "grant what `splitguard grants` prints"
+                self._object(f"role {role} may not start and stop a backup", hint)
+
+    def _try_room(self) -> tuple[int, int]:
+        """Return how many bytes a copy needs, and how many it may use."""
+        home, folder = self._settings.data_dir, self._settings.capture_dir
+        needed = 0
+        try:
+            needed = make_plan(home, hot=True).size_bytes
+            paths = [home, home / "pg_wal", *(home / "pg_tblspc").glob("*")]
+            room = measure(folder, paths, self._max_wal_bytes)
+            room.check(needed, "a full copy")
+        except SplitguardError as error:
+            self._object(error.message, error.hint)
+        except OSError as error:
+            self._object(f"{error.filename or folder}: {error.strerror}", HINT)
+            return needed, 0
+        if not os.access(folder, os.W_OK | os.X_OK):
+            self._object(f"{folder} cannot be written to", HINT)
+        return needed, measure(folder, [home], self._max_wal_bytes).left_bytes
+
+    def _newest_opened(self) -> float | None:
+        try:
+            manifests = Catalogue(self._settings.capture_dir).list()
+        except CatalogueError:
+            return None  # what is wrong with the folder is an obstacle already
+        opened = [
+            one.updated_wall_s
+            for one in manifests
+            if one.node == self._settings.node and one.grade is Grade.OPENED
+        ]
+        return max(opened, default=None)
+
+
+def _no_pin(data_dir: Path) -> str:
+    home = data_dir.resolve()
+    if home.is_mount():
+        return "PGDATA is a mount point"
+    if not os.access(home.parent, os.W_OK | os.X_OK):
+        return f"{home.parent} is closed to the agent"
+    return ""
