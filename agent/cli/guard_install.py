@@ -114,7 +114,10 @@ def _made(
     from agent.postgres.programs import find_programs
 
     folder = bin_dir.absolute() if bin_dir is not None else settings.local.bin_dir
-    programs = find_programs(folder, _data_dir(settings))
+    data_dir = settings.local.data_dir
+    if folder is None and data_dir is None:
+        data_dir = _running(settings)
+    programs = find_programs(folder, data_dir)
     made = Shim(
         real=programs.path(PROGRAM),
         splitguard=_command(),
@@ -125,13 +128,11 @@ def _made(
     return made, replace(made, real=programs.path("pg_basebackup"))
 
 
-def _data_dir(settings: "Settings") -> Path | None:
-    """Return PGDATA if it is configured or a server runs; None when nobody knows."""
+def _running(settings: "Settings") -> Path | None:
+    """Return the running server's data directory; None when none is found."""
     from agent.errors import PostgresError
     from agent.postgres.discovery import find_data_dir, port_of
 
-    if settings.local.data_dir is not None:
-        return settings.local.data_dir
     dsn = settings.node_settings(settings.me).postgres
     try:
         return find_data_dir(port_of(dsn) if dsn else None)
