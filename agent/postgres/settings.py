@@ -89,7 +89,7 @@ def overrides(
         "port": "5432",
         **_QUIET,
         **_CHEAP,
-        **_recorded(control),
+        **needed(control, major),
         "restore_command": "/bin/false" if following else "",
         "recovery_target_timeline": str(tip_timeline) if following else "latest",
         **_by_version(major),
@@ -97,6 +97,19 @@ def overrides(
     if major > _TRIGGER_FILE_LAST:
         del given["promote_trigger_file"]
     return given
+
+
+def needed(control: ControlData, major: int) -> dict[str, str]:
+    """Return what a copy needs at least as large as its server had it, to start."""
+    given = _recorded(control)
+    if major >= _ORIGINS_VERSION:
+        given["max_active_replication_origins"] = str(ORIGINS_MAX)
+    return given
+
+
+def harmless(major: int) -> dict[str, str]:
+    """Return what keeps a copy of this version from running what it brought along."""
+    return {"event_triggers": "off"} if major >= _SLOT_SYNC_VERSION else {}
 
 
 def _recorded(control: ControlData) -> dict[str, str]:
@@ -117,15 +130,13 @@ def _recorded(control: ControlData) -> dict[str, str]:
 
 
 def _by_version(major: int) -> dict[str, str]:
-    given: dict[str, str] = {}
+    given = harmless(major)
     if major >= _LIBRARY_VERSION:
         given["archive_library"] = ""
     if major >= _SLOT_SYNC_VERSION:
-        given["event_triggers"] = "off"
         given["sync_replication_slots"] = "off"
         given["synchronized_standby_slots"] = ""
         given["summarize_wal"] = "off"
     if major >= _ORIGINS_VERSION:
-        given["max_active_replication_origins"] = str(ORIGINS_MAX)
         given["io_method"] = "sync"
     return given

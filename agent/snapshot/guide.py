@@ -8,6 +8,7 @@ server needs some settings at least as large as they were.
 """
 
 from agent.postgres.control import ControlData
+from agent.postgres.settings import harmless, needed
 from agent.snapshot.manifest import Manifest
 
 README = "README.txt"
@@ -63,12 +64,6 @@ jit = off
 logging_collector = off
 huge_pages = off
 shared_buffers = 64MB
-max_connections = {connections}
-max_worker_processes = {workers}
-max_wal_senders = {senders}
-max_prepared_transactions = {prepared}
-max_locks_per_transaction = {locks}
-wal_level = {wal_level}
 default_transaction_read_only = on
 """
 
@@ -86,18 +81,15 @@ def texts(
         # but only where recovery follows no promotion.
         hot_standby="off" if spans else "on",
         timeline=manifest.timeline,
-        connections=control.max_connections,
-        workers=control.max_worker_processes,
-        senders=control.max_wal_senders,
-        prepared=control.max_prepared_transactions,
-        locks=control.max_locks_per_transaction,
-        wal_level=control.wal_level,
     )
+    major = manifest.version_num // 10000
+    for name, value in {**needed(control, major), **harmless(major)}.items():
+        conf += f"{name} = '{value}'\n"
     readme = _README.format(
         id=manifest.id,
         node=manifest.node,
         cluster=manifest.cluster,
-        major=manifest.version_num // 10000,
+        major=major,
         grade=f"Grade {manifest.grade.value}, up to WAL position {manifest.end_lsn}.",
     )
     if manifest.withheld:
