@@ -1,6 +1,7 @@
 """The gate in front of a resync, and how HA software is led through it.
 
-`shim` writes the stand-in for pg_rewind, a shell script that waits for a permit and
-then becomes the real program. It reads an installed one back, too. Nothing in here
-decides whether a resync may go on: the core does, and the agent tells.
+`shim` writes the scripts that stand in for pg_rewind and make replicas, `advice` tells
+how HA software comes to use them, `wiring` and `visible` whether it does. Nothing in
+here decides whether a resync may go on: the core does, and the agent tells. Why it is
+as it is stands in DESIGN.md.
 """

@@ -71,8 +71,8 @@ rename() { # never across volumes, where mv would copy and delete
         mv -- "$1" "$2" 2>/dev/null
 }
 
-point() { # a link to another place
-    rm -f -- "$1" && ln -s -- "$2" "$1"
+point() { # a link to another place, at once: without it nobody finds what it led to
+    rm -f -- "$1.new" && ln -s -- "$2" "$1.new" && mv -fT -- "$1.new" "$1"
 }
 
 links_of() { # pg_wal and tablespaces that lie elsewhere, as links in a data folder
