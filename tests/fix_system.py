@@ -9,16 +9,19 @@ import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from agent.postgres.owner import unprivileged
 from tests.fix_install import ROOT, interpreter_for
 from tests.fix_postgres import copy_tree
-from tests.system.cluster import Cluster, Kit, cluster_in
+from tests.system.cluster import Cluster, Kit, running
+from tests.system.ledger import Ledger
 from tests.system.world import world_in
 
 LOG_CHARS = 6000
+Made = TypeVar("Made", bound=Cluster)
 
 
 @pytest.fixture(scope="session")
@@ -38,15 +41,22 @@ def kit(installed: Path, postgres_home: Path) -> Kit:
 
 @contextlib.contextmanager
 def fresh_cluster(
-    kit: Kit, home: Path, *, guarded: bool = True, watched: bool = True
-) -> Iterator[Cluster]:
+    kit: Kit,
+    home: Path,
+    kind: type[Made],
+    *,
+    guarded: bool = True,
+    watched: bool = True,
+) -> Iterator[Made]:
     """Offer a cluster in a folder of its own."""
     folder = Path(tempfile.mkdtemp(dir=home))
     folder.chmod(0o755)
     with world_in(folder, unprivileged()) as world:
         try:
-            with cluster_in(world, kit, guarded=guarded, watched=watched) as cluster:
-                yield cluster
+            ledger = Ledger(folder / "acknowledged.jsonl")
+            made = kind(world, kit, ledger, guarded=guarded, watched=watched)
+            with running(made):
+                yield made
         except BaseException:
             show_logs(folder)
             raise

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.system import stories
-from tests.system.cluster import Cluster, Node
+from tests.system.cluster import Cluster
 from tests.system.ledger import Count
+from tests.system.node import Node
 
 STORIES: dict[str, Callable[[Cluster, int], stories.Split]] = {
     "frozen": stories.frozen,

@@ -13,7 +13,7 @@ import pytest
 
 from tests.chaos.plays import Draw, Played, play
 from tests.fix_system import fresh_cluster
-from tests.system.cluster import Kit
+from tests.system.cluster import Cluster, Kit
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.timeout(420)]
 RUNS = int(os.environ.get("RUNS") or 20)
@@ -27,7 +27,9 @@ def test_no_acknowledged_write_is_lost_behind_the_guard(
     run = Played(Draw.of(seed))
     played.append(run)
     guarded = run.draw.guarded
-    with fresh_cluster(kit, postgres_home, guarded=guarded, watched=guarded) as cluster:
+    with fresh_cluster(
+        kit, postgres_home, Cluster, guarded=guarded, watched=guarded
+    ) as cluster:
         run.counted = play(cluster, run.draw)
         assert not guarded or run.counted.lost == 0, run.line
 

@@ -7,6 +7,7 @@ set -euo pipefail
 needed=(
     /usr/lib/postgresql/15/bin/postgres postgresql-15
     /usr/lib/postgresql/15/bin/psql     postgresql-client-15
+    /usr/lib/postgresql/15/bin/repmgr   postgresql-15-repmgr
     age                                 age
     chromium                            chromium
     etcd                                etcd-server
@@ -65,4 +66,7 @@ if [[ " ${missing[*]} " == *" prometheus "* ]]; then
 fi
 if [[ " ${missing[*]} " == *" etcd-server "* ]]; then
     systemctl --quiet disable etcd
+fi
+if [[ " ${missing[*]} " == *" postgresql-15-repmgr "* ]]; then
+    systemctl --quiet disable repmgrd
 fi

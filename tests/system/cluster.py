@@ -8,15 +8,12 @@ agents through their unix sockets, which a cut network does not cut.
 """
 
 import contextlib
-import http.client
 import json
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import trustme
 
 from agent.postgres.owner import give
@@ -31,7 +28,8 @@ from tests.system.ledger import (
     rows_by_psql,
     rows_in_archive,
 )
-from tests.system.world import Box, Program, World
+from tests.system.node import Node
+from tests.system.world import Program, World
 
 NODES = ("n1", "n2", "n3")
 UP_S = 60.0
@@ -57,104 +55,6 @@ class Kit:
 
 
 @dataclass
-class Node:
-    """One machine of the cluster and what runs on it."""
-
-    box: Box
-    programs: dict[str, Program] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return self.box.name
-
-    @property
-    def patroni(self) -> Program:
-        return self.programs["patroni"]
-
-    @property
-    def agent(self) -> Program:
-        return self.programs["agent"]
-
-    @property
-    def data_dir(self) -> Path:
-        return self.box.folder / "pg/data"
-
-    def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Ask its PostgreSQL through the unix socket."""
-        with psycopg.connect(
-            host=str(self.box.folder / "pg"), user="postgres", dbname="postgres",
-            autocommit=True, connect_timeout=3,
-        ) as session:  # fmt: skip
-            cursor = session.execute(statement, values or None)
-            return cursor.fetchall() if cursor.description else []
-
-    def writable(self) -> bool:
-        """Whether its PostgreSQL answers and is out of recovery."""
-        try:
-            return not self.query("SELECT pg_is_in_recovery()")[0][0]
-        except psycopg.Error:
-            return False
-
-    def follows(self, winner: "Node") -> bool:
-        """Whether it streams, on the winner's timeline, all that the winner has."""
-        try:
-            there = winner.query(
-                "SELECT pg_current_wal_flush_lsn()::text, substr(pg_walfile_name("
-                "pg_current_wal_insert_lsn()), 1, 8)"
-            )[0]
-            return self.query(
-                "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn, "
-                "lpad(to_hex(received_tli), 8, '0') = lower(%s) "
-                "FROM pg_stat_wal_receiver", *there,
-            ) == [(True, True)]  # fmt: skip
-        except psycopg.Error:
-            return False
-
-    def ask(self, path: str, body: Any = None) -> Any:
-        """Ask its agent through the unix socket; None when it does not answer.
-
-        With a body it is posted.
-        """
-        with socket.socket(socket.AF_UNIX) as talk:
-            talk.settimeout(5)
-            connection = http.client.HTTPConnection("agent")
-            connection.sock = talk
-            sent = None if body is None else json.dumps(body)
-            headers = {"Content-Type": "application/json"} if sent else {}
-            try:
-                talk.connect(str(self.box.folder / "agent.sock"))
-                connection.request("POST" if sent else "GET", path, sent, headers)
-                answer = connection.getresponse()
-                text = answer.read()
-            except (OSError, http.client.HTTPException):
-                return None
-        return json.loads(text) if answer.status // 100 == 2 else None
-
-    def incidents(self) -> list[Any]:
-        told: list[Any] = (self.ask("/v1/incidents") or {"incidents": []})["incidents"]
-        return told
-
-    def permits(self) -> list[Any]:
-        told: list[Any] = (self.ask("/v1/guard/permits") or {"permits": []})["permits"]
-        return told
-
-    def acknowledge_all(self) -> None:
-        """Take every incident that waits for a person."""
-        for one in self.incidents():
-            if one["sticky"] and one["status"] == "open":
-                self.ask(f"/v1/incidents/{one['id']}/ack", {})
-
-    def verdicts(self) -> set[tuple[str, str]]:
-        """Verdict and subject of everything that its agent says now."""
-        status = self.ask("/v1/status") or {"verdicts": []}
-        return {(one["verdict"], one["subject"]) for one in status["verdicts"]}
-
-    def postmaster(self) -> int:
-        """The number of its postmaster inside of the box."""
-        return int((self.data_dir / "postmaster.pid").read_text().split()[0])
-
-
-@dataclass
 class Cluster:
     """All of it."""
 
@@ -165,6 +65,7 @@ class Cluster:
     etcd: Program | None = None
     clients: list[Client] = field(default_factory=list)
     made_clients: int = 0
+    names: tuple[str, ...] = NODES
     guarded: bool = True
     """Whether the shim stands in front of pg_rewind."""
     watched: bool = True
@@ -181,7 +82,7 @@ class Cluster:
 
     def build(self) -> None:
         """Make the boxes and all files, and start nothing yet."""
-        for name in NODES:
+        for name in self.names:
             self.nodes[name] = Node(self.world.box(name))
         self.world.box("etcd")
         secrets = self.world.folder / "secrets"
@@ -242,17 +143,21 @@ class Cluster:
         self.start_patroni("n1")
         eventually("n1 becomes primary", self["n1"].writable, UP_S)
         self["n1"].query(TABLE)
-        self["n1"].box.run(
-            texts.BIN_DIR / "psql", "-X", "-q", "-h", self.here / "pg",
-            "-U", "postgres", "-d", "postgres", stdin=self.kit.grants,
-        )  # fmt: skip
-        for name in NODES[1:]:
+        self.grant(self["n1"])
+        for name in self.names[1:]:
             self.start_patroni(name)
-        for name in NODES if self.watched else ():
+        for name in self.names if self.watched else ():
             self.start_agent(name)
         self.until_healthy()
         if self.guarded:
             self.wire()
+
+    def grant(self, primary: Node) -> None:
+        """Make the agents' two roles."""
+        primary.box.run(
+            texts.BIN_DIR / "psql", "-X", "-q", "-h", self.here / "pg",
+            "-U", "postgres", "-d", "postgres", stdin=self.kit.grants,
+        )  # fmt: skip
 
     def start_etcd(self) -> None:
         box = self.world.boxes["etcd"]
@@ -385,7 +290,7 @@ class Cluster:
     def kept(self, *names: str) -> set[str]:
         """All rows in the snapshots of these nodes, or of all."""
         found: set[str] = set()
-        for name in names or NODES:
+        for name in names or self.names:
             for archive in self.archives(name):
                 found |= rows_in_archive(self[name].box, archive)
                 self[name].box.run("rm", archive)
@@ -397,12 +302,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster_in(
-    world: World, kit: Kit, *, guarded: bool, watched: bool
-) -> Iterator[Cluster]:
-    """Offer a running, healthy cluster; end it whatever happens."""
-    ledger = Ledger(world.folder / "acknowledged.jsonl")
-    made = Cluster(world, kit, ledger, guarded=guarded, watched=watched)
+def running(made: Cluster) -> Iterator[Cluster]:
+    """Build and start a cluster; end its clients whatever happens."""
     try:
         made.build()
         made.start()

@@ -25,7 +25,7 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="module")
 def shared(kit: Kit, postgres_home: Path) -> Iterator[Cluster]:
     """A healthy guarded cluster for tests that leave it healthy."""
-    with fresh_cluster(kit, postgres_home) as made:
+    with fresh_cluster(kit, postgres_home, Cluster) as made:
         yield made
 
 
@@ -42,5 +42,5 @@ def cluster(shared: Cluster) -> Iterator[Cluster]:
 @pytest.fixture
 def unguarded(kit: Kit, postgres_home: Path) -> Iterator[Cluster]:
     """A healthy cluster with agents and without the shim, for one test."""
-    with fresh_cluster(kit, postgres_home, guarded=False) as made:
+    with fresh_cluster(kit, postgres_home, Cluster, guarded=False) as made:
         yield made

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from agent.core.lsn import Lsn
 from tests.fix_postgres import eventually
-from tests.system.cluster import NODES, Cluster, Node
+from tests.system.cluster import NODES, Cluster
+from tests.system.node import Node
 
 ROWS = 60
 PROVEN_S = 20.0

@@ -11,7 +11,8 @@ import pytest
 
 from tests.fix_postgres import eventually
 from tests.system import stories
-from tests.system.cluster import Cluster, Node
+from tests.system.cluster import Cluster
+from tests.system.node import Node
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
 TURNS = 2

@@ -11,8 +11,9 @@ import pytest
 
 from tests.fix_postgres import eventually
 from tests.system import stories
-from tests.system.cluster import Cluster, Node
+from tests.system.cluster import Cluster
 from tests.system.ledger import count, rows_in_pin
+from tests.system.node import Node
 from tests.system.texts import SCOPE
 
 pytestmark = [
