@@ -149,7 +149,8 @@ class CaptureSettings(_Table):
     stopped, are always copied as fast as it goes."""
     schedule: Annotated[str, Field(max_length=100)] | None = None
     """Five cron fields in UTC, such as "30 2 * * *": then the agent beside the primary
-    takes a full snapshot. Default: none by the clock."""
+    takes a full snapshot, and makes up for one that was missed. Only where dir lies on
+    another file system than PGDATA. Default: none by the clock."""
     compress: Flag = False
     """With true archives are compressed with zstd (ID.tar.zst). It costs CPU time and
     saves room, mostly two thirds or more."""

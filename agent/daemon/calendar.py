@@ -7,9 +7,22 @@ overlap. Jobs are declared at every start; there is no job store to go stale.
 """
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
+
+
+def next_after(cron: str, wall_s: float) -> float | None:
+    """Return when the expression is due next after an instant; None for never.
+
+    Raises ValueError when `cron` is no five-field expression.
+    """
+    trigger = CronTrigger.from_crontab(cron, timezone="UTC")
+    # An instant that is a due time itself counts as done.
+    after = datetime.fromtimestamp(wall_s, UTC) + timedelta(seconds=1)
+    found = trigger.get_next_fire_time(None, after)
+    return None if found is None else float(found.timestamp())
 
 
 class Calendar:

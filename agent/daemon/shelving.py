@@ -27,9 +27,10 @@ def calendar(settings: Settings, runtime: Runtime) -> Calendar:
     calendar.every("upkeep", EVERY, upkeep.run)
     if cron is None:
         return calendar
-    nightly = ScheduledSnapshots(runtime, upkeep)
+    nightly = ScheduledSnapshots(runtime, upkeep, catalogue, cron)
     try:
         calendar.every("snapshot", cron, nightly.run)
+        calendar.every("missed snapshot", EVERY, nightly.make_up)
     except ValueError as error:
         raise ConfigError(
             (f"capture.schedule = {cron!r}: {error}",),

@@ -1,19 +1,22 @@
 """One scheduled snapshot per cluster, and never more of them than were asked for."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from agent.core.action import RunCapture
 from agent.core.capture import Grade, Level
+from agent.core.event import ServerRead
 from agent.core.lsn import Lsn
 from agent.core.state import State
-from agent.daemon.calendar import Calendar
+from agent.daemon.calendar import Calendar, next_after
 from agent.daemon.scheduled import ScheduledSnapshots
 from agent.daemon.upkeep import Upkeep
 from agent.snapshot import manifest as manifests
 from agent.snapshot.catalogue import Catalogue
+from agent.snapshot.files import remove_tree
 from agent.snapshot.manifest import Manifest
 from agent.snapshot.removal import RECORD
 from agent.snapshot.retention import Limits
@@ -21,6 +24,7 @@ from agent.store.memory import MemoryJournal
 from tests.core import given
 from tests.shell.test_runtime import read, running
 
+DAY_S = 86_400.0
 PRIMARY = {"n1/postgres": given.postgres("n1", given.sight(), 1)}
 STANDBY = {"n1/postgres": given.postgres("n1", given.sight(in_recovery=True), 1)}
 
@@ -67,8 +71,9 @@ def kept(folder: Path, name: str, created: float, **changes) -> None:
 
 def nightly(runtime, folder: Path) -> ScheduledSnapshots:
     """The job, with two scheduled snapshots to keep."""
-    upkeep = Upkeep(runtime, Catalogue(folder), Limits(scheduled=2))
-    return ScheduledSnapshots(runtime, upkeep)
+    catalogue = Catalogue(folder)
+    upkeep = Upkeep(runtime, catalogue, Limits(scheduled=2))
+    return ScheduledSnapshots(runtime, upkeep, catalogue, "30 2 * * *")
 
 
 def seeing(latest) -> State:
@@ -101,6 +106,42 @@ async def test_what_the_limits_are_against_goes_before_a_new_one_is_ordered(tmp_
         await nightly(runtime, tmp_path).run()
     left = {path.name for path in tmp_path.iterdir()} - {RECORD}
     assert left == {"n1-scheduled-3", "n1-scheduled-2"}
+
+
+async def test_a_missed_snapshot_is_made_up_once(tmp_path):
+    async with running(MemoryJournal(), seeing(PRIMARY)) as (runtime, done):
+        await runtime.submit(read(runtime))
+        job = nightly(runtime, tmp_path)
+        await job.make_up()
+        assert done.actions == [], "nothing says that one was ever due"
+        now_s = runtime.now().wall_s
+        kept(tmp_path, "n1-scheduled-today", now_s)
+        await job.make_up()
+        assert done.actions == []
+        remove_tree(tmp_path / "n1-scheduled-today")
+        kept(tmp_path, "n1-scheduled-old", now_s - 3 * DAY_S)
+        await job.make_up()
+        await job.make_up()
+    orders = [one for one in done.actions if isinstance(one, RunCapture)]
+    assert len(orders) == 1
+
+
+async def test_no_scheduled_snapshot_goes_onto_the_disk_of_the_data_directory(
+    tmp_path, caplog
+):
+    facts = replace(given.facts(), data_dir=str(tmp_path))
+    async with running(MemoryJournal(), seeing(PRIMARY)) as (runtime, done):
+        await runtime.submit(ServerRead(runtime.now(), facts))
+        await nightly(runtime, tmp_path).run()
+    assert done.actions == []
+    assert "set capture.dir apart" in caplog.text
+
+
+def test_the_next_due_time_is_after_an_instant_that_is_one_itself():
+    at = datetime(2026, 11, 23, 2, 30, tzinfo=UTC).timestamp()
+    assert next_after("30 2 * * *", at) == at + DAY_S
+    assert next_after("30 2 * * *", at - 1.5) == at
+    assert next_after("0 0 31 2 *", at) is None
 
 
 async def ignored() -> None:
