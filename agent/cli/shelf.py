@@ -24,12 +24,13 @@ from agent.cli.call import segment
 from agent.cli.client import AgentClient
 from agent.cli.console import Out, say, words
 from agent.config.forms import parse_dsn
+from agent.core.capture import Grade
 from agent.errors import SnapshotError
 from agent.postgres.programs import Programs
 from agent.snapshot import archive, marks
 from agent.snapshot.manifest import Manifest
 from agent.snapshot.manifest import read as read_manifest
-from agent.snapshot.opening import open_copy
+from agent.snapshot.opening import check_opened, open_copy
 from agent.snapshot.sealing import Identity, Seal, seal
 from agent.snapshot.unpacking import unpack
 from agent.snapshot.verify import VerifyResult, verify_and_record, verify_folder
@@ -121,18 +122,47 @@ def _is_done(found: dict[str, Any]) -> bool:
 
 
 def verify(
-    place: Path, programs: Programs | None, identities: Sequence[Identity] = ()
+    place: Path,
+    programs: Programs | None,
+    identities: Sequence[Identity] = (),
+    *,
+    opening: bool = False,
 ) -> dict[str, Any]:
-    """Read a snapshot back, from its folder or its archive. Raises SnapshotError."""
+    """Read a snapshot back, from its folder or its archive.
+
+    With `opening` a clone is opened too, and every table asked for a row. Raises
+    SnapshotError, PostgresError.
+    """
     if place.is_dir():
         with progress_bar("reading back") as show:
-            return _verified(place, _check(place, show, programs))
+            found = _verified(place, _check(place, show, programs))
+        return _opened(place, found, programs) if opening else found
     with tempfile.TemporaryDirectory(prefix="splitguard-verify-") as scratch:
         folder = Path(scratch) / "archive"
         with progress_bar("unpacking") as show:
             unpack(place, folder, identities, show)
         with progress_bar("reading back") as show:
-            return _verified(folder, verify_folder(folder, show, programs))
+            found = _verified(folder, verify_folder(folder, show, programs))
+        return _opened(folder, found, programs) if opening else found
+
+
+def _opened(
+    folder: Path, found: dict[str, Any], programs: Programs | None
+) -> dict[str, Any]:
+    """Open a clone of what was read back; return what is proven then."""
+    if not found["ok"]:
+        return found
+    with ends_on_sigterm():
+        result = check_opened(folder, None, programs)
+    said = f"opened: {result.tables} tables in {result.databases} databases answer"
+    grade = Grade.OPENED.value if result.good else found["grade"]
+    return {
+        **found,
+        "ok": result.good,
+        "grade": grade,
+        "problems": list(result.problems),
+        "notes": [*found["notes"], *([said] if result.good else [])],
+    }
 
 
 def _check(folder: Path, show: Show, programs: Programs | None) -> VerifyResult:

@@ -99,6 +99,13 @@ def verify(
     call: Call,
     snapshot: Which,
     *,
+    opening: Annotated[
+        bool,
+        typer.Option(
+            "--open",
+            help="Open a scratch clone too, and read from every table: grade opened.",
+        ),
+    ] = False,
     folder: Dir = None,
     identity: IdentityFile = None,
     bin_dir: BinDir = None,
@@ -107,11 +114,20 @@ def verify(
     from agent.cli import shelf
 
     if call.url is not None and folder is None:
+        if opening:
+            raise SnapshotError(
+                "an agent elsewhere opens no clones", "run this beside the snapshot"
+            )
         path = f"/v1/snapshots/{segment(snapshot)}/verify"
         found = call.agent.post(path, {}, deadline_s=shelf.VERIFY_DEADLINE_S)
     else:
         place = place_of(call, snapshot, folder)
-        found = shelf.verify(place, programs_of(call, bin_dir), identities_of(identity))
+        found = shelf.verify(
+            place,
+            programs_of(call, bin_dir),
+            identities_of(identity),
+            opening=opening,
+        )
     call.out.data(found, lambda: _verified(found))
     return 0 if found["ok"] else 1
 

@@ -112,7 +112,8 @@ def check_opened(
     """Open a snapshot, read every table of every database, record grade `opened`.
 
     The grade is raised when the copy recovered to the recorded end, everything could
-    be read, and the capture is finished. Raises SnapshotError, PostgresError.
+    be read, the capture is finished and the folder is ours. Raises SnapshotError,
+    PostgresError.
     """
     with open_copy(folder, scratch_dir, programs) as opened:
         problems: list[str] = []
@@ -134,9 +135,14 @@ def check_opened(
 
 
 def _record(folder: Path, opened: Manifest) -> None:
-    """Raise the grade, unless the capture has gone on meanwhile."""
+    """Raise the grade, unless the capture has gone on, or the folder is not ours.
+
+    Root may write anywhere, but a manifest of root's would be closed to the agent.
+    """
     now = manifests.read(folder)
     if not now.closed or now.end_lsn != opened.end_lsn:
+        return
+    if folder.stat().st_uid != os.geteuid():
         return
     try:
         manifests.raise_grade(folder, now, Grade.OPENED)

@@ -1,6 +1,7 @@
 """Snapshots from the command line, without agent or configuration."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import tarfile
 import psycopg
 import pytest
 
+from agent.snapshot.catalogue import Catalogue
 from tests.capturing import ID, capturing
 from tests.fix_postgres import Stage
 
@@ -59,6 +61,27 @@ def test_a_whole_snapshot_verifies_and_a_changed_one_does_not(
     assert bad.code == 1
     [problem] = json.loads(bad.out)["problems"]
     assert "data/PG_VERSION" in problem
+
+
+def test_a_snapshot_is_proven_by_opening_it(splitguard, kept, stage16, tmp_path):
+    look = ("snapshots", "verify", kept, "--bin-dir", stage16.programs.bin_dir)
+    opened = splitguard(*look, "--open", "-o", "json")
+    assert opened.code == 0, opened.words
+    found = json.loads(opened.out)
+    assert found["grade"] == "opened"
+    assert "databases answer" in found["notes"][-1]
+    assert kept.stat().st_uid == os.geteuid()
+    assert Catalogue(kept.parent).show(ID).grade.value == "opened"
+    file = tmp_path / "it.tar"
+    ran = splitguard("snapshots", "archive", ID, "--dir", kept.parent, "-f", file)
+    assert ran.code == 0
+    elsewhere = splitguard(
+        "snapshots", "verify", file, "--open",
+        "--bin-dir", stage16.programs.bin_dir, "-o", "json",
+    )  # fmt: skip
+    assert json.loads(elsewhere.out)["grade"] == "opened"
+    (kept / "data" / "PG_VERSION").write_text("99\n")
+    assert splitguard(*look, "--open").code == 1
 
 
 def test_a_command_runs_in_an_opened_clone(spawned, kept, stage16):
