@@ -72,7 +72,7 @@ class Client(threading.Thread):
         while not self.over.is_set():
             try:
                 with psycopg.connect(conninfo, autocommit=True) as session:
-                    session.execute("SET statement_timeout = '5s'")
+                    session.execute("SET statement_timeout = '15s'")
                     while not self.over.is_set():
                         # Counted up even when refused: an attempt that failed may
                         # have been committed all the same.
@@ -98,7 +98,7 @@ class Client(threading.Thread):
     def stop(self) -> None:
         """Stop writing, and return when it has stopped."""
         self.over.set()
-        self.join(20)
+        self.join(30)
         assert not self.is_alive(), f"{self.name} hangs"
 
 
