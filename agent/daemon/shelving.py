@@ -5,6 +5,8 @@ Whatever of them is wrong is a ConfigError at the start. What may be away for a 
 such as a bucket or a mounted folder, is not looked at here.
 """
 
+import logging
+
 from agent.config import Settings
 from agent.daemon.calendar import Calendar
 from agent.daemon.clock import SystemClock
@@ -17,6 +19,8 @@ from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.offsite import Offsite, Place, read_credentials
 from agent.snapshot.retention import Limits
 from agent.snapshot.sealing import Seal, check_recipients
+
+log = logging.getLogger(__name__)
 
 
 def calendar(settings: Settings, runtime: Runtime) -> Calendar:
@@ -60,6 +64,10 @@ def sender(settings: Settings, clock: SystemClock) -> Sender | None:
         offsite = Offsite(place, seal)
     except SnapshotError as error:
         raise ConfigError((error.message,), error.hint) from error
+    if not settings.capture.recipients:
+        log.warning(
+            "archives go to %s unencrypted: capture.recipients is empty", given.url
+        )
     return Sender(
         offsite,
         Catalogue(settings.capture_dir),

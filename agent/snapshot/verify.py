@@ -122,6 +122,7 @@ class _Check:
         self._manifest = manifest
         self._progress = progress
         self._total = sum(entry.size for entry in manifest.files)
+        self._originals = {entry.path: entry for entry in manifest.withheld}
         self.done = 0
 
     def problems(self) -> Iterator[str]:
@@ -146,11 +147,19 @@ class _Check:
     def _file(self, entry: FileEntry) -> str:
         """Return what is wrong with one file; empty when nothing is."""
         try:
-            return self._difference(entry, self._folder / entry.path)
+            return self._either(entry, self._folder / entry.path)
         except FileNotFoundError:
             return "is missing"
         except OSError as error:
             return f"cannot be read: {error.strerror}"
+
+    def _either(self, entry: FileEntry, place: Path) -> str:
+        """Compare with what was sent, or with what somebody has put back by hand."""
+        problem = self._difference(entry, place)
+        original = self._originals.get(entry.path)
+        if not problem or original is None:
+            return problem
+        return self._difference(original, place)
 
     def _difference(self, entry: FileEntry, place: Path) -> str:
         if place.resolve().parent != place.parent.resolve():

@@ -184,6 +184,18 @@ def test_a_snapshot_on_disk_is_fetched_whole(splitguard, tmp_path):
     assert splitguard("snapshots", "verify", tmp_path / "n1-1.tar").code == 0
 
 
+async def test_a_snapshot_that_was_changed_is_no_missing_one(served, tmp_path):
+    make_snapshot(tmp_path)
+    (tmp_path / "n1-1" / "data" / "PG_VERSION").write_text("changed and longer")
+    served.app.state.context.shelf = CatalogueShelf(Catalogue(tmp_path), None)
+    async with served.client("data") as client:
+        for path in ("archive", "archive/digest"):
+            answer = await client.get(f"/v1/snapshots/n1-1/{path}")
+            assert answer.status_code == 500
+            assert "data/PG_VERSION" in answer.json()["detail"]
+            assert answer.json()["hint"] == "verify the snapshot"
+
+
 def test_progress_is_shown_on_a_terminal_and_nowhere_else(spawned, there, tmp_path):
     _, where = there
     words = ["snapshots", "download", "n1-abc", *map(str, where), "-f"]

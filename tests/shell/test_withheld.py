@@ -170,6 +170,20 @@ def test_with_recipients_the_originals_go_along_for_them_alone(
     assert not (tmp_path / "wrong").exists()
 
 
+def test_originals_that_were_put_back_by_hand_are_no_meddling(
+    folder: Path, tmp_path: Path
+):
+    tar = tmp_path / "it.tar"
+    tar.write_bytes(packed(folder))
+    unpack(tar, tmp_path / "back")
+    conf = "data/postgresql.auto.conf"
+    (tmp_path / "back" / conf).write_bytes((folder / conf).read_bytes())
+    assert verify_folder(tmp_path / "back").problems == ()
+    (tmp_path / "back" / conf).write_text("restore_command = 'rm -rf /'\n")
+    [problem] = verify_folder(tmp_path / "back").problems
+    assert conf in problem
+
+
 def test_the_same_snapshot_gives_the_same_archive_although_age_never_does(
     folder: Path,
 ):

@@ -21,6 +21,7 @@ from agent.api.ports import ArchiveOf
 from agent.api.problems import ApiError
 from agent.api.routes.snapshots import LIST_HINT, NO_SNAPSHOT
 from agent.api.tokens import Scope
+from agent.errors import SnapshotError
 
 router = APIRouter(prefix="/v1/snapshots", tags=["snapshots"])
 _RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{1,18})?")
@@ -49,7 +50,10 @@ async def get_archive(
     pieces = _cut(archive.stream(start), end - start)
     # The first piece is made before the answer begins, so that a snapshot which can
     # not be read is a problem with a status and not a broken stream.
-    first = await asyncio.to_thread(next, pieces, b"")
+    try:
+        first = await asyncio.to_thread(next, pieces, b"")
+    except SnapshotError as error:
+        raise _not_whole(error) from error
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "no-store",
@@ -76,10 +80,14 @@ async def get_archive(
 async def get_digest(ctx: Ctx, snapshot_id: str) -> DigestOut:
     """Read the archive anew, as it would be sent, and return its digest."""
     archive, tag = await _archive(ctx, snapshot_id)
+    try:
+        digest = await asyncio.to_thread(ctx.shelf.digest, archive)
+    except SnapshotError as error:
+        raise _not_whole(error) from error
     return DigestOut(
         id=snapshot_id,
         bytes=archive.size,
-        sha256=await asyncio.to_thread(ctx.shelf.digest, archive),
+        sha256=digest,
         etag=tag,
     )
 
@@ -93,7 +101,15 @@ async def _archive(ctx: Context, snapshot_id: str) -> tuple[ArchiveOf, str]:
 
     if await asyncio.to_thread(ctx.shelf.show, snapshot_id) is None:
         raise ApiError(404, NO_SNAPSHOT, LIST_HINT)
-    return await asyncio.to_thread(made)
+    try:
+        return await asyncio.to_thread(made)
+    except SnapshotError as error:
+        raise _not_whole(error) from error
+
+
+def _not_whole(error: SnapshotError) -> ApiError:
+    """Return the refusal of a snapshot that is there and not what it should be."""
+    return ApiError(500, error.message, error.hint or None)
 
 
 def _part(wanted: str | None, size: int) -> tuple[int, int]:
