@@ -4,6 +4,7 @@ No agent answers here, and what stands for the real pg_rewind only says how it w
 called. With real servers and agents: tests/postgres/test_guard_shim.py.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -299,6 +300,29 @@ def test_a_second_shim_waits_for_the_first(gate: Gate, shell):
     first.process.kill()
     second.says(NO_PERMIT)
     assert second.waits
+
+
+def test_the_lock_lasts_as_long_as_the_rewind_and_no_longer(gate: Gate, shell):
+    data, go_on = gate.data(), gate.folder / "go-on"
+    real = gate.program(
+        "slow", f"#!/bin/sh\nuntil [ -e {go_on} ]; do sleep 0.05; done\n"
+    )
+    passing = gate.program("passing", "#!/bin/sh\nexit 93\n")
+    ran = start(gate, shell, gate.shim(real=real, splitguard=passing), "-D", data)
+    eventually("the rewind began", lambda: "slow" in command_of(ran.process.pid))
+    folder = os.open(data, os.O_RDONLY)
+    try:
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        go_on.touch()
+        assert ran.ends() == 0
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.close(folder)
+
+
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
 
 
 def test_without_flock_a_link_locks_and_a_dead_holder_is_passed_over(gate: Gate, shell):

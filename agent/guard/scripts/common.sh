@@ -52,6 +52,7 @@ check_caller() {
 }
 
 watch() { # end a process when the caller, or this shell, is gone
+    exec 9<&- # here, because a shell keeps what is closed for a function only
     while kill -0 "$1"; do
         [ "$(parent)" = "$caller" ] || kill "$1"
         sleep 1
@@ -61,7 +62,7 @@ watch() { # end a process when the caller, or this shell, is gone
 waited() { # run something, and wait for it in a way that a signal or an orphan ends
     "$@" </dev/null 9<&- &
     child=$!
-    watch "$child" >/dev/null 2>&1 9<&- & # it ends by itself, a second late
+    watch "$child" >/dev/null 2>&1 & # it ends by itself, a second late
     wait "$child"
     ended=$?
     child=''
