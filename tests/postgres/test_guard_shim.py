@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,11 @@ def verdicts(agent: Agent) -> set[str]:
     return {one["verdict"] for one in status["verdicts"]} if status else set()
 
 
+def snapshots(agent: Agent) -> dict[str, Any]:
+    """What the agent keeps, by id."""
+    return {one["id"]: one for one in agent.get("/v1/snapshots")["snapshots"]}
+
+
 def test_recovery_by_pg_rewind_itself_does_not_disturb_what_is_kept(
     stage: Stage, gate: Gate, agent_beside
 ):
@@ -73,11 +79,14 @@ def test_recovery_by_pg_rewind_itself_does_not_disturb_what_is_kept(
     old.crash()
     new.query("CHECKPOINT")
     ran = rewind(gate, shim, old.data_dir, new)
+    ran.says("granted: snapshot", 60)
+    before = snapshots(agent)
     assert ran.ends(60) == 0, ran.said
     assert "PostgreSQL stand-alone backend" in ran.said
     [permit] = agent.permits()
-    [kept] = agent.get("/v1/snapshots")["snapshots"]
-    assert (kept["id"], kept["closed"]) == (permit["capture"], True)
+    assert snapshots(agent).keys() == before.keys()
+    kept = snapshots(agent)[permit["capture"]]
+    assert kept["closed"]
     assert kept["end_lsn"] == permit["final_lsn"]
     checked = agent.run("snapshots", "verify", kept["id"])
     assert checked.returncode == 0, checked.stdout
