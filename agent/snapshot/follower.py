@@ -21,7 +21,7 @@ from agent.postgres import history, wal
 from agent.postgres.programs import Programs
 from agent.postgres.reader import DiskReader
 from agent.snapshot.manifest import WAL
-from agent.snapshot.pin import incarnation
+from agent.snapshot.pin import being_rewritten, incarnation
 from agent.snapshot.record import Identity, Record
 from agent.snapshot.server import LocalServer, Position
 from agent.snapshot.tail import LeftError, RecycledError, WalTail
@@ -83,8 +83,17 @@ class Follower:
             return None
 
     def open(self) -> None:
-        """Learn which server this is and prepare the tail. Raises PostgresError."""
+        """Learn which server this is and prepare the tail.
+
+        Raises PostgresError, CaptureError, LeftError.
+        """
         facts = self._facts()
+        if not self._server.runs() and being_rewritten(self._data_dir):
+            raise CaptureError(
+                "somebody rewinds or clones this data directory, or gave up in the"
+                " middle of it",
+                "what it held before is gone; what is there now is no copy of it",
+            )
         programs = self.programs()
         identity = Identity(
             facts.lineage.system_id,
@@ -119,9 +128,18 @@ class Follower:
 
     def look(self, now: Moment) -> Where:
         """Find out where the server is. Raises PostgresError, LeftError."""
+        self._check_incarnation()
+        where = self._look(now)
+        # Again: a rewind that began meanwhile has made the end of WAL a wrong one.
+        self._check_incarnation()
+        return where
+
+    def _check_incarnation(self) -> None:
         known = self._record.identity
         if known is not None and incarnation(self._data_dir) != known.incarnation:
             raise LeftError("the data directory was rewound or cloned anew")
+
+    def _look(self, now: Moment) -> Where:
         position = self._ask(now) if self._server.runs() else None
         if position is not None and position.flush_lsn is not None:
             lineage = self._lineage_of(position.timeline)

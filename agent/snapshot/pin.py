@@ -156,6 +156,17 @@ def incarnation(data_dir: Path) -> str:
     return f"{found.st_dev}:{found.st_ino}:{found.st_mtime_ns}"
 
 
+def being_rewritten(data_dir: Path) -> bool:
+    """Whether a rewind or a clone is at work there, or was left in the middle.
+
+    Both write PG_VERSION among the first files and pg_control as the very last; a
+    server writes pg_control again and again. Raises OSError. Source: `perform_rewind`
+    in pg_rewind.c, `sendDir` and `perform_base_backup` in basebackup.c.
+    """
+    begun = (data_dir / "PG_VERSION").stat().st_mtime_ns
+    return begun > (data_dir / "global" / "pg_control").stat().st_mtime_ns
+
+
 def _link_all(source: Path, farm: Path) -> None:
     """Link every regular file below `source` that `farm` does not have yet."""
     farm.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)

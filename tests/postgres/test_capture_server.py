@@ -309,6 +309,23 @@ def test_a_rewound_server_adds_nothing_to_its_capture(stage16: Stage):
         assert len(capture.ids()) == 100
 
 
+def test_a_directory_in_the_middle_of_a_rewind_is_taken_for_no_copy(stage16: Stage):
+    primary = stage16.primary()
+    primary.write(50)
+    primary.stop()
+    # What a rewind writes first, and what it writes last.
+    first = primary.data_dir / "PG_VERSION"
+    last = primary.data_dir / "global/pg_control"
+    first.touch()
+    with capturing(stage16, primary) as capture:
+        capture.order()
+        failed = capture.until("it is refused", lambda s: s.phase is Phase.FAILED)
+        assert "rewinds or clones" in failed.reason
+        assert failed.grade is Grade.NONE
+        last.touch()
+        capture.until_complete()
+
+
 def test_data_that_was_rolled_back_on_its_timeline_needs_a_capture_of_its_own(
     stage16: Stage,
 ):
