@@ -92,14 +92,14 @@ def acknowledge(
 ) -> Ledger:
     """Return the ledger in which a person has taken the incident.
 
-    Nothing changes when there is no such open incident.
+    One that is over can be taken still: until then the snapshots that it is bound to
+    are kept. Nothing changes when there is none, or somebody has taken it before.
     """
+    clock = _Clock(State(), at, policy)
     return replace(
         ledger,
         incidents=tuple(
-            _acknowledged(one, who, _Clock(State(), at, policy))
-            if one.id == wanted and one.status is Status.OPEN
-            else one
+            _acknowledged(one, who, clock) if one.id == wanted else one
             for one in ledger.incidents
         ),
     )
@@ -350,6 +350,10 @@ def _resolved(incident: Incident, clock: _Clock) -> Incident:
 
 
 def _acknowledged(incident: Incident, who: str, clock: _Clock) -> Incident:
+    if incident.status is Status.RESOLVED and incident.acknowledged_by is None:
+        return replace(incident, acknowledged_by=who)
+    if incident.status is not Status.OPEN:
+        return incident
     taken = replace(incident, status=Status.ACKNOWLEDGED, acknowledged_by=who)
     return _flipped(taken, clock)
 

@@ -262,12 +262,21 @@ def test_an_acknowledged_trouble_goes_on_and_gets_worse():
     assert life.only.status is Status.ACKNOWLEDGED
 
 
-@pytest.mark.parametrize("wanted", ["inc-unknown", "resolved"])
-def test_only_an_open_incident_can_be_taken(wanted):
-    ended = given.incident(status=Status.RESOLVED)
-    ledger = Ledger(incidents=(ended,))
-    name = ended.id if wanted == "resolved" else wanted
+@pytest.mark.parametrize("status", [Status.PENDING, Status.ACKNOWLEDGED])
+def test_what_has_not_opened_or_is_taken_cannot_be_taken(status):
+    ledger = Ledger(incidents=(given.incident(status=status),))
+    name = ledger.incidents[0].id
     assert incidents.acknowledge(ledger, name, "ann", given.at(1), POLICY) == ledger
+    assert incidents.acknowledge(ledger, "no", "ann", given.at(1), POLICY) == ledger
+
+
+def test_an_incident_that_is_over_is_taken_once_and_stays_over():
+    ledger = Ledger(incidents=(given.incident(status=Status.RESOLVED),))
+    name = ledger.incidents[0].id
+    taken = incidents.acknowledge(ledger, name, "ann", given.at(1), POLICY)
+    assert taken.incidents[0].acknowledged_by == "ann"
+    assert taken.incidents[0].status is Status.RESOLVED
+    assert incidents.acknowledge(taken, name, "bob", given.at(2), POLICY) == taken
 
 
 # --- blindness -------------------------------------------------------------------

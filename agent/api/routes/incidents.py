@@ -65,8 +65,6 @@ def _find(frame: Frame, incident_id: str) -> Incident:
 
 def _takeable(ctx: Context, incident_id: str) -> None:
     incident = _find(ctx.frame(), incident_id)
-    if incident.status is Status.RESOLVED:
-        raise ApiError(409, "This incident is over; there is nothing to take.")
     if incident.status is Status.PENDING:
         hint = "it opens by itself when it lasts"
         raise ApiError(409, "This incident has not opened yet.", hint)
