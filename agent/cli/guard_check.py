@@ -99,9 +99,10 @@ def check(
 def uninstall(
     call: Call, to: TO = None, patroni: _PATRONI = None, repmgr: _REPMGR = None
 ) -> int:
-    """Remove the shim; refused while a configuration names it or one of it waits.
+    """Remove the shim, unless something still needs it.
 
-    What it copied aside, and old data that was moved aside, stays.
+    It is refused while a configuration names the shim, or a resync waits in it. What it
+    copied aside, and old data that was moved aside, stays.
     """
     from agent.guard import shim, visible
 
@@ -163,11 +164,27 @@ def _troubles(call: Call, place: Path) -> list[str]:
         told += _shim_troubles(at, found, script)
         if call.socket is None and call.url is None:
             agent = replace(call, socket=found.socket).agent
+        if script == shim.PROGRAM:
+            told += _owner_troubles(call, found)
     try:
         agent.get("/v1/guard/permits")
     except AgentUnreachableError as error:
         told.append(f"a resync would wait: {error.message}; {error.hint}")
     return told
+
+
+def _owner_troubles(call: Call, found: "Shim") -> tuple[str, ...]:
+    """Return what the user who will run the shim cannot do with it."""
+    from agent.cli.guard_install import running_data_dir
+    from agent.errors import ConfigError
+    from agent.guard import reach
+
+    try:
+        settings = call.settings(files=False)
+    except ConfigError:
+        return ()  # the agent that is asked need not be configured by a file here
+    data_dir = settings.local.data_dir or running_data_dir(settings)
+    return () if data_dir is None else reach.troubles(found, data_dir)
 
 
 def _shim_troubles(place: Path, found: "Shim", script: str) -> list[str]:
@@ -195,7 +212,7 @@ def _drawn(place: Path, troubles: list[str], told: "tuple[Wiring, ...]") -> Any:
     ]
     lines = [f"shim: {place}", *(f"  {safe(trouble)}" for trouble in troubles)]
     notes = [
-        f"{safe(each.node)}: {safe(sentence)}"
+        f"{safe(each.node)} ({safe(each.file)}): {safe(sentence)}"
         for each in told
         for sentence in each.sentences
     ]

@@ -75,6 +75,8 @@ def install(
     from agent.guard import advice, shim
 
     place = (to or shim.DEFAULT_PLACE).absolute()
+    if place.is_dir():
+        place /= shim.PROGRAM
     _outside(place)
     made, cloning = _made(call.settings(files=False), bin_dir, rescue)
     shim.write(place, made)
@@ -92,7 +94,8 @@ def install(
         "links": None if links is None else str(links),
     }
     call.out.data(row, lambda: words(advice.how_to(place, links)))
-    say(f"splitguard: {safe(place)} now stands in front of {safe(made.real)}")
+    say(f"splitguard: {safe(place)} now stands in front of {safe(made.real)},")
+    say(f"  and {safe(place.with_name(shim.REPLICA))} of {safe(cloning.real)}")
     return 0
 
 
@@ -116,7 +119,7 @@ def _made(
     folder = bin_dir.absolute() if bin_dir is not None else settings.local.bin_dir
     data_dir = settings.local.data_dir
     if folder is None and data_dir is None:
-        data_dir = _running(settings)
+        data_dir = running_data_dir(settings)
     programs = find_programs(folder, data_dir)
     made = Shim(
         real=programs.path(PROGRAM),
@@ -128,7 +131,7 @@ def _made(
     return made, replace(made, real=programs.path("pg_basebackup"))
 
 
-def _running(settings: "Settings") -> Path | None:
+def running_data_dir(settings: "Settings") -> Path | None:
     """Return the running server's data directory; None when none is found."""
     from agent.errors import PostgresError
     from agent.postgres.discovery import find_data_dir, port_of
