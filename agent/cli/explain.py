@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli.call import Call, asks_agent, segment
-from agent.cli.console import safe, stacked, words
+from agent.cli.console import Output, safe, stacked, words
+from agent.cli.over import pointers, untaken
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,7 +35,12 @@ def explain(
     if what is None:
         status = call.agent.get("/v1/status")
         verdicts = status["verdicts"]
-        call.out.data(verdicts, lambda: _verdicts(verdicts), items=verdicts)
+        over = untaken(call.agent) if call.output is Output.TABLE else []
+        call.out.data(
+            verdicts,
+            lambda: stacked(_verdicts(verdicts), *pointers(over)),
+            items=verdicts,
+        )
     elif what in set(VerdictCode):
         from agent.core.explain import meaning
 

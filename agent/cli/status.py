@@ -12,7 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from agent.cli.call import Call, asks_agent
-from agent.cli.console import Output, say
+from agent.cli.console import Output, say, stacked
+from agent.cli.over import pointers, untaken
 from agent.errors import AgentUnreachableError, ConfigError
 
 
@@ -51,7 +52,10 @@ def status(
         if found.get("incidents_open") and call.output is Output.TABLE
         else []
     )
-    call.out.data(found, lambda: status_view.page(found, incidents))
+    over = untaken(call.agent) if call.output is Output.TABLE else []
+    call.out.data(
+        found, lambda: stacked(status_view.page(found, incidents), *pointers(over))
+    )
     return 0
 
 

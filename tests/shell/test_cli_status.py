@@ -65,6 +65,24 @@ def test_a_healthy_cluster_asks_for_nothing(splitguard, agent_for):
     assert not [line for line in out.splitlines() if line != line.rstrip()]
 
 
+@pytest.mark.parametrize("command", ["status", "explain", "incidents list"])
+def test_a_split_that_ended_by_itself_is_pointed_to_until_somebody_takes_it(
+    splitguard, agent_for, command
+):
+    agent = agent_for(resynced())
+    listed = splitguard(
+        "incidents", "list", "-a", "-o", "json", "--socket", agent.socket
+    )
+    [split] = [one for one in json.loads(listed.out) if one["family"] == "split"]
+    assert split["status"] == "resolved"
+    out = splitguard(*command.split(), "--socket", agent.socket).out
+    assert f"taken by nobody: {split['id']}" in out
+    assert f"splitguard incidents show {split['id']}" in out
+    taken = splitguard("incidents", "ack", split["id"], "--socket", agent.socket)
+    assert taken.code == 0
+    assert split["id"] not in splitguard(*command.split(), "--socket", agent.socket).out
+
+
 def test_status_as_json_is_what_the_agent_said(splitguard, agent_for):
     agent = agent_for(healthy())
     pretty = splitguard("status", "-o", "json", "--socket", agent.socket)
