@@ -6,19 +6,21 @@ such as a bucket or a mounted folder, is not looked at here.
 """
 
 import logging
+from typing import TYPE_CHECKING
 
 from agent.config import Settings
 from agent.daemon.calendar import Calendar
 from agent.daemon.clock import SystemClock
 from agent.daemon.runtime import Runtime
 from agent.daemon.scheduled import ScheduledSnapshots
-from agent.daemon.sender import Sender
 from agent.daemon.upkeep import EVERY, Upkeep
 from agent.errors import ConfigError, SnapshotError
 from agent.snapshot.catalogue import Catalogue
-from agent.snapshot.offsite import Offsite, Place, read_credentials
 from agent.snapshot.retention import Limits
 from agent.snapshot.sealing import Seal, check_recipients
+
+if TYPE_CHECKING:
+    from agent.daemon.sender import Sender
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +45,19 @@ def calendar(settings: Settings, runtime: Runtime) -> Calendar:
     return calendar
 
 
-def sender(settings: Settings, clock: SystemClock) -> Sender | None:
+def sender(settings: Settings, clock: SystemClock) -> "Sender | None":
     """Return what sends archives off-site. Raises ConfigError."""
     given = settings.offsite
     if given.url is None:
         return None
+    # Object stores take 5 MB of memory, which an agent without one does not spend.
+    from agent.daemon.sender import Sender  # noqa: PLC0415 - only where configured
+    from agent.snapshot.offsite import (  # noqa: PLC0415 - only where configured
+        Offsite,
+        Place,
+        read_credentials,
+    )
+
     try:
         place = Place(
             url=given.url,

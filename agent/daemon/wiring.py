@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from agent.api.app import make_app
 from agent.api.ports import ApiOptions
@@ -37,7 +37,6 @@ from agent.daemon.executor import ActionExecutor
 from agent.daemon.forecast import keep_looking
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
-from agent.daemon.sender import Sender
 from agent.daemon.shelving import calendar, recipients, sender
 from agent.errors import ConfigError, JournalError
 from agent.notify.outbox import OutboxWorker
@@ -47,6 +46,9 @@ from agent.probe.target import ProbeSettings, Target
 from agent.snapshot.catalogue import Catalogue
 from agent.store.sqlite import SqliteJournal
 from agent.transport import HttpClient, Tls
+
+if TYPE_CHECKING:
+    from agent.daemon.sender import Sender
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ class Assembly:
     cadence: Cadence
     outbox: OutboxWorker
     calendar: Calendar
-    sender: Sender | None
+    sender: "Sender | None"
     servers: servers.Servers
     options: ApiOptions
     beside: ServerBeside | None
