@@ -80,7 +80,7 @@ class Catalogue:
         """
         folder = self._dir / check_id(snapshot_id)
         self._look()
-        if folder.is_symlink() or not _has_manifest(folder):
+        if not _has_manifest(folder):
             raise SnapshotError(
                 f"there is no snapshot {snapshot_id} in {self._dir}",
                 "ids are listed by `splitguard snapshots list`",
@@ -118,10 +118,12 @@ class Catalogue:
         path = self._dir / name / manifests.NAME
         try:
             found = path.stat()
-        except OSError as error:
+        except FileNotFoundError as error:
             raise SnapshotError(
                 f"{name} has no manifest: it was never finished"
             ) from error
+        except OSError as error:
+            raise SnapshotError(f"{path} cannot be read: {error.strerror}") from error
         mark = (found.st_ino, found.st_mtime_ns, found.st_size)
         kept = self._kept.get(name)
         if kept is not None and kept[0] == mark:
@@ -135,7 +137,7 @@ class Catalogue:
 
 def _has_manifest(folder: Path) -> bool:
     try:
-        return (folder / manifests.NAME).is_file()
+        return not folder.is_symlink() and (folder / manifests.NAME).is_file()
     except OSError as error:
         raise CatalogueError(
             f"the snapshot's folder {folder} cannot be read: {error.strerror}",

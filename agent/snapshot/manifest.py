@@ -155,7 +155,7 @@ def read(folder: Path) -> Manifest:
     except FileNotFoundError as error:
         raise SnapshotError(
             f"{folder} is no snapshot: it has no {NAME}",
-            "it was never finished; order the capture again or remove the folder",
+            "name a snapshot's own folder, or its archive",
         ) from error
     except OSError as error:
         raise SnapshotError(f"{path} cannot be read: {error.strerror}") from error

@@ -100,16 +100,17 @@ def restore(
     check_reachable(place.folder.parent / "x", place.owner)
     with _aside(place) as aside:
         copy = aside / "snapshot"
-        manifest = _brought(snapshot, copy, identities, progress)
-        result = verify_folder(copy, progress, programs)
-        if not result.good:
-            raise SnapshotError(
-                f"what was copied is not what the manifest says: {result.problems[0]}",
-                "verify the snapshot; take another one, or fetch the archive again",
-            )
-        found = _found(programs, copy / DATA)
-        _refuse_tablespaces(manifest, copy, found)
         try:
+            manifest = _brought(snapshot, copy, identities, progress)
+            result = verify_folder(copy, progress, programs)
+            if not result.good:
+                raise SnapshotError(
+                    "what was copied is not what the manifest says:"
+                    f" {result.problems[0]}",
+                    "verify the snapshot; take another one, or fetch the archive again",
+                )
+            found = _found(programs, copy / DATA)
+            _refuse_tablespaces(manifest, copy, found)
             return _put(copy, manifest, place, (found, result.notes))
         except OSError as error:
             raise SnapshotError(
@@ -119,6 +120,17 @@ def restore(
 
 def _target(target: Path) -> Path:
     """Return the target's real path. Raises SnapshotError when it cannot be one."""
+    try:
+        return _checked(target)
+    except (OSError, RuntimeError) as error:  # resolve() raises both
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SnapshotError(
+            f"{target} cannot be looked at: {reason}; nothing was written",
+            "name a folder below one that you may write into",
+        ) from error
+
+
+def _checked(target: Path) -> Path:
     parent = target.absolute().parent.resolve()
     place = parent / target.absolute().name
     if not parent.is_dir():
@@ -276,6 +288,8 @@ def _put(
     """Make what was read back startable, and rename it into place."""
     programs, notes = known
     data = copy / DATA
+    # It was kept to tell what ran; beside a server's settings it would mislead.
+    (copy / _CONFIG / "postmaster.pid").unlink(missing_ok=True)
     for segment in sorted((copy / WAL).iterdir()):
         segment.rename(data / "pg_wal" / segment.name)
     spaces = {int(p.name): p for p in _spaces(copy / TABLESPACES)}

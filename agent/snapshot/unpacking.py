@@ -31,6 +31,9 @@ SPARE_BYTES = 64 << 20
 """Stay free on the volume, and stand for what an archive has beside the snapshot."""
 RATIO_MAX = 100
 """So many times an archive's own size a compressed manifest may have."""
+_MAGIC_AT = 257
+"""Where in its first header a tar says what it is (POSIX 1003.1, ustar)."""
+_MAGIC = b"ustar"
 _MARK_BYTES = 1 << 20
 """No more than this may follow the end mark: tar fills its last block up."""
 
@@ -53,6 +56,7 @@ def unpack(
         make_folder(target)
         plain = is_plain(archive)
         if plain:
+            _check_beginning(archive)
             _check_end(archive)
             check_room(archive.stat().st_size, target)
         with unsealed(archive, identities) as source:
@@ -77,10 +81,25 @@ def _cleaned(archive: Path, target: Path) -> Iterator[None]:
         ) from error
     except OSError as error:
         remove_tree(target)
-        raise SnapshotError(f"{archive} cannot be unpacked: {error}") from error
+        where = str(error.filename or archive)
+        at = "" if where == str(archive) else f" at {where}"
+        raise SnapshotError(
+            f"{archive} cannot be unpacked{at}: {error.strerror or error}"
+        ) from error
     except BaseException:
         remove_tree(target)
         raise
+
+
+def _check_beginning(archive: Path) -> None:
+    """Tell what never was an archive from one that is not whole."""
+    with archive.open("rb") as file:
+        head = file.read(_MAGIC_AT + len(_MAGIC))
+    if head[_MAGIC_AT:] != _MAGIC:
+        raise SnapshotError(
+            f"{archive} is no archive: it begins neither as tar nor as zstd or age do",
+            "name the archive that the agent gave, or a snapshot's folder",
+        )
 
 
 def _check_end(archive: Path) -> None:

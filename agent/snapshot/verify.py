@@ -127,6 +127,12 @@ class _Check:
 
     def problems(self) -> Iterator[str]:
         """Yield one sentence for each thing that is wrong."""
+        try:
+            yield from self._problems()
+        except OSError as error:
+            yield f"{error.filename} cannot be read: {error.strerror}"
+
+    def _problems(self) -> Iterator[str]:
         for path in self._manifest.folders:
             if not self._is_folder(path):
                 yield f"{path} is missing"
