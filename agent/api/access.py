@@ -117,7 +117,8 @@ def _checked(
         raise ApiError(
             401,
             "This token is not known here.",
-            "make one with `splitguard token create`, or check auth.tokens_file",
+            "make one with `splitguard token create`, or check auth.tokens_file; an"
+            " agent reads tokens when it starts: restart it after a change",
             headers={"WWW-Authenticate": f'{challenge}, error="invalid_token"'},
         )
     if principal.scopes.isdisjoint(scopes):

@@ -33,6 +33,8 @@ async def pin_snapshot(
     ctx: Ctx, snapshot_id: str, question: PinIn, principal: Operator
 ) -> SnapshotOut:
     """Keep it until the pin is taken away; who pins again replaces the reason."""
+    if not question.reason.strip():
+        raise ApiError(422, "To keep a snapshot needs a reason.", "give a reason")
     await _card(ctx, snapshot_id)
     who = question.who or principal.name
     mark = Kept(who, question.reason, ctx.desk.now().wall_s)
@@ -69,7 +71,7 @@ async def remove_snapshot(
     ] = "",
 ) -> RemovedOut:
     """Remove it, unless it is pinned, an incident is not settled, or a permit rests."""
-    if force and not reason:
+    if force and not reason.strip():
         raise ApiError(422, "To force a removal needs a reason.", "give reason=...")
     card = await _card(ctx, snapshot_id)
     bond = Bond(
