@@ -9,6 +9,7 @@ instead. The Call finds agent and configuration only when the command wants them
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,11 +20,14 @@ from urllib.parse import quote
 import typer
 
 from agent.cli.console import Out, Output
+from agent.errors import SplitguardError
 
 if TYPE_CHECKING:
     from agent.cli.client import AgentClient
     from agent.config import Settings
 
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+"""Of whatever has an id: an incident, a snapshot."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -64,7 +68,15 @@ _OUTPUT = Annotated[
 
 
 def segment(text: str) -> str:
-    """Return a name as one part of a path of the API."""
+    """Return an id as one part of a path of the API.
+
+    Raises SplitguardError on what can be no id: `..` would lead to another address.
+    """
+    if _ID.fullmatch(text) is None:
+        raise SplitguardError(
+            f"not an id: {text[:80]!r}",
+            "`splitguard incidents list` and `splitguard snapshots list` name them",
+        )
     return quote(text, safe="")
 
 

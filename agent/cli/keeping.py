@@ -16,8 +16,8 @@ import typer
 
 from agent.cli.call import Call, asks_agent, segment
 from agent.cli.console import bytes_text, safe, say, words
-from agent.cli.which import Dir, Id, catalogue_of, not_asked
-from agent.errors import AgentUnreachableError, SnapshotError
+from agent.cli.which import Dir, Id, catalogue_of, check_id, not_asked, refuse_elsewhere
+from agent.errors import AgentUnreachableError, SnapshotError, SplitguardError
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
 
@@ -36,6 +36,9 @@ def pin(call: Call, snapshot: Id, *, reason: Reason, folder: Dir = None) -> int:
     def here(place: Path) -> None:
         marks.keep(place, marks.Kept(_me(), reason, _now_s()))
 
+    check_id(snapshot)
+    if not reason.strip():
+        raise typer.BadParameter("needs words that say why", param_hint="--reason")
     question = {"reason": reason, "who": _me()}
     path = f"/v1/snapshots/{segment(snapshot)}/pin"
     _decided(call, (snapshot, folder), lambda: call.agent.post(path, question), here)
@@ -47,7 +50,7 @@ def unpin(call: Call, snapshot: Id, *, folder: Dir = None) -> int:
     """Keep a snapshot no longer than the retention says."""
     from agent.snapshot import marks
 
-    path = f"/v1/snapshots/{segment(snapshot)}/pin"
+    path = f"/v1/snapshots/{segment(check_id(snapshot))}/pin"
     _decided(
         call, (snapshot, folder), lambda: call.agent.delete(path, {}), marks.release
     )
@@ -71,7 +74,8 @@ def delete(
     Refused while it is pinned, while an incident of it is open or was never
     acknowledged, and while a permit rests on it, unless --force and --reason are given.
     """
-    if force and not reason:
+    check_id(snapshot)
+    if force and not reason.strip():
         raise typer.BadParameter("needs a --reason", param_hint="--force")
     query = {"force": str(force).lower(), "reason": reason, "who": _me()}
     found = _decided(
@@ -99,6 +103,9 @@ def _decided(
             return ask()
         except AgentUnreachableError as error:
             not_asked(call, error)
+        except SplitguardError:
+            refuse_elsewhere(call, snapshot)
+            raise
     return here(catalogue_of(call, folder).folder(snapshot))
 
 

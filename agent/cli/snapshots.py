@@ -21,12 +21,14 @@ from agent.cli.which import (
     IdentityFile,
     Which,
     catalogue_of,
+    check_id,
     identities_of,
     not_asked,
     place_of,
     programs_of,
+    refuse_elsewhere,
 )
-from agent.errors import AgentUnreachableError, SnapshotError
+from agent.errors import AgentUnreachableError, SnapshotError, SplitguardError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -55,12 +57,16 @@ def show(call: Call, snapshot: Id, *, folder: Dir = None) -> int:
     """Show what one snapshot holds and what has been proven of it."""
     from agent.cli import shelf
 
+    check_id(snapshot)
     found: dict[str, Any] | None = None
     if folder is None:
         try:
             found = call.agent.get(f"/v1/snapshots/{segment(snapshot)}")
         except AgentUnreachableError as error:
             not_asked(call, error)
+        except SplitguardError:
+            refuse_elsewhere(call, snapshot)
+            raise
     if found is None:
         catalogue = catalogue_of(call, folder)
         found = shelf.plain(catalogue.folder(snapshot), catalogue.show(snapshot))
@@ -118,7 +124,7 @@ def verify(
             raise SnapshotError(
                 "an agent elsewhere opens no clones", "run this beside the snapshot"
             )
-        path = f"/v1/snapshots/{segment(snapshot)}/verify"
+        path = f"/v1/snapshots/{segment(check_id(snapshot))}/verify"
         found = call.agent.post(path, {}, deadline_s=shelf.VERIFY_DEADLINE_S)
     else:
         place = place_of(call, snapshot, folder)
@@ -141,7 +147,7 @@ def open_snapshot(  # noqa: PLR0913 - one parameter for each option
         list[str] | None,
         typer.Argument(
             metavar="[-- COMMAND...]",
-            help="Run this with PGHOST and PGPORT set, then end.",
+            help="Run this with PGHOST, PGPORT, PGUSER and PGDATABASE set, then end.",
         ),
     ] = None,
     *,

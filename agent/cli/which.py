@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agent.cli.call import Call
-from agent.cli.console import say
-from agent.errors import AgentUnreachableError, ConfigError, SnapshotError
+from agent.cli.console import safe, say
+from agent.errors import (
+    AgentUnreachableError,
+    CatalogueError,
+    ConfigError,
+    SnapshotError,
+    SplitguardError,
+)
 
 if TYPE_CHECKING:
     from agent.postgres.programs import Programs
@@ -24,6 +30,7 @@ Dir = Annotated[
     typer.Option(
         "--dir",
         help="The capture folder, to be read without agent and configuration.",
+        readable=False,  # whether it can be read is ours to say
         show_default=False,
     ),
 ]
@@ -57,18 +64,83 @@ def catalogue_of(call: Call, folder: Path | None) -> "Catalogue":
     return Catalogue(folder or call.settings(files=False).capture_dir)
 
 
+def check_id(snapshot: str) -> str:
+    """Return what may be a snapshot's id. Raises SnapshotError."""
+    from agent.snapshot.catalogue import check_id as checked
+
+    return checked(snapshot)
+
+
 def place_of(call: Call, snapshot: str, folder: Path | None) -> Path:
-    """Return where a snapshot lies, given by id, folder or archive."""
-    if "/" in snapshot or Path(snapshot).is_file():
-        place = Path(snapshot)
-        if not place.exists():
-            raise SnapshotError(f"there is no {place}")
-        return place
+    """Return where a snapshot lies, given by id, folder or archive.
+
+    Raises SnapshotError, which says where it lies when another agent has it.
+    """
+    if "/" in snapshot or _is_file(Path(snapshot)):
+        return _named(call, Path(snapshot), folder)
     try:
         return catalogue_of(call, folder).folder(snapshot)
     except ConfigError as error:
         hint = "or give --dir FOLDER, or the snapshot's own folder"
         raise ConfigError(error.problems, f"{error.hint}; {hint}") from error
+    except CatalogueError:
+        raise
+    except SnapshotError:
+        check_id(snapshot)
+        if folder is None:
+            refuse_elsewhere(call, snapshot)
+        raise
+
+
+def refuse_elsewhere(call: Call, snapshot: str) -> None:
+    """Raise SnapshotError when the agent knows that it lies beside another one."""
+    try:
+        found = call.agent.get("/v1/snapshots")["elsewhere"]
+    except SplitguardError:
+        return  # the agent is not needed for what is here
+    for one in found:
+        if one["id"] == snapshot:
+            raise SnapshotError(
+                f"snapshot {snapshot} lies beside {safe(one['reporter'])}",
+                "run this there, or fetch it:"
+                f" `splitguard snapshots download {snapshot}`",
+            )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False  # such as a name too long for one: it is looked up as an id
+
+
+def _named(call: Call, place: Path, folder: Path | None) -> Path:
+    """Return a folder with a manifest, or a file. Raises SnapshotError."""
+    from agent.snapshot import manifest as manifests
+
+    try:
+        if not place.exists():
+            raise SnapshotError(f"there is no {place}")
+        if not place.is_dir() or (place / manifests.NAME).exists():
+            return place
+        kept_in = place.resolve().parent
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SnapshotError(
+            f"{place} cannot be looked at: {reason}",
+            "run this as a user that may read it",
+        ) from error
+    hint = "name a snapshot's own folder, or its archive"
+    if kept_in == _capture_dir(call, folder):
+        hint = "it was never finished; order the capture again or remove the folder"
+    raise SnapshotError(f"{place} is no snapshot: it has no {manifests.NAME}", hint)
+
+
+def _capture_dir(call: Call, folder: Path | None) -> Path | None:
+    try:
+        return (folder or call.settings(files=False).capture_dir).resolve()
+    except (ConfigError, OSError, RuntimeError):
+        return None
 
 
 def programs_of(call: Call, bin_dir: Path | None) -> "Programs | None":
