@@ -14,7 +14,7 @@ import typer
 
 from agent.cli.call import Call, asks_agent
 from agent.cli.console import say
-from agent.cli.which import Dir, Id, place_of
+from agent.cli.which import Dir, Id, check_id, place_of
 from agent.errors import ConfigError, SnapshotError
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def archive(  # noqa: PLR0913 - one parameter for each option
             "--file",
             "-f",
             help="Where to; in a folder it is called ID.tar, .tar.zst or .tar.zst.age."
-            " Default: stdout, if it is a pipe.",
+            " A file that is there is not overwritten. Default: stdout, if a pipe.",
+            readable=False,
             show_default=False,
         ),
     ] = None,
@@ -73,12 +74,13 @@ def archive(  # noqa: PLR0913 - one parameter for each option
     they are in it as secrets.tar.age. With --url it is fetched from the agent there, as
     that gives it; that needs a token with scope data.
     """
-    from agent.cli import shelf
+    from agent.cli import shelf, writing
     from agent.snapshot.sealing import Seal, check_recipients
 
     if file is None and sys.stdout.isatty():
         raise SnapshotError("an archive is not for a terminal", "give --file FILE")
     if call.url is not None:
+        check_id(snapshot)
         if compress or recipient:
             raise SnapshotError(
                 "an agent elsewhere gives plain archives",
@@ -91,9 +93,10 @@ def archive(  # noqa: PLR0913 - one parameter for each option
         check_recipients(how.recipients)
         place = place_of(call, snapshot, folder)
         source = shelf.local_archive(place, how, encrypt=encrypt)
-    if file is not None and file.is_dir():
-        file = file / f"{Path(snapshot).name}{shelf.whole(how, encrypt=encrypt).suffix}"
-    size = shelf.write_archive(source, file)
+    if file is not None:
+        suffix = shelf.whole(how, encrypt=encrypt).suffix
+        file = writing.named(file, f"{Path(snapshot).name}{suffix}")
+    size = writing.write_archive(source, file)
     say(f"splitguard: {size} bytes written to {file or 'stdout'}")
     return 0
 

@@ -11,7 +11,7 @@ import typer
 
 from agent.cli.call import Call, asks_agent
 from agent.cli.console import bytes_text, say, words
-from agent.cli.which import Id
+from agent.cli.which import Id, check_id
 from agent.errors import SnapshotError
 
 
@@ -27,7 +27,11 @@ def download(
     file: Annotated[
         Path | None,
         typer.Option(
-            "--file", "-f", help="Where to. Default: ID.tar here.", show_default=False
+            "--file",
+            "-f",
+            help="Where to. Default: ID.tar here.",
+            readable=False,
+            show_default=False,
         ),
     ] = None,
 ) -> int:
@@ -36,12 +40,12 @@ def download(
     Without --url the agent here says where it lies. Another node's agent wants a token
     with scope data. A download that broke off goes on where it was.
     """
+    from agent.cli import writing
     from agent.cli.fetching import Fetch, agent_with
 
+    check_id(snapshot)
     agent = agent_with(call, snapshot)
-    target = file or Path(f"{snapshot.replace('/', '_')}.tar")
-    if target.is_dir():
-        target = target / f"{snapshot.replace('/', '_')}.tar"
+    target = writing.named(file or Path(), f"{snapshot}.tar")
     if os.path.lexists(target):
         raise SnapshotError(f"{target} is there already", "name another --file")
     fetched = Fetch(agent, snapshot, target).run()

@@ -23,6 +23,7 @@ from typing import Any
 from agent.cli.call import segment
 from agent.cli.client import AgentClient
 from agent.cli.console import Out, say, words
+from agent.cli.writing import Pour, Write
 from agent.config.forms import parse_dsn
 from agent.core.capture import Grade
 from agent.errors import SnapshotError
@@ -44,9 +45,6 @@ ENOUGH = frozenset({"complete", "opened"})
 
 Show = Callable[[int, int], None]
 """Takes what is done and what there is in all; 0 where that is not known."""
-Write = Callable[[bytes], int]
-Pour = Callable[[Write], None]
-"""Writes a whole archive, piece by piece."""
 
 
 def plain(folder: Path, manifest: Manifest) -> dict[str, Any]:
@@ -137,13 +135,23 @@ def verify(
         with progress_bar("reading back") as show:
             found = _verified(place, _check(place, show, programs))
         return _opened(place, found, programs) if opening else found
-    with tempfile.TemporaryDirectory(prefix="splitguard-verify-") as scratch:
+    with _scratch() as scratch:
         folder = Path(scratch) / "archive"
         with progress_bar("unpacking") as show:
             unpack(place, folder, identities, show)
         with progress_bar("reading back") as show:
             found = _verified(folder, verify_folder(folder, show, programs))
         return _opened(folder, found, programs) if opening else found
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="splitguard-verify-")
+    except OSError as error:
+        raise SnapshotError(
+            f"no room to unpack an archive: {error.strerror}",
+            "name a folder that is writable: TMPDIR",
+        ) from error
 
 
 def _opened(
@@ -244,40 +252,6 @@ def remote_archive(agent: AgentClient, snapshot_id: str) -> Pour:
     return pour
 
 
-def write_archive(pour: Pour, file: Path | None) -> int:
-    """Write an archive to stdout, or aside and then renamed; return its bytes.
-
-    Raises SnapshotError.
-    """
-    size = 0
-
-    def counted(write: Write) -> Write:
-        def both(piece: bytes) -> int:
-            nonlocal size
-            size += len(piece)
-            return write(piece)
-
-        return both
-
-    if file is None:
-        pour(counted(sys.stdout.buffer.write))
-        return size
-    aside = file.with_name(f".{file.name}.part")
-    try:
-        # It holds a whole database: nobody else may read it.
-        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as opened:
-            pour(counted(opened.write))
-            opened.flush()
-            os.fsync(opened.fileno())
-        aside.replace(file)
-    except OSError as error:
-        raise SnapshotError(f"{file}: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
-    return size
-
-
 @dataclass(frozen=True, slots=True)
 class How:
     """How a clone is opened."""
@@ -316,7 +290,10 @@ def open_clone(out: Out, place: Path, how: How, command: list[str]) -> int:
 
 def _run(command: list[str], dsn: str) -> int:
     environment = {**os.environ, **pg_environment(parse_dsn(dsn))}
-    return subprocess.run(command, env=environment, check=False).returncode
+    try:
+        return subprocess.run(command, env=environment, check=False).returncode
+    except OSError as error:
+        raise SnapshotError(f"{command[0]} cannot be run: {error.strerror}") from error
 
 
 def pg_environment(pairs: Mapping[str, str]) -> dict[str, str]:

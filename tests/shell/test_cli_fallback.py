@@ -152,13 +152,14 @@ def test_an_archive_is_fetched_from_an_agent_elsewhere(splitguard, tmp_path):
     served = serve(healthy())
     served.shelf.add(card(), {"manifest.json": b"{}", "data/x": b"y" * 100_000})
     file = tmp_path / "n1.tar"
-    arguments = ("snapshots", "archive", "n1-abc", "-f", file)
+    weak = tmp_path / "weak.tar"
+    words = ("snapshots", "archive", "n1-abc", "-f")
     with listening(served) as url:
         ran = splitguard(
-            *arguments, "--url", url, SPLITGUARD_TOKEN=served.tokens["data"]
+            *words, file, "--url", url, SPLITGUARD_TOKEN=served.tokens["data"]
         )
         refused = splitguard(
-            *arguments, "--url", url, SPLITGUARD_TOKEN=served.tokens["read"]
+            *words, weak, "--url", url, SPLITGUARD_TOKEN=served.tokens["read"]
         )
     assert ran.code == 0, ran.words
     with tarfile.open(file) as archive:
