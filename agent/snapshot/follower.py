@@ -130,7 +130,7 @@ class Follower:
         """Find out where the server is. Raises PostgresError, LeftError."""
         self._check_incarnation()
         where = self._look(now)
-        # Again: a rewind that began meanwhile has made the end of WAL a wrong one.
+        # Again: a clone that began meanwhile has made the end of WAL a wrong one.
         self._check_incarnation()
         return where
 
@@ -154,11 +154,15 @@ class Follower:
         self._check_lineage(where.lineage)
         kept = self.tail.tail_lsn
         if where.stopped and kept is not None and where.upto < kept:
+            if where.upto < self._kept_end():
+                raise LeftError("the stopped server has lost WAL that is kept")
             self.tail.step_back(where.upto)  # a record that a crash cut off
         urgent = self._confirmed() if urgent_only else None
         try:
             moved = self.tail.advance(where.lineage.timeline, where.upto, urgent)
         except RecycledError as error:
+            if where.stopped and kept is not None:  # it recycles nothing: a rewind did
+                raise LeftError("the stopped server's WAL was taken away") from error
             moved = self._begin_anew(where, error)
         except LeftError:
             self._step_back()

@@ -22,6 +22,7 @@ from agent.snapshot.files import PRIVATE_FOLDER, remove_tree, tree, write_atomic
 HELD = "held"
 PREFIX = ".splitguard-pin-"
 NOTES = "pin.json"
+MAP = "pg_filenode.map"
 """The file in a capture's folder that says which folders have farms in them."""
 
 
@@ -159,12 +160,13 @@ def incarnation(data_dir: Path) -> str:
 def being_rewritten(data_dir: Path) -> bool:
     """Whether a rewind or a clone is at work there, or was left in the middle.
 
-    Both write PG_VERSION among the first files and pg_control as the very last; a
-    server writes pg_control again and again. Raises OSError. Source: `perform_rewind`
-    in pg_rewind.c, `sendDir` and `perform_base_backup` in basebackup.c.
+    Both write every pg_filenode.map before pg_control, which is their very last file; a
+    server writes pg_control again and again, and never the map of template0. Raises
+    OSError. Source: `decide_file_action` and `perform_rewind` in pg_rewind.
     """
-    begun = (data_dir / "PG_VERSION").stat().st_mtime_ns
-    return begun > (data_dir / "global" / "pg_control").stat().st_mtime_ns
+    maps = [found.stat().st_mtime_ns for found in data_dir.glob("base/*/" + MAP)]
+    control = (data_dir / "global" / "pg_control").stat().st_mtime_ns
+    return bool(maps) and min(maps) > control
 
 
 def _link_all(source: Path, farm: Path) -> None:

@@ -313,10 +313,10 @@ def test_a_directory_in_the_middle_of_a_rewind_is_taken_for_no_copy(stage16: Sta
     primary = stage16.primary()
     primary.write(50)
     primary.stop()
-    # What a rewind writes first, and what it writes last.
-    first = primary.data_dir / "PG_VERSION"
+    # What a rewind always writes, and what it writes last.
+    for written in primary.data_dir.glob("base/*/pg_filenode.map"):
+        written.touch()
     last = primary.data_dir / "global/pg_control"
-    first.touch()
     with capturing(stage16, primary) as capture:
         capture.order()
         failed = capture.until("it is refused", lambda s: s.phase is Phase.FAILED)
@@ -324,6 +324,31 @@ def test_a_directory_in_the_middle_of_a_rewind_is_taken_for_no_copy(stage16: Sta
         assert failed.grade is Grade.NONE
         last.touch()
         capture.until_complete()
+
+
+def test_a_copy_of_a_stopped_server_outlives_a_rewind_that_asked_nobody(
+    stage16: Stage,
+):
+    primary = stage16.primary()
+    primary.write(200)
+    primary.crash()
+    with capturing(stage16, primary) as capture:
+        capture.order()
+        before = capture.until_complete()
+        kept = capture.ids()
+        assert before.tail_lsn is not None
+        assert before.start_lsn is not None
+        # A rewind overwrites WAL while pg_control is still the old one.
+        last = max((primary.data_dir / "pg_wal").glob("0000*"))
+        middle = (int(before.start_lsn) + int(before.tail_lsn)) // 2
+        offset = middle % last.stat().st_size
+        with last.open("r+b") as segment:
+            segment.seek(offset)
+            segment.write(bytes(last.stat().st_size - offset))
+        closed = capture.until("it is closed", lambda s: s.phase is Phase.CLOSED)
+        assert closed.grade is Grade.COMPLETE
+        assert closed.tail_lsn == before.tail_lsn
+        assert capture.ids() == kept
 
 
 def test_data_that_was_rolled_back_on_its_timeline_needs_a_capture_of_its_own(
