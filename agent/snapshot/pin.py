@@ -149,9 +149,9 @@ class Pin:
 
 
 def incarnation(data_dir: Path) -> str:
-    """Return what changes when somebody re-clones or rewinds the data directory.
+    """Return what changes when somebody clones the data directory anew.
 
-    Both write PG_VERSION anew; the server itself never does. Raises OSError.
+    A clone writes PG_VERSION; neither the server nor pg_rewind does. Raises OSError.
     """
     found = (data_dir / "PG_VERSION").stat()
     return f"{found.st_dev}:{found.st_ino}:{found.st_mtime_ns}"
