@@ -102,6 +102,8 @@ def test_a_restored_folder_starts_by_the_printed_command_with_every_row(stage: S
     assert done.tablespaces is not None
     assert done.config is not None
     assert "archive_command" in (done.config / "postgresql.conf").read_text()
+    assert (place / "state" / "config" / "postmaster.pid").exists()
+    assert not (done.config / "postmaster.pid").exists()
     used = (done.folder / "postgresql.conf").read_text()
     assert "archive_mode = off" in used
     assert "upstream" not in used
