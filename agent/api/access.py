@@ -37,6 +37,7 @@ ONLOOKER = Principal("onlooker", frozenset((Scope.READ,)))
 TOKEN_LENGTH_MAX = 500
 LOOPBACK_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
 REALM = 'realm="Splitguard"'
+_READ_ONCE = "an agent reads tokens when it starts: restart it after a change"
 
 
 MARK = "splitguard.local"
@@ -117,13 +118,16 @@ def _checked(
         raise ApiError(
             401,
             "This token is not known here.",
-            "make one with `splitguard token create`, or check auth.tokens_file; an"
-            " agent reads tokens when it starts: restart it after a change",
+            "make one with `splitguard token create`, or check auth.tokens_file;"
+            f" {_READ_ONCE}",
             headers={"WWW-Authenticate": f'{challenge}, error="invalid_token"'},
         )
     if principal.scopes.isdisjoint(scopes):
         raise ApiError(
-            403, f"This token lacks the scope {wanted}.", scope=scopes[0].value
+            403,
+            f"This token lacks the scope {wanted}.",
+            f"no scope includes another; {_READ_ONCE}",
+            scope=scopes[0].value,
         )
     return principal
 

@@ -29,6 +29,16 @@ async def test_everything_else_says_401_and_how_to_ask(served: Served, path: str
     assert answer.json()["title"] == "Who asks?"
 
 
+async def test_who_has_a_new_token_is_told_when_it_is_read(served: Served):
+    for scope, wanted in (("read", 403), (None, 401)):
+        async with served.client(scope) as client:
+            new = {} if scope else {"authorization": "Bearer sg_data_new"}
+            path = "/v1/snapshots/n1-1/archive"
+            answer = await client.get(path, headers=new)
+        assert answer.status_code == wanted
+        assert "reads tokens when it starts: restart it" in answer.json()["hint"]
+
+
 @pytest.mark.parametrize("path", READ)
 async def test_read_reads_and_no_other_scope_does(served: Served, path: str):
     async with served.client("read") as client:
