@@ -18,6 +18,7 @@ from agent.cli.which import Dir, Id, check_id, place_of
 from agent.errors import ConfigError, SnapshotError
 
 if TYPE_CHECKING:
+    from agent.cli.writing import Pour
     from agent.snapshot.sealing import Seal
 
 
@@ -71,26 +72,17 @@ def archive(  # noqa: PLR0913 - one parameter for each option
 
     It needs nothing of ours to be opened.
     Passwords and keys of the configuration are cut out; where there are recipients,
-    they are in it as secrets.tar.age. With --url it is fetched from the agent there, as
-    that gives it; that needs a token with scope data.
+    what was cut out is in it as secrets.tar.age. With --url it is fetched from the
+    agent there, as that gives it; that needs a token with scope data.
     """
     from agent.cli import shelf, writing
-    from agent.snapshot.sealing import Seal, check_recipients
 
     if file is None and sys.stdout.isatty():
         raise SnapshotError("an archive is not for a terminal", "give --file FILE")
     if call.url is not None:
-        check_id(snapshot)
-        if compress or recipient:
-            raise SnapshotError(
-                "an agent elsewhere gives plain archives",
-                "leave --compress and --recipient out, and use zstd and age here",
-            )
-        how = Seal()
-        source = shelf.remote_archive(call.agent, snapshot)
+        how, source = _elsewhere(call, snapshot, sealed=bool(compress or recipient))
     else:
         how = _seal(call, compress, recipient)
-        check_recipients(how.recipients)
         place = place_of(call, snapshot, folder)
         source = shelf.local_archive(place, how, encrypt=encrypt)
     if file is not None:
@@ -101,9 +93,26 @@ def archive(  # noqa: PLR0913 - one parameter for each option
     return 0
 
 
-def _seal(call: Call, compress: bool | None, recipients: list[str] | None) -> "Seal":
-    """Return what the options say, and the settings where they say nothing."""
+def _elsewhere(call: Call, snapshot: str, *, sealed: bool) -> "tuple[Seal, Pour]":
+    """Return how the archive of an agent elsewhere comes, and what fetches it."""
+    from agent.cli import shelf
     from agent.snapshot.sealing import Seal
+
+    check_id(snapshot)
+    if sealed:
+        raise SnapshotError(
+            "an agent elsewhere gives plain archives",
+            "leave --compress and --recipient out, and use zstd and age here",
+        )
+    return Seal(), shelf.remote_archive(call.agent, snapshot)
+
+
+def _seal(call: Call, compress: bool | None, recipients: list[str] | None) -> "Seal":
+    """Return what the options say, and the settings where they say nothing.
+
+    Raises SnapshotError on what is no recipient.
+    """
+    from agent.snapshot.sealing import Seal, check_recipients
 
     if compress is None or recipients is None:
         try:
@@ -113,4 +122,5 @@ def _seal(call: Call, compress: bool | None, recipients: list[str] | None) -> "S
         if capture is not None:
             compress = capture.compress if compress is None else compress
             recipients = list(capture.recipients) if recipients is None else recipients
+    check_recipients(recipients or ())
     return Seal(bool(compress), tuple(recipients or ()))
