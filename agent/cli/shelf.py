@@ -149,8 +149,9 @@ def _scratch() -> tempfile.TemporaryDirectory[str]:
         return tempfile.TemporaryDirectory(prefix="splitguard-verify-")
     except OSError as error:
         raise SnapshotError(
-            f"no room to unpack an archive: {error.strerror}",
-            "name a folder that is writable: TMPDIR",
+            f"an archive cannot be unpacked in the folder for temporary files:"
+            f" {error.strerror}",
+            "name one that is writable: TMPDIR",
         ) from error
 
 

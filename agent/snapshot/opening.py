@@ -164,12 +164,12 @@ def _insist(folder: Path, programs: Programs | None) -> None:
 @contextmanager
 def _scratch(snapshot: Path, named: Path | None) -> Iterator[Path]:
     """Make a folder for the clone that the server's user may enter; remove it."""
-    parent = named or _parent(snapshot)
     try:
+        parent = named or _parent(snapshot)
         made = Path(tempfile.mkdtemp(prefix=".splitguard-open-", dir=parent))
     except OSError as error:
         raise SnapshotError(
-            f"no scratch folder can be made in {parent}: {error.strerror}",
+            f"no scratch folder can be made: {error.filename or ''}: {error.strerror}",
             "name a scratch folder that is writable",
         ) from error
     try:

@@ -145,6 +145,19 @@ def test_what_may_not_be_looked_at_is_one_sentence(splitguard, kept, closed, tmp
     assert not (closed.parent / "new").exists()
 
 
+def test_without_a_folder_for_temporary_files_no_archive_is_opened(
+    splitguard, kept, tmp_path, monkeypatch
+):
+    file = tmp_path / "it.tar"
+    assert archived(splitguard, kept, file).code == 0
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    for command in ("verify", "open"):
+        ran = splitguard("snapshots", command, file)
+        assert ran.code == 1
+        assert "No such file or directory" in ran.words
+        assert "this is a bug" not in ran.words
+
+
 def test_a_folder_of_a_snapshot_that_is_closed_is_a_problem_not_a_bug(
     splitguard, closed
 ):
