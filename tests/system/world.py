@@ -335,10 +335,11 @@ class World:
             box.heal()
 
     def close(self) -> None:
-        """End everything that runs in it."""
-        for box in self.boxes.values():
-            box.end()
-        self.spaces.end()
+        """End everything that runs in it, also when one box resists."""
+        with contextlib.ExitStack() as ending:
+            ending.callback(self.spaces.end)
+            for box in self.boxes.values():
+                ending.callback(box.end)
 
 
 @contextlib.contextmanager
