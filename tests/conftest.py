@@ -26,12 +26,14 @@ SKIPPED = pytest.StashKey[list[str]]()
 def pytest_configure(config: pytest.Config) -> None:
     """Start with nothing skipped, and with a Ctrl-C that means something.
 
-    A shell that puts us into the background has SIGINT ignored, and every program
-    that a test starts and interrupts would inherit that.
+    A shell that puts us into the background has SIGINT ignored, nohup has SIGHUP, and
+    every program that a test starts and interrupts would inherit that.
     """
     config.stash[SKIPPED] = []
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.hookimpl(wrapper=True)
