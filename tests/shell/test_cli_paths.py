@@ -237,8 +237,8 @@ def test_what_is_no_id_is_never_asked_for(splitguard, agent_for, name):
         ran = splitguard(*words, *where)
         assert ran.code == 1
         assert f"not a snapshot id: {name!r}" in ran.words, words
-    for words in (("explain", name), ("incidents", "show", name)):
-        ran = splitguard(*words, *where)
+    for command in (["explain"], ["incidents", "show"]):
+        ran = splitguard(*command, name, *where)
         assert ran.code == 1
         assert f"not an id: {name!r}" in ran.words
         assert "splitguard incidents list" in ran.words
@@ -284,8 +284,10 @@ def test_a_decision_needs_words_that_say_why(splitguard, agent_for, kept):
                 assert ran.code == 2
                 assert "--reason" in ran.words
                 assert "body" not in ran.words
-    assert Catalogue(kept).show("n1-1")
-    assert CatalogueShelf(Catalogue(kept), None).show("n1-1").kept is None
+    assert Catalogue(kept).show("n1-1").id == "n1-1"
+    found = CatalogueShelf(Catalogue(kept), None).show("n1-1")
+    assert found is not None
+    assert found.kept is None
 
 
 async def test_a_blank_reason_is_refused_over_http_too():
