@@ -74,8 +74,7 @@ say = echo "$(1)" >&2
 # The lock files name packages and hashes only: neither an index nor this machine.
 COMPILE := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_INDEX_URL \
            $(BIN)/uv --no-config --quiet pip compile \
-           --universal --python-version 3.11 --generate-hashes --no-header \
-           --no-emit-index-url --no-emit-find-links
+           --universal --python-version 3.11 --generate-hashes --no-header
 
 locks: setup ## rewrite requirements*.lock from pyproject.toml (UPGRADE=1: newest versions)
 	$(COMPILE) $(UPGRADE_FLAG) --extra lab --group dev pyproject.toml -o requirements-dev.lock
