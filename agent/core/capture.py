@@ -7,6 +7,7 @@ the first. Levels are worth more in this order: tail, pin, full.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 from agent.core.lsn import Lsn
 
@@ -91,6 +92,25 @@ class CaptureStatus:
     final_lsn: Lsn | None = None
     """The final LSN of the order that this answers: after that order had come, the
     server was seen to be still the one that is captured. None: not seen yet."""
+
+    @classmethod
+    def nothing_kept(cls, capture_id: str, phase: Phase, reason: str = "") -> Self:
+        """Return the status of a capture that holds nothing yet."""
+        return cls(
+            capture_id=capture_id,
+            phase=phase,
+            grade=Grade.NONE,
+            method="",
+            timeline=None,
+            start_lsn=None,
+            tail_lsn=None,
+            reached_lsn=None,
+            pin="none",
+            bytes_done=0,
+            bytes_total=0,
+            seconds_left=None,
+            reason=reason,
+        )
 
 
 @dataclass(frozen=True, slots=True)

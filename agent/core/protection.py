@@ -69,21 +69,7 @@ class Need:
 
 def begin(ordered: CaptureOrder, at: Moment) -> Capture:
     """Return the ledger's entry for a capture that was just ordered."""
-    status = CaptureStatus(
-        capture_id=ordered.capture_id,
-        phase=Phase.ORDERED,
-        grade=Grade.NONE,
-        method="",
-        timeline=None,
-        start_lsn=None,
-        tail_lsn=None,
-        reached_lsn=None,
-        pin="none",
-        bytes_done=0,
-        bytes_total=0,
-        seconds_left=None,
-        reason="",
-    )
+    status = CaptureStatus.nothing_kept(ordered.capture_id, Phase.ORDERED)
     return Capture(ordered, status, at.wall_s, at.monotonic_s)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.config import Settings
-from agent.core.capture import CaptureOrder, CaptureStatus, Grade, Phase
+from agent.core.capture import CaptureOrder, CaptureStatus, Phase
 from agent.core.moment import Moment
 from agent.core.observation import ReadFailure, ServerFacts
 from agent.core.readiness import Readiness
@@ -147,18 +147,5 @@ class ServerBeside:
 
 def _not_begun(order: CaptureOrder, error: PostgresError) -> CaptureStatus:
     """Return what is told of a capture that found no server."""
-    return CaptureStatus(
-        capture_id=order.capture_id,
-        phase=Phase.FAILED,
-        grade=Grade.NONE,
-        method="",
-        timeline=None,
-        start_lsn=None,
-        tail_lsn=None,
-        reached_lsn=None,
-        pin="none",
-        bytes_done=0,
-        bytes_total=0,
-        seconds_left=None,
-        reason=f"{error.message}; {error.hint}",
-    )
+    reason = f"{error.message}; {error.hint}"
+    return CaptureStatus.nothing_kept(order.capture_id, Phase.FAILED, reason)
