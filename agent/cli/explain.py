@@ -35,7 +35,8 @@ def explain(
     if what is None:
         status = call.agent.get("/v1/status")
         verdicts = status["verdicts"]
-        over = untaken(call.agent) if call.output is Output.TABLE else []
+        people = call.output is Output.TABLE
+        over = untaken(call.agent.get("/v1/incidents")["incidents"]) if people else []
         call.out.data(
             verdicts,
             lambda: stacked(_verdicts(verdicts), *pointers(over)),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli.call import Call, asks_agent, segment
-from agent.cli.console import Output, grid, safe, say, severity, stacked, words
+from agent.cli.console import grid, safe, say, severity, stacked, words
 from agent.cli.over import pointers, untaken
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def list_incidents(
     """List the incidents that are open, latest first."""
     found = call.agent.get("/v1/incidents")["incidents"]
     shown = [each for each in found if everything or each["status"] in STANDING]
-    asked = not everything and call.output is Output.TABLE
-    over = untaken(call.agent) if asked else []
+    over = [] if everything else untaken(found)
     call.out.data(shown, lambda: stacked(_table(shown), *pointers(over)), items=shown)
     return 0
 

@@ -12,18 +12,17 @@ from agent.cli.console import safe, words
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from agent.cli.client import AgentClient
-
 SHOWN_MAX = 5
 
 
-def untaken(agent: "AgentClient") -> list[dict[str, Any]]:
-    """Return the splits that are over and were acknowledged by nobody, latest first."""
-    found = agent.get("/v1/incidents", {"status": "resolved"})["incidents"]
+def untaken(incidents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the splits that are over and were acknowledged by nobody."""
     return [
         each
-        for each in found
-        if each["family"] == "split" and each["acknowledged_by"] is None
+        for each in incidents
+        if each["family"] == "split"
+        and each["resolved"] is not None
+        and each["acknowledged_by"] is None
     ]
 
 

@@ -47,14 +47,14 @@ def status(
         dead = error
     if dead is not None:
         return _without_agent(call, dead)
-    incidents = (
-        status_view.standing(call.agent)
-        if found.get("incidents_open") and call.output is Output.TABLE
-        else []
-    )
-    over = untaken(call.agent) if call.output is Output.TABLE else []
+    people = call.output is Output.TABLE
+    incidents = call.agent.get("/v1/incidents")["incidents"] if people else []
     call.out.data(
-        found, lambda: stacked(status_view.page(found, incidents), *pointers(over))
+        found,
+        lambda: stacked(
+            status_view.page(found, status_view.standing(incidents)),
+            *pointers(untaken(incidents)),
+        ),
     )
     return 0
 

@@ -8,7 +8,6 @@ incidents. All text comes from the agent; only what could steer a terminal is ta
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from agent.cli.client import AgentClient
 from agent.cli.console import (
     STYLES,
     bytes_text,
@@ -27,10 +26,9 @@ Status = dict[str, Any]
 GRAVE = frozenset({"unknown", "warning", "critical"})
 
 
-def standing(agent: AgentClient) -> list[dict[str, Any]]:
-    """Return the incidents that are open or acknowledged, latest first."""
-    found = agent.get("/v1/incidents")
-    return [each for each in found["incidents"] if each["status"] in STANDING]
+def standing(incidents: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return those of the incidents that are open or acknowledged."""
+    return [each for each in incidents if each["status"] in STANDING]
 
 
 STANDING = frozenset({"open", "acknowledged"})

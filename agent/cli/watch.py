@@ -73,7 +73,8 @@ def _redraw(call: Call) -> None:
 
 def _drawn(call: Call, status: Status) -> "RenderableType":
     try:
-        incidents = standing(call.agent) if status["incidents_open"] else []
+        listed = status["incidents_open"] and call.agent.get("/v1/incidents")
+        incidents = standing(listed["incidents"]) if listed else []
     except AgentUnreachableError:
         incidents = []
     return page(status, incidents)
