@@ -142,6 +142,14 @@ class Capturing:
             lambda s: s.reached_lsn is not None and s.reached_lsn >= final,
         )
 
+    def finished_cold(self) -> Manifest:
+        """A whole capture: copied while it runs, then stopped, completed and closed."""
+        self.order()
+        self.until_complete()
+        self.server.stop()
+        self.take_the_rest()
+        return self.close()
+
     def close(self) -> Manifest:
         self.engine.finish(ID)
         self.until("the capture is closed", lambda s: s.phase is Phase.CLOSED)

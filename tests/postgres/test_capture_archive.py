@@ -142,11 +142,7 @@ def test_an_archive_from_elsewhere_is_verified_and_opened(stage16: Stage):
     server = stage16.primary()
     server.write(30)
     with capturing(stage16, server) as capture:
-        capture.order()
-        capture.until_complete()
-        server.stop()
-        capture.take_the_rest()
-        capture.close()
+        capture.finished_cold()
         whole = packed(capture, stage16.folder / "whole.tar")
     assert len(ids_in(whole, stage16)) == 30
     unpacked = stage16.folder / "unpacked"

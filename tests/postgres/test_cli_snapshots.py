@@ -24,11 +24,7 @@ def kept(stage16: Stage):
     server = stage16.server("n1").start()
     server.write(ROWS)
     with capturing(stage16, server) as capture:
-        capture.order()
-        capture.until_complete()
-        server.stop()
-        capture.take_the_rest()
-        capture.close()
+        capture.finished_cold()
         yield capture.folder
 
 

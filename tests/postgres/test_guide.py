@@ -67,11 +67,7 @@ def test_an_archive_without_wal_of_its_own_opens_by_the_same_commands(stage16: S
     server = stage16.primary()
     server.write(30)
     with capturing(stage16, server) as capture:
-        capture.order()
-        capture.until_complete()
-        server.stop()
-        capture.take_the_rest()
-        capture.close()
+        capture.finished_cold()
         place = stage16.folder / "stranger"
         place.mkdir()
         archive = packed(capture, place / f"{ID}.tar")

@@ -44,10 +44,8 @@ def snapshot(stage16: Stage):
     server = stage16.primary()
     server.write(30)
     with capturing(stage16, server) as capture:
-        capture.order()
-        capture.until_complete()
-        server.stop()
-        yield kept(capture)
+        capture.finished_cold()
+        yield capture.folder
 
 
 def rows_of(done: Restored, stage: Stage) -> int:

@@ -129,11 +129,7 @@ def test_sealed_archives_are_verified_opened_and_restored(
     server = stage16.server("n1").start()
     server.write(ROWS)
     with capturing(stage16, server) as capture:
-        capture.order()
-        capture.until_complete()
-        server.stop()
-        capture.take_the_rest()
-        capture.close()
+        capture.finished_cold()
         folder = capture.folder
     bin_dir = ("--bin-dir", stage16.programs.bin_dir)
     ask = ("snapshots", "archive", ID, "--dir", folder.parent, "-f", tmp_path)
