@@ -11,7 +11,7 @@ from pathlib import Path
 
 from agent.core.capture import CaptureOrder, CaptureStatus, Level
 from agent.snapshot.engine import Engine
-from agent.snapshot.run import EngineSettings
+from agent.snapshot.settings import EngineSettings
 from tests.capturing import moment
 
 DIED = 77

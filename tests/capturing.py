@@ -19,7 +19,7 @@ from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.engine import Engine, no_crash
 from agent.snapshot.manifest import Manifest
 from agent.snapshot.opening import open_copy
-from agent.snapshot.run import EngineSettings
+from agent.snapshot.settings import EngineSettings
 from tests.fix_postgres import Server, Stage, eventually
 
 ID = "n1-0123abcd"

@@ -22,7 +22,7 @@ from agent.postgres.discovery import find_data_dir, local_dsn, port_of
 from agent.postgres.reader import DiskReader
 from agent.snapshot.engine import Engine
 from agent.snapshot.outlook import Outlook
-from agent.snapshot.run import EngineSettings
+from agent.snapshot.settings import EngineSettings
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from agent.core.capture import CaptureOrder, CaptureStatus
 from agent.core.moment import Moment
 from agent.snapshot.catalogue import check_id
-from agent.snapshot.run import CaptureRun, EngineSettings
+from agent.snapshot.run import CaptureRun
+from agent.snapshot.settings import EngineSettings
 
 STOP_S = 3.0
 """All threads end within this."""

@@ -20,7 +20,7 @@ from agent.postgres.programs import find_programs
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.copying import make_plan
 from agent.snapshot.room import MAX_WAL_BYTES, measure
-from agent.snapshot.run import EngineSettings
+from agent.snapshot.settings import EngineSettings
 
 BYTES_S = 200 << 20
 """How fast a copy is assumed to go, hashing and reading back included: about what two

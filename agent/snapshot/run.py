@@ -17,24 +17,22 @@ seen to be still the captured one after that order had come.
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from agent.core.capture import CaptureOrder, CaptureStatus, Grade, Level, Phase
 from agent.core.moment import Moment
 from agent.errors import CaptureError, PostgresError, SplitguardError
 from agent.postgres.reader import DiskReader
-from agent.snapshot.chain import BrokenChainError, check_copy
+from agent.snapshot.copykeeper import CopyKeeper
 from agent.snapshot.files import hash_file, remove_tree
 from agent.snapshot.follower import Follower, Where
-from agent.snapshot.fullcopy import COLD, FullCopyThread, Source
 from agent.snapshot.manifest import FileEntry
-from agent.snapshot.pace import Pace
 from agent.snapshot.pin import HELD, Pin
 from agent.snapshot.record import Record
 from agent.snapshot.resume import take_up
 from agent.snapshot.room import MAX_WAL_BYTES, Room, measure
-from agent.snapshot.server import FindDsn, LocalServer
+from agent.snapshot.server import LocalServer
+from agent.snapshot.settings import EngineSettings
 from agent.snapshot.state import StateFiles
 from agent.snapshot.tail import LeftError
 
@@ -44,31 +42,10 @@ PERIOD_S = 0.2
 """One round of following; the tail is at most this and one copy behind."""
 PIN_S = 5.0
 """The pin is renewed no more often than this."""
-CHAIN_S = 5.0
-"""The chain of a running server's copy is checked on no more often than this."""
 TROUBLE_S = 0.5
 """The pause after a round that failed."""
-RETRY_S = 10.0
-"""A copy that failed is not tried again sooner because the same order came again."""
 TROUBLE_HOLD_S = 3.0
 """A server that comes and goes is no failure yet: only trouble that lasts is told."""
-
-
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """Where everything is, and who we are."""
-
-    capture_dir: Path
-    data_dir: Path
-    bin_dir: Path | None
-    """Where PostgreSQL's programs are; None: they are looked for."""
-    find_dsn: FindDsn
-    """How to connect as role splitguard_local through the unix socket. While it knows
-    of no way, only a stopped server can be copied in full."""
-    node: str
-    cluster: str
-    max_bytes_s: float = 0.0
-    """How fast a running server may be copied; 0: as fast as it goes."""
 
 
 class CaptureRun(threading.Thread):
@@ -95,18 +72,13 @@ class CaptureRun(threading.Thread):
         )
         self._state = StateFiles(settings.data_dir, folder)
         self._pin = Pin(settings.data_dir, order.capture_id, folder)
-        self._copying: FullCopyThread | None = None
+        self._copy = CopyKeeper(settings, self._record, self._follower, moment, crash)
         self._room: Room | None = None
         self._opened = False
         self._left = ""
         self._pinned_s = -PIN_S
-        self._checked_s = -CHAIN_S
         self._pin_added = False
         self._ordered = order
-        self._copy_failed = ""
-        self._failed_s = 0.0
-        self._failed_hot = False
-        """Whether the copy that failed was one of a running server."""
         self._trouble_s: float | None = None
         """Since when every round fails."""
         self._lock = threading.Lock()
@@ -136,7 +108,7 @@ class CaptureRun(threading.Thread):
         try:
             self._follow()
         finally:
-            self._end_copy()
+            self._copy.end()
             self._server.close()
             self._follower.close()
 
@@ -178,9 +150,7 @@ class CaptureRun(threading.Thread):
             orders, self._orders = self._orders, []
         for order in orders:
             self._record.widen(order)
-            failed_for_s = self._moment().monotonic_s - self._failed_s
-            if order != self._ordered or failed_for_s >= RETRY_S:
-                self._copy_failed = ""
+            self._copy.ordered(anew=order != self._ordered)
             self._ordered = order
 
     # --- beginning and ending ---------------------------------------------------
@@ -198,7 +168,7 @@ class CaptureRun(threading.Thread):
 
     def _finish(self) -> None:
         """Write the final manifest; nothing is added after it."""
-        if not self._end_copy():
+        if not self._copy.end():
             return  # the next round looks again
         record = self._record
         with record.lock:
@@ -232,15 +202,6 @@ class CaptureRun(threading.Thread):
             return entry
         return replace(entry, sha256=hash_file(self._record.folder / entry.path))
 
-    def _end_copy(self) -> bool:
-        """Stop the copying; return whether it has ended."""
-        copying = self._copying
-        if copying is None:
-            return True
-        copying.stop()
-        copying.join(2.0)
-        return not copying.is_alive()
-
     # --- one round --------------------------------------------------------------
 
     def _round(self) -> None:
@@ -249,7 +210,7 @@ class CaptureRun(threading.Thread):
         where = self._follower.look(self._moment())
         record.answered_lsn = record.order.final_lsn  # it is still the same server
         self._hold_pin(where)
-        self._watch_room()
+        room = self._watch_room()
         if first:
             self._follower.advance(where, urgent_only=True)
             self._state.refresh()
@@ -257,8 +218,8 @@ class CaptureRun(threading.Thread):
             record.tell()
         moved = self._follower.advance(where, urgent_only=False)
         self._settle(where, moved=moved or first)
-        self._watch_copy(where)
-        self._check_chain(where)
+        self._copy.watch(where, room)
+        self._copy.check_chain(where)
         self._show_phase()
 
     def _settle(self, where: Where, *, moved: bool) -> None:
@@ -293,11 +254,12 @@ class CaptureRun(threading.Thread):
             record.pin, self._pin_added = self._pin.hold(), False
             self._pinned_s = self._moment().monotonic_s
 
-    def _watch_room(self) -> None:
+    def _watch_room(self) -> Room:
         if self._room is None:
             self._room = self._measure()
         identity = self._record.identity
         self._room.check_tail(4 * identity.wal_segment_bytes if identity else 0)
+        return self._room
 
     def _measure(self) -> Room:
         home = self._settings.data_dir
@@ -312,74 +274,13 @@ class CaptureRun(threading.Thread):
         paths = [home, home / "pg_wal", *(home / "pg_tblspc").glob("*")]
         return measure(self._record.folder, paths, max_wal_bytes)
 
-    def _watch_copy(self, where: Where) -> None:
-        """Start, restart or give up the full copy, as the server calls for it."""
-        copying = self._copying
-        if copying is not None and copying.is_alive():
-            copying.see(where.position, stopped=where.stopped, stopping=where.stopping)
-            return
-        if copying is not None:
-            self._copy_failed, self._copying = copying.failed, None
-            self._failed_s = self._moment().monotonic_s
-            self._failed_hot = copying.hot
-        if where.stopped and self._failed_hot:
-            self._copy_failed, self._failed_hot = "", False  # now it can be cold
-        missing = self._record.copy is None or self._outdated(where)
-        if missing and self._record.wants(Level.FULL) and not self._copy_failed:
-            self._start_copy()
-
-    def _outdated(self, where: Where) -> bool:
-        """Whether the server has gone on since it was copied while it stood still.
-
-        WAL does not extend such a copy: it opens without any recovery.
-        """
-        record = self._record
-        cold = record.copy is not None and record.copy.method == COLD
-        return cold and record.copy is not None and where.upto > record.copy.needed_lsn
-
-    def _start_copy(self) -> None:
-        if self._room is None:
-            return
-        source = Source(
-            self._settings.data_dir,
-            self._settings.find_dsn,
-            self._follower.programs(),
-            Pace(self._settings.max_bytes_s, lambda: self._moment().monotonic_s),
-        )
-        self._copying = FullCopyThread(self._record, source, self._room, self._crash)
-        self._copying.start()
-
-    def _check_chain(self, where: Where) -> None:
-        """Extend the proof of a running server's copy along the tail."""
-        record = self._record
-        if record.copy is None or record.grade is Grade.NONE or self._copying:
-            return
-        behind = record.end_lsn is None or record.end_lsn < (record.tail_lsn or 0)
-        now_s = self._moment().monotonic_s
-        due = where.stopped or now_s - self._checked_s >= CHAIN_S
-        if behind and due and not self._outdated(where):
-            self._checked_s = now_s
-            self._extend_proof()
-
-    def _extend_proof(self) -> None:
-        """Check the chain on; a copy whose WAL is broken is of no use."""
-        record = self._record
-        try:
-            check_copy(record, self._follower.programs())
-        except BrokenChainError:
-            record.adopt(None)
-            return
-        rest = record.settled_lsn
-        if rest is not None and record.end_lsn is not None and record.end_lsn < rest:
-            record.adopt(None)  # a gap before the end of a server that stands still
-
     def _show_phase(self) -> None:
         record = self._record
         with record.lock:
-            if self._copying is not None and self._copying.is_alive():
+            if self._copy.at_work:
                 pass  # it tells its own phase
-            elif self._copy_failed:
-                record.phase, record.reason = Phase.FAILED, self._copy_failed
+            elif self._copy.failed:
+                record.phase, record.reason = Phase.FAILED, self._copy.failed
             else:
                 record.phase, record.reason = Phase.FOLLOWING, ""
         record.tell()

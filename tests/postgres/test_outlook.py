@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agent.snapshot.outlook import Outlook
-from agent.snapshot.run import EngineSettings
+from agent.snapshot.settings import EngineSettings
 from tests.capturing import GRANTS, ROLE, capturing, settings_for
 from tests.fix_postgres import Server, Stage
 

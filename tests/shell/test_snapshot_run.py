@@ -14,7 +14,8 @@ from agent.core.moment import Moment
 from agent.snapshot import manifest as manifests
 from agent.snapshot.engine import Engine, no_crash
 from agent.snapshot.record import Identity
-from agent.snapshot.run import CaptureRun, EngineSettings
+from agent.snapshot.run import CaptureRun
+from agent.snapshot.settings import EngineSettings
 
 WITHIN_S = 30.0
 ID = "n1-1"
