@@ -27,7 +27,8 @@ pytest = found=(); for path in $(1); do \
     [ $${\#found[@]} -eq 0 ] || $(BIN)/python -m pytest "$${found[@]}" $(ARGS)
 
 .PHONY: check setup locks lint format types imports fast sim postgres system \
-        system-all chaos accept browser test crash packages bench openapi demo clean help
+        system-slow system-all chaos accept browser rest test crash packages bench \
+        openapi demo clean help
 
 check: lint types imports fast ## what a commit must pass, under two minutes
 
@@ -100,8 +101,10 @@ types: setup ## mypy, strict
 imports: setup ## import-linter: layers, a core without I/O, owners of libraries
 	$(BIN)/lint-imports --no-logo
 
-fast: setup ## core, shell and house-law tests
-	$(call pytest,tests/core tests/shell tests/test_tidy.py)
+FAST := tests/core tests/shell $(wildcard tests/test_*.py)
+
+fast: setup ## core, shell and house-law tests, in two processes
+	$(BIN)/python -m pytest $(FAST) -n 2 $(ARGS)
 
 sim: setup ## the simulator's tests; SEED=n HOURS=h replays one seed
 	$(if $(SEED),$(BIN)/python -m tests.sim --seed $(SEED) --hours $(HOURS) $(ARGS),$(call pytest,tests/sim))
@@ -112,8 +115,10 @@ postgres: setup packages ## tests against real PostgreSQL servers
 system: setup packages .venv/.patroni ## real Patroni clusters: cuts, frozen processes, dead agents
 	$(BIN)/python -m pytest tests/system -m "not slow_system" $(ARGS)
 
-system-all: setup packages .venv/.patroni ## the same and the slow ones
-	$(BIN)/python -m pytest tests/system $(ARGS)
+system-slow: setup packages .venv/.patroni ## worse things done to them; a quarter of an hour
+	$(BIN)/python -m pytest tests/system -m slow_system $(ARGS)
+
+system-all: system system-slow ## all that is done to real clusters
 
 chaos: setup packages .venv/.patroni ## seeded faults on real Patroni clusters (RUNS=n SEED=n); every fourth unguarded
 	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest tests/chaos $(ARGS)
@@ -124,11 +129,13 @@ accept: setup packages ## the installed command as a process
 browser: setup packages ## the page in a real Chromium
 	$(call pytest,tests/browser)
 
-test: setup packages .venv/.patroni ## every test but the bench, the crashes and the slow ones on real clusters
-	$(BIN)/python -m pytest tests --ignore=tests/bench --ignore=tests/crash \
-	  --ignore=tests/chaos -m "not slow_system" $(ARGS)
+rest: setup packages .venv/.patroni ## what test runs beside fast
+	$(BIN)/python -m pytest tests $(FAST:%=--ignore=%) --ignore=tests/bench \
+	  --ignore=tests/crash --ignore=tests/chaos -m "not slow_system" $(ARGS)
 
-crash: setup packages ## split brains while the loser's agent is killed; 15 minutes
+test: fast rest ## every test but those of bench, crash, chaos and system-slow
+
+crash: setup packages ## split brains while the loser's agent is killed; 8 minutes
 	$(call pytest,tests/crash)
 
 packages: ## what the tests need from the system; installs it when root
@@ -151,4 +158,4 @@ clean: ## remove what the tools made, .venv included
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' Makefile

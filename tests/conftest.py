@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -60,8 +61,19 @@ def pytest_make_collect_report(
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI a test that did not run proves nothing: turn the session red."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:  # one of several processes: the first one judges
+        output["skipped"] = session.config.stash[SKIPPED]
     if IN_CI and session.config.stash[SKIPPED] and not session.exitstatus:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Note what was skipped in another process of this session."""
+    told = getattr(node, "workeroutput", {}).get("skipped", [])
+    known = node.config.stash[SKIPPED]
+    known += [nodeid for nodeid in told if nodeid not in known]
 
 
 def pytest_terminal_summary(
