@@ -37,6 +37,14 @@ class CaptureError(SplitguardError):
     """A capture cannot start, go on or finish."""
 
 
+class NoRoomError(CaptureError):
+    """What a capture would write does not fit."""
+
+    def __init__(self, message: str, hint: str = "", *, missing_bytes: int) -> None:
+        super().__init__(message, hint)
+        self.missing_bytes = missing_bytes
+
+
 class SnapshotError(SplitguardError):
     """A snapshot is not there, not whole, or not what it says it is."""
 

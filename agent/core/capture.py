@@ -92,6 +92,8 @@ class CaptureStatus:
     final_lsn: Lsn | None = None
     """The final LSN of the order that this answers: after that order had come, the
     server was seen to be still the one that is captured. None: not seen yet."""
+    missing_bytes: int = 0
+    """How much room is missing, where it failed for lack of that."""
 
     @classmethod
     def nothing_kept(cls, capture_id: str, phase: Phase, reason: str = "") -> Self:

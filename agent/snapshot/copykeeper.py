@@ -50,6 +50,8 @@ class CopyKeeper:
         """Whether the copy that failed was one of a running server."""
         self.failed = ""
         """Why there is no copy; empty while one is made, and once there is one."""
+        self.missing_bytes = 0
+        """The room that is missing, where it failed for that."""
 
     @property
     def at_work(self) -> bool:
@@ -78,6 +80,7 @@ class CopyKeeper:
             return
         if copying is not None:
             self.failed, self._copying = copying.failed, None
+            self.missing_bytes = copying.missing_bytes
             self._failed_s = self._moment().monotonic_s
             self._failed_hot = copying.hot
         if where.stopped and self._failed_hot:

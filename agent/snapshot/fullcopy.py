@@ -37,7 +37,7 @@ from agent.snapshot.manifest import DATA, TABLESPACES, Contents, FileEntry
 from agent.snapshot.pace import Pace
 from agent.snapshot.pin import incarnation
 from agent.snapshot.record import FullCopy, Record
-from agent.snapshot.room import Room
+from agent.snapshot.room import WATCH_S, Room, missing_in
 from agent.snapshot.server import FindDsn, LocalServer, Position
 
 log = logging.getLogger(__name__)
@@ -93,8 +93,11 @@ class FullCopyThread(threading.Thread):
         self._changed = ""
         self._session: BackupSession | None = None
         self._unwatched_bytes = 0
+        self._watched_s = 0.0
         self.failed = ""
         """Why there is no copy, once the thread has ended without one."""
+        self.missing_bytes = 0
+        """The room that is missing, where it failed for that."""
         self.hot = False
         """Whether the latest pass copied a running server."""
         self.basis: Begun | Path | None = None
@@ -133,6 +136,7 @@ class FullCopyThread(threading.Thread):
             self.failed = "stopped"
         except SplitguardError as error:
             self.failed = str(error)
+            self.missing_bytes = missing_in(error)
         except OSError as error:
             self.failed = f"{error.filename or 'the copy'}: {error.strerror or error}"
         except Exception as error:
@@ -288,13 +292,25 @@ class FullCopyThread(threading.Thread):
         self._check_stopped()
         if self._changed and self.basis is not None:
             raise RestartError(self._changed)
-        self._unwatched_bytes += size
-        if self._unwatched_bytes >= _ROOM_EVERY_BYTES:
-            self._unwatched_bytes = 0
-            self._room.check(0, "the rest of the full copy")
+        self._watch_room(size)
         self._record.spend(size)
-        if self.hot and self._stopped.wait(self._source.pace.delay_s(size)):
-            raise StoppedError
+        left_s = self._source.pace.delay_s(size) if self.hot else 0.0
+        while left_s > 0:
+            if self._stopped.wait(min(left_s, WATCH_S)):
+                raise StoppedError
+            self._watch_room(0)
+            left_s -= WATCH_S
+
+    def _watch_room(self, size: int) -> None:
+        """See each second that the floor stays free, and sooner where much is read."""
+        self._unwatched_bytes += size
+        now_s = self._record.moment().monotonic_s
+        due = now_s - self._watched_s >= WATCH_S
+        if due or self._unwatched_bytes >= _ROOM_EVERY_BYTES:
+            self._unwatched_bytes, self._watched_s = 0, now_s
+            self._room.check(
+                0, "the rest of the full copy", ahead_bytes=self._record.ahead_bytes
+            )
 
     def _settled_end(self) -> Lsn:
         """Return the end of the stopped server's WAL, once the tail has all of it."""

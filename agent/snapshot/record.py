@@ -78,6 +78,8 @@ class Record:
     lineage: Lineage | None = None
     phase: Phase = Phase.ORDERED
     reason: str = ""
+    missing_bytes: int = 0
+    """The room that is missing, where the reason is that."""
     pin: str = "none"
     start_lsn: Lsn | None = None
     tail_lsn: Lsn | None = None
@@ -143,8 +145,22 @@ class Record:
         with self.lock:
             now = self.moment().monotonic_s
             self.progress = Progress(done=0, total=total, began_s=now)
-            self.phase, self.reason = phase, ""
+            self.phase, self.reason, self.missing_bytes = phase, "", 0
         self.tell()
+
+    @property
+    def ahead_bytes(self) -> int:
+        """How much of a copy that is being made is still to be written."""
+        with self.lock:
+            if self.phase is not Phase.COPYING:
+                return 0
+            return max(0, self.progress.total - self.progress.done)
+
+    def fail(self, reason: str, missing_bytes: int = 0) -> None:
+        """Note why it does not go on, and the room that is missing for it."""
+        with self.lock:
+            self.phase, self.reason = Phase.FAILED, reason
+            self.missing_bytes = missing_bytes
 
     def tail_has(self, lsn: Lsn, timeout_s: float) -> bool:
         """Wait a little for the tail to reach `lsn`; return whether it has."""
@@ -228,6 +244,7 @@ class Record:
                 seconds_left=self._seconds_left(),
                 reason=self.reason,
                 final_lsn=self.answered_lsn,
+                missing_bytes=self.missing_bytes,
             )
 
     def tell(self, *, progress_only: bool = False) -> None:

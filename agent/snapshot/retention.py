@@ -168,6 +168,35 @@ def surplus(
     return tuple(Surplus(one, going[one]) for one in ids)
 
 
+def yielding(items: Sequence[Item], *, last_too: bool) -> tuple[Item, ...]:
+    """Return what may make way for a new snapshot, the least worthy first.
+
+    What is held never does; the newest complete one only with `last_too`, and then it
+    is the last to go.
+    """
+    newest = sorted(items, key=lambda one: (one.created_wall_s, one.id), reverse=True)
+    last = [one for one in newest if one.complete][:1]
+    others = [one for one in reversed(_worth(newest)) if one not in last]
+    going = [*others, *last] if last_too else others
+    return tuple(one for one in going if not one.held)
+
+
+def sacrifice(
+    items: Sequence[Item], missing_bytes: int, *, last_too: bool
+) -> tuple[Item, ...]:
+    """Return what has to go so that so many bytes come free, the least worthy first.
+
+    Empty where all of it is not enough: what is removed in vain helps nobody.
+    """
+    going: list[Item] = []
+    for one in yielding(items, last_too=last_too):
+        going.append(one)
+        missing_bytes -= one.size_bytes
+        if missing_bytes <= 0:
+            return tuple(going)
+    return ()
+
+
 def _worth(newest: Sequence[Item]) -> list[Item]:
     """Return the worthiest first: what was taken for a reason, then by age."""
     return sorted(newest, key=lambda one: one.scheduled)

@@ -21,7 +21,7 @@ from dataclasses import replace
 
 from agent.core.capture import CaptureOrder, CaptureStatus, Grade, Level, Phase
 from agent.core.moment import Moment
-from agent.errors import CaptureError, PostgresError, SplitguardError
+from agent.errors import CaptureError, NoRoomError, PostgresError, SplitguardError
 from agent.postgres.reader import DiskReader
 from agent.snapshot.copykeeper import CopyKeeper
 from agent.snapshot.files import hash_file, remove_tree
@@ -29,8 +29,15 @@ from agent.snapshot.follower import Follower, Where
 from agent.snapshot.manifest import FileEntry
 from agent.snapshot.pin import HELD, Pin
 from agent.snapshot.record import Record
+from agent.snapshot.reserve import NO_ROOM
 from agent.snapshot.resume import take_up
-from agent.snapshot.room import MAX_WAL_BYTES, Room, measure
+from agent.snapshot.room import (
+    MAX_WAL_BYTES,
+    Room,
+    measure,
+    missing_in,
+    server_paths,
+)
 from agent.snapshot.server import LocalServer
 from agent.snapshot.settings import EngineSettings
 from agent.snapshot.state import StateFiles
@@ -133,10 +140,12 @@ class CaptureRun(threading.Thread):
         except LeftError as reason:
             self._leave(str(reason))
         except SplitguardError as error:
-            self._trouble(str(error), at_once=isinstance(error, CaptureError))
+            at_once = isinstance(error, CaptureError)
+            self._trouble(str(error), at_once=at_once, missing_bytes=missing_in(error))
             return False
         except OSError as error:
-            self._trouble(f"{error.filename or 'disk'}: {error.strerror or error}")
+            if not self._relieved(error):
+                self._trouble(f"{error.filename or 'disk'}: {error.strerror or error}")
             return False
         except Exception as error:
             log.exception("a round of capture failed in a way nobody foresaw")
@@ -144,6 +153,12 @@ class CaptureRun(threading.Thread):
             return False
         self._trouble_s = None
         return True
+
+    def _relieved(self, error: OSError) -> bool:
+        """Whether the disk was full and the reserve has made room: so once more."""
+        reserve = self._settings.reserve
+        full = error.errno in NO_ROOM
+        return full and reserve is not None and reserve.give_back("the capture")
 
     def _take_orders(self) -> None:
         with self._lock:
@@ -210,17 +225,26 @@ class CaptureRun(threading.Thread):
         where = self._follower.look(self._moment())
         record.answered_lsn = record.order.final_lsn  # it is still the same server
         self._hold_pin(where)
-        room = self._watch_room()
+        room = self._find_room()
         if first:
             self._follower.advance(where, urgent_only=True)
             self._state.refresh()
             self._note_state(saved=True)
             record.tell()
-        moved = self._follower.advance(where, urgent_only=False)
+        moved = self._follow_on(where)
         self._settle(where, moved=moved or first)
         self._copy.watch(where, room)
         self._copy.check_chain(where)
         self._show_phase()
+
+    def _follow_on(self, where: Where) -> bool:
+        """Bring the tail up to date; without room for all, what nobody else has."""
+        try:
+            return self._follower.advance(where, urgent_only=False)
+        except NoRoomError:
+            if self._follower.advance(where, urgent_only=True):
+                self._settle(where, moved=True)
+            raise
 
     def _settle(self, where: Where, *, moved: bool) -> None:
         """Note in record and manifest what the tail has now."""
@@ -254,11 +278,10 @@ class CaptureRun(threading.Thread):
             record.pin, self._pin_added = self._pin.hold(), False
             self._pinned_s = self._moment().monotonic_s
 
-    def _watch_room(self) -> Room:
+    def _find_room(self) -> Room:
         if self._room is None:
             self._room = self._measure()
-        identity = self._record.identity
-        self._room.check_tail(4 * identity.wal_segment_bytes if identity else 0)
+            self._follower.tail.spare = self._room.check_tail
         return self._room
 
     def _measure(self) -> Room:
@@ -271,8 +294,12 @@ class CaptureRun(threading.Thread):
         if asked is not None:
             max_wal_bytes = asked.max_wal_bytes
             self._state.outside = asked.files
-        paths = [home, home / "pg_wal", *(home / "pg_tblspc").glob("*")]
-        return measure(self._record.folder, paths, max_wal_bytes)
+        folder, reserve = self._record.folder, self._settings.reserve
+        room = measure(folder, server_paths(home), max_wal_bytes, reserve)
+        shelf = self._settings.shelf
+        if shelf is None:
+            return room
+        return room.with_give_up(lambda size: shelf.give_up(size, self._record.order))
 
     def _show_phase(self) -> None:
         record = self._record
@@ -280,9 +307,10 @@ class CaptureRun(threading.Thread):
             if self._copy.at_work:
                 pass  # it tells its own phase
             elif self._copy.failed:
-                record.phase, record.reason = Phase.FAILED, self._copy.failed
+                record.fail(self._copy.failed, self._copy.missing_bytes)
             else:
                 record.phase, record.reason = Phase.FOLLOWING, ""
+                record.missing_bytes = 0
         record.tell()
 
     def _leave(self, reason: str) -> None:
@@ -291,11 +319,12 @@ class CaptureRun(threading.Thread):
         self._record.answered_lsn = None
         self._wake.set()
 
-    def _trouble(self, reason: str, *, at_once: bool = False) -> None:
+    def _trouble(
+        self, reason: str, *, at_once: bool = False, missing_bytes: int = 0
+    ) -> None:
         now_s = self._moment().monotonic_s
         self._trouble_s = now_s if self._trouble_s is None else self._trouble_s
         if not at_once and now_s - self._trouble_s < TROUBLE_HOLD_S:
             return
-        with self._record.lock:
-            self._record.phase, self._record.reason = Phase.FAILED, reason
+        self._record.fail(reason, missing_bytes)
         self._record.tell()

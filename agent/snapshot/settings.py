@@ -2,8 +2,29 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
+from agent.core.capture import CaptureOrder
+from agent.snapshot.reserve import Reserve
 from agent.snapshot.server import FindDsn
+
+
+class Shelf(Protocol):
+    """The snapshots that are kept already, and what of them may make way. Blocking."""
+
+    def could_give(self, order: CaptureOrder | None) -> int:
+        """Return how many bytes would make way for this order; None: for any.
+
+        Never raises.
+        """
+        ...
+
+    def give_up(self, missing_bytes: int, order: CaptureOrder) -> None:
+        """Remove the least worthy of what nothing holds, if that makes so much room.
+
+        Never raises.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +42,7 @@ class EngineSettings:
     cluster: str
     max_bytes_s: float = 0.0
     """How fast a running server may be copied; 0: as fast as it goes."""
+    reserve: Reserve | None = None
+    """What the tail gets when the disk is full."""
+    shelf: Shelf | None = None
+    """Who gives up snapshots when there is no room for another."""

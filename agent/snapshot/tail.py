@@ -30,6 +30,8 @@ from agent.snapshot.files import (
 from agent.snapshot.manifest import WAL, FileEntry
 
 PAGE_BYTES = 8192
+_OVERHEAD_BYTES = 1 << 20
+"""Room for the manifest and the small files that go with the WAL."""
 _SEGMENT = re.compile(r"[0-9A-F]{24}")
 _HISTORY = re.compile(r"[0-9A-F]{8}\.history")
 _HEADER = struct.Struct("=HHIQI4xQII")
@@ -84,6 +86,8 @@ class WalTail:
         self._held: tuple[Segment, int] | None = None
         """The open segment and a handle on its file, whatever becomes of its name."""
         self._wanted: Lsn = Lsn(0)
+        self.spare: Callable[[int], None] = lambda _: None
+        """Asked before so many bytes are written; raises NoRoomError to forbid it."""
         self.start_lsn: Lsn | None = None
         self.tail_lsn: Lsn | None = None
         self.timeline: int | None = None
@@ -292,6 +296,7 @@ class WalTail:
             return
         if known == 0:
             self._check_seam(segment)
+        self.spare(upto - known + _OVERHEAD_BYTES)
         reading = self._handle(segment)
         try:
             self._still(segment, reading)
