@@ -121,9 +121,7 @@ def with_lineages(sim: Simulation, **lineages: Lineage) -> Simulation:
     """Let the agents' disks show these lineages; nothing else of the world changes."""
     for name, one in lineages.items():
         server = sim.world.servers[name]
-        server.timeline, server.switches = one.timeline, one.switches
-        server.fingerprints = one.fingerprints
-        server.upstream = None
+        server.lineage, server.upstream = one, None
     sim.run(3)
     return sim
 

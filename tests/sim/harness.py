@@ -1,100 +1,170 @@
 """The real core of every agent, run against the simulated world.
 
-Theory of operation. One heap of timed events and no threads. Each round every
-agent asks every node; answers come after a round trip, silence after a deadline.
-Actions are carried out as the shell would: captures copy the world's server,
-notices go to one list. An agent can be killed and come back with its ledger and
-knowledge, as from a journal.
+Theory of operation. One heap of timed events and no threads. Each round every agent
+asks every node; answers come after a round trip, silence after a deadline. A step is
+consumed as the shell consumes it: the ledger is committed first, with the notices of
+the step, and only then are the actions carried out; a journal that is full keeps the
+old ledger and lets captures begin all the same. An agent can be stopped by a signal,
+suspended with its machine, or killed between any two of these, and comes back with
+what its journal holds. Whoever watches is told of each step.
 """
 
 import heapq
 import itertools
+import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from agent import codec
 from agent.core import event as events
-from agent.core.action import AskAgain, CloseCapture, RunCapture, Tell
-from agent.core.capture import CaptureOrder, CaptureStatus, Grade, Level, Phase
+from agent.core import machine
+from agent.core.action import Action, AskAgain, CloseCapture, RunCapture, Tell
+from agent.core.capture import CaptureStatus
 from agent.core.incident import Incident
-from agent.core.lsn import Lsn
-from agent.core.machine import step
+from agent.core.machine import Step
 from agent.core.moment import Moment
 from agent.core.notice import Notice
 from agent.core.observation import (
     Channel,
+    ManagerSight,
     Observation,
     Outcome,
+    ReadFailure,
+    Report,
     SelfHealth,
 )
+from agent.core.permit import PermitState
 from agent.core.policy import NodeSpec, Policy
 from agent.core.reporting import make_report
-from agent.core.state import Knowledge, Ledger, State, View
-from tests.sim.world import Server, World
+from agent.core.state import State, View
+from tests.sim.clock import WALL_S, Clock
+from tests.sim.engine import Engine, Snapshot, Trouble
+from tests.sim.journal import Journal
+from tests.sim.world import World
+
+__all__ = ["WALL_S", "Agent", "Simulation", "Watcher"]
 
 DEADLINE_S = 0.8
-ROUND_TRIP_S = 0.004
+BEAT_S = 0.25
+SEND_S = 0.01
+RESEND_S = 2.0
+ENCODED = 64
+"""One report in so many is encoded and decoded on its way."""
+BEGIN_S = 1000.0
 CALM = SelfHealth(0.0, 0.0, 0.0)
-WALL_S = 1_800_000_000.0
+UNREADABLE = ReadFailure("permission denied", "Run the agent as postgres.")
 
 
 @dataclass
 class Agent:
-    """One agent: its state, its policy, and what its engine keeps."""
+    """One agent: its process, its clock, and what outlives it."""
 
+    name: str
     policy: Policy
     state: State
+    clock: Clock
+    journal: Journal = field(default_factory=Journal)
+    trouble: Trouble = field(default_factory=Trouble)
+    engine: Engine | None = None
     alive: bool = True
     boots: int = 0
+    frozen_until_s: float = -1.0
+    armed: str = ""
+    """Where it dies at its next commit: `before` it, or `after` it."""
+    receiver_down: bool = False
+    """Nobody takes its notices."""
+    lag_s: float = 0.0
+    clocks: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """What monotonic, wall and boot-time clock showed at the last round."""
+    asking: set[tuple[str, Channel]] = field(default_factory=set)
+    again: set[tuple[str, Channel]] = field(default_factory=set)
+    tape: list[events.Event] | None = None
+    """What it was told, while somebody records that."""
+
+
+class Watcher:
+    """Somebody who looks at every step; does nothing by itself."""
+
+    def stepped(
+        self, agent: Agent, event: events.Event, before: State, made: Step
+    ) -> None:
+        """A step was made and committed, or could not be."""
+
+    def noticed(self, agent: Agent, notice: Notice) -> None:
+        """A receiver has got a notice."""
+
+    def booted(self, agent: Agent) -> None:
+        """An agent has started."""
 
 
 class Simulation:
     """A cluster of agents over a world."""
 
-    def __init__(self, count: int = 3) -> None:
-        names = tuple(f"n{i}" for i in range(1, count + 1))
-        nodes = tuple(
-            NodeSpec(name, has_postgres=True, has_manager=False) for name in names
+    def __init__(
+        self,
+        count: int = 3,
+        *,
+        witnesses: int = 0,
+        managers: bool = False,
+        upstreams: bool = False,
+        dice: random.Random | None = None,
+    ) -> None:
+        servers = tuple(f"n{i}" for i in range(1, count + 1))
+        others = tuple(f"w{i}" for i in range(1, witnesses + 1))
+        nodes = (
+            *(
+                NodeSpec(
+                    name,
+                    has_postgres=True,
+                    has_manager=managers,
+                    upstreams=(f"{name}:5432",) if upstreams else (),
+                )
+                for name in servers
+            ),
+            *(NodeSpec(name, has_postgres=False, has_manager=False) for name in others),
         )
-        self.world = World(names)
-        self.now_s = 1000.0
+        self.dice = dice or random.Random(0)
+        self.world = World((*servers, *others), servers, BEGIN_S)
         self.agents = {
-            name: Agent(Policy("sim", name, nodes), State()) for name in names
+            name: Agent(name, Policy("sim", name, nodes), State(), Clock())
+            for name in (*servers, *others)
         }
         self.notices: list[tuple[float, str, Notice]] = []
-        self.kept: dict[str, Server] = {}
-        self.orders: dict[str, CaptureOrder] = {}
+        self.kept: dict[str, Snapshot] = {}
+        self.watchers: list[Watcher] = []
+        self.rounds = 0
+        """Finished rounds of all agents together."""
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._count = itertools.count()
-        for offset, name in enumerate(names):
-            self.boot(name)
-            self._at(self.now_s + 0.01 * offset, partial(self._round, name))
+        for offset, name in enumerate(self.agents):
+            self.boot(name, 0.01 * offset)
+        self.at(self.now_s, self._beat)
 
-    def boot(self, name: str) -> None:
-        """Start an agent with what its journal would have kept."""
-        agent = self.agents[name]
-        agent.boots += 1
-        agent.alive = True
-        agent.state = State(
-            codec.from_json(codec.to_json(agent.state.ledger), Ledger),
-            codec.from_json(codec.to_json(agent.state.knowledge), Knowledge),
-            View(),
-        )
-        boot_id = f"{name}-boot-{agent.boots}"
-        self._feed(name, events.Started(self._moment(), boot_id))
+    # --- time --------------------------------------------------------------------
 
-    def crash(self, name: str) -> None:
-        """Kill an agent; its server goes on."""
-        self.agents[name].alive = False
+    @property
+    def now_s(self) -> float:
+        """World time, which nobody in the world can read."""
+        return self.world.now_s
+
+    @now_s.setter
+    def now_s(self, now_s: float) -> None:
+        """Let the clocks go on while everything else stands still."""
+        self.world.now_s = now_s
+
+    def at(self, when_s: float, act: Callable[[], None]) -> None:
+        """Do something at an instant."""
+        heapq.heappush(self._heap, (when_s, next(self._count), act))
 
     def run(self, seconds: float) -> None:
         """Let so much time pass."""
         end_s = self.now_s + seconds
-        while self._heap and self._heap[0][0] <= end_s:
-            self.now_s, _, act = heapq.heappop(self._heap)
+        heap, world, pop = self._heap, self.world, heapq.heappop
+        while heap and heap[0][0] <= end_s:
+            world.now_s, _, act = pop(heap)
             act()
-        self.now_s = end_s
+        world.now_s = end_s
 
     def until(self, happened: Callable[[], bool], limit_s: float) -> float:
         """Run until something is so; return how long it took, or fail."""
@@ -103,6 +173,73 @@ class Simulation:
             assert self.now_s - begin_s <= limit_s, "it did not happen in time"
             self.run(0.05)
         return self.now_s - begin_s
+
+    def moment(self, name: str | None = None) -> Moment:
+        """What the clocks of a machine show; of the first one by default."""
+        agent = self.agents[name] if name else next(iter(self.agents.values()))
+        return agent.clock.moment(self.now_s)
+
+    # --- processes ---------------------------------------------------------------
+
+    def boot(self, name: str, offset_s: float = 0.0) -> None:
+        """Start an agent with what its journal holds."""
+        agent = self.agents[name]
+        agent.boots += 1
+        agent.alive, agent.armed, agent.frozen_until_s = True, "", -1.0
+        agent.asking, agent.again = set(), set()
+        agent.clocks, agent.lag_s = self._clocks(agent), 0.0
+        agent.state = State(*agent.journal.load(), View())
+        if name in self.world.servers:
+            agent.engine = Engine(
+                self.world.servers[name],
+                self.kept,
+                agent.trouble,
+                partial(self._reported, name, agent.boots),
+                self.dice,
+            )
+        boot_id = f"{name}-boot-{agent.boots}"
+        for watcher in self.watchers:
+            watcher.booted(agent)
+        self.submit(name, events.Started(self.moment(name), boot_id))
+        for notice_id in agent.journal.outbox:
+            self._send_later(name, notice_id)
+        due_s = self.now_s + offset_s
+        self.at(due_s, partial(self._round, name, agent.boots, due_s))
+
+    def crash(self, name: str) -> None:
+        """Kill an agent; its server goes on."""
+        self.agents[name].alive = False
+        self.agents[name].tape = None
+
+    def freeze(self, name: str, seconds: float, *, machine: bool = False) -> None:
+        """Stop an agent's process for so long, or its whole machine."""
+        agent = self.agents[name]
+        until_s = max(agent.frozen_until_s, self.now_s + seconds)
+        agent.frozen_until_s = until_s
+        if not machine:
+            return
+        agent.clock.suspend(self.now_s)
+        server = self.world.servers.get(name)
+        if server is not None:
+            server.paused = True
+        self.at(until_s, partial(self._wake, name, agent.boots))
+
+    def frozen(self, name: str) -> bool:
+        return self.now_s < self.agents[name].frozen_until_s
+
+    def runs(self, name: str) -> bool:
+        """Whether an agent's process runs, frozen or not."""
+        return self.agents[name].alive and name not in self.world.dead
+
+    def _wake(self, name: str, _boots: int) -> None:
+        if self.frozen(name):
+            return
+        self.agents[name].clock.resume(self.now_s)
+        server = self.world.servers.get(name)
+        if server is not None:
+            server.paused = False
+
+    # --- what agents say ---------------------------------------------------------
 
     def codes(self, name: str) -> set[str]:
         """The verdicts that an agent holds now."""
@@ -120,121 +257,285 @@ class Simulation:
             if incident.status.standing
         }
 
-    def submit(self, name: str, event: events.Event) -> None:
-        self._feed(name, event)
+    # --- rounds ------------------------------------------------------------------
 
-    def moment(self) -> Moment:
-        return self._moment()
-
-    def _moment(self) -> Moment:
-        return Moment(self.now_s, WALL_S + self.now_s)
-
-    def _at(self, when_s: float, act: Callable[[], None]) -> None:
-        heapq.heappush(self._heap, (when_s, next(self._count), act))
-
-    def _round(self, name: str) -> None:
-        self._at(self.now_s + 1.0, lambda: self._round(name))
+    def _beat(self) -> None:
+        """Let WAL flow and captures go on."""
+        self.at(self.now_s + BEAT_S, self._beat)
         self.world.replicate()
+        self.world.checkpoint()
+        for name, agent in self.agents.items():
+            engine = agent.engine
+            if engine is None or not engine.jobs:
+                continue
+            if self.runs(name) and not self.frozen(name):
+                engine.tick(self.now_s)
+
+    def _round(self, name: str, boots: int, due_s: float) -> None:
         agent = self.agents[name]
-        if name in self.world.dead or not agent.alive:
+        if agent.boots != boots or not agent.alive:
             return
-        self._feed(name, events.Ticked(self._moment(), CALM))
-        facts = self.world.facts(name)
-        self._feed(name, events.ServerRead(self._moment(), facts))
-        for node in self.agents:
-            self._ask(name, node, Channel.POSTGRES)
-            if node != name:
-                self._ask(name, node, Channel.AGENT)
+        again = partial(self._round, name, boots)
+        if self.frozen(name):
+            self.at(agent.frozen_until_s, partial(again, due_s))
+            return
+        period_s = agent.policy.round_s / agent.clock.rate
+        missed = int((self.now_s - due_s) // period_s)
+        next_s = due_s + period_s * (missed + 1)
+        self.at(next_s, partial(again, next_s))
+        if name in self.world.dead:
+            return
+        self._ask_all(agent)
+        health = self._health(agent, self.now_s - due_s)
+        self.rounds += 1
+        self._consume(agent, events.Ticked(self.moment(name), health))
+        self._read_disk(name, boots)
+        if any(one.state is PermitState.PENDING for one in agent.state.ledger.permits):
+            for quarter in (0.25, 0.5, 0.75):
+                self.at(self.now_s + quarter, partial(self._read_disk, name, boots))
 
-    def _ask(self, name: str, node: str, channel: Channel) -> None:
-        sent_s, boots = self.now_s, self.agents[name].boots
-        wait_s = ROUND_TRIP_S
-        if node != name and not self.world.passes(name, node):
-            wait_s = DEADLINE_S
-        self._at(
-            self.now_s + wait_s,
-            lambda: self._answer(name, boots, node, channel, sent_s),
-        )
+    def _ask_all(self, agent: Agent) -> None:
+        for spec in agent.policy.nodes:
+            if spec.has_postgres:
+                self._ask(agent, spec.name, Channel.POSTGRES)
+            if spec.has_manager:
+                self._ask(agent, spec.name, Channel.MANAGER)
+            if spec.has_agent and spec.name != agent.name:
+                self._ask(agent, spec.name, Channel.AGENT)
 
-    def _answer(
-        self, name: str, boots: int, node: str, channel: Channel, sent_s: float
+    def _health(self, agent: Agent, lag_s: float) -> SelfHealth:
+        """What happened to the clocks since the last round, as the shell reads it."""
+        now = self._clocks(agent)
+        passed = [new - old for new, old in zip(now, agent.clocks, strict=True)]
+        agent.clocks = now
+        suspended_s, jump_s = passed[2] - passed[0], passed[1] - passed[2]
+        if lag_s < 1e-6 and abs(suspended_s) < 1e-6 and abs(jump_s) < 1e-6:
+            return CALM
+        return SelfHealth(max(0.0, lag_s), jump_s, max(0.0, suspended_s))
+
+    def _clocks(self, agent: Agent) -> tuple[float, float, float]:
+        clock, now_s = agent.clock, self.now_s
+        return clock.monotonic(now_s), clock.wall(now_s), clock.boot(now_s)
+
+    def _read_disk(self, name: str, boots: int) -> None:
+        agent = self.agents[name]
+        server = self.world.servers.get(name)
+        if server is None or agent.boots != boots or self.frozen(name):
+            return
+        facts = UNREADABLE if server.unreadable else server.facts()
+        self._consume(agent, events.ServerRead(self.moment(name), facts))
+
+    # --- questions ---------------------------------------------------------------
+
+    def _ask(
+        self, agent: Agent, node: str, channel: Channel, *, again: bool = False
     ) -> None:
-        if self.agents[name].boots != boots:
+        place, now_s = (node, channel), self.now_s
+        open_ones = agent.again if again else agent.asking
+        if place in open_ones:
             return
-        made = Observation(
-            node, channel, Outcome.TIMED_OUT, "no answer", sent_s, self.now_s
-        )
-        if node == name or self.world.passes(name, node):
-            if channel is Channel.POSTGRES and self.world.servers[node].running:
-                made = replace(
-                    made,
-                    outcome=Outcome.ANSWERED,
-                    reason="",
-                    postgres=self.world.sight(node),
-                )
-            elif channel is Channel.AGENT and self.agents[node].alive:
-                peer = self.agents[node]
-                report = make_report(peer.state, self._moment(), peer.policy)
-                made = replace(made, outcome=Outcome.ANSWERED, reason="", report=report)
-            else:
-                made = replace(made, outcome=Outcome.UNREACHABLE, reason="refused")
-        self._feed(name, events.Observed(self._moment(), made))
+        open_ones.add(place)
+        name, network = agent.name, self.world.network
+        sent_s = agent.clock.monotonic(now_s)
+        question = Observation(node, channel, Outcome.TIMED_OUT, "", sent_s, sent_s)
+        asked = (name, agent.boots, again, question)
+        lost = network.loses(name, node, self.dice)
+        there_s = network.delay_s(name, node, self.dice) / 2
+        if lost or there_s * 2 >= DEADLINE_S:
+            self.at(now_s + DEADLINE_S, partial(self._answered, *asked))
+        else:
+            self.at(now_s + there_s, partial(self._serve, *asked, there_s))
 
-    def _feed(self, name: str, event: events.Event) -> None:
+    def _serve(
+        self,
+        name: str,
+        boots: int,
+        again: bool,
+        question: Observation,
+        back_s: float,
+    ) -> None:
+        """The question has arrived, if it can arrive."""
+        node, channel = question.node, question.channel
+        asked = (name, boots, again)
+        made = None
+        if node not in self.world.dead and (
+            node == name or self.world.network.answers(name, node, channel)
+        ):
+            made = self._answer(node, question)
+        if made is None:
+            rest_s = DEADLINE_S - back_s
+            self.at(self.now_s + rest_s, partial(self._answered, *asked, question))
+        else:
+            self.at(self.now_s + back_s, partial(self._answered, *asked, made))
+
+    def _answer(self, node: str, question: Observation) -> Observation | None:
+        """What is answered over there; None: nothing at all."""
+        yes = replace(question, outcome=Outcome.ANSWERED)
+        no = replace(question, outcome=Outcome.UNREACHABLE, reason="refused")
+        match question.channel:
+            case Channel.MANAGER if node in self.world.managers_down:
+                return no
+            case Channel.MANAGER:
+                return replace(yes, manager=self._manager(node))
+            case Channel.POSTGRES:
+                return self._by_sql(node, yes, no)
+            case _ if not self.agents[node].alive:
+                return no
+            case _ if self.frozen(node):
+                return None
+            case _:
+                return replace(yes, report=self._report(node))
+
+    def _manager(self, node: str) -> ManagerSight:
+        return ManagerSight(self.world.active(node), "6.2")
+
+    def _by_sql(
+        self, node: str, yes: Observation, no: Observation
+    ) -> Observation | None:
+        server = self.world.servers[node]
+        if not server.running:
+            return no
+        if server.paused:
+            return None
+        if server.refusing or self.now_s < server.recovers_until_s:
+            return replace(no, outcome=Outcome.REFUSED, reason="57P03")
+        return replace(yes, postgres=self.world.sight(node))
+
+    def _report(self, node: str) -> Report:
+        peer = self.agents[node]
+        report = make_report(peer.state, self.moment(node), peer.policy)
+        if self.dice.randrange(ENCODED) == 0:
+            return codec.from_json(codec.to_json(report), Report)
+        return report
+
+    def _answered(
+        self,
+        name: str,
+        boots: int,
+        again: bool,
+        made: Observation,
+    ) -> None:
+        """An answer is here, or the deadline is over."""
         agent = self.agents[name]
-        if not agent.alive or name in self.world.dead:
+        if agent.boots != boots or not self.runs(name):
             return
-        made = step(agent.state, event, agent.policy)
-        agent.state = made.state
-        for action in made.actions:
-            match action:
-                case AskAgain():
-                    self._ask(name, action.node, action.channel)
-                case RunCapture():
-                    self.orders[action.order.capture_id] = action.order
-                    self._at(self.now_s + 0.3, partial(self._copy, action.order))
-                case CloseCapture():
-                    self._close(name, action.capture_id)
-                case Tell():
-                    self.notices.append((self.now_s, name, action.notice))
-                    told = events.NoticeDelivered(self._moment(), action.notice.id)
-                    self._at(self.now_s + 0.01, partial(self._feed, name, told))
+        if self.frozen(name):
+            later = partial(self._answered, name, boots, again, made)
+            self.at(agent.frozen_until_s, later)
+            return
+        now = self.moment(name)
+        late = now.monotonic_s - made.sent_s > DEADLINE_S + 0.1
+        if made.outcome is Outcome.TIMED_OUT or (late and self.dice.random() < 0.5):
+            made = Observation(
+                made.node, made.channel, Outcome.TIMED_OUT, "no answer", made.sent_s, 0
+            )
+        (agent.again if again else agent.asking).discard((made.node, made.channel))
+        made = replace(made, received_s=now.monotonic_s)
+        self._consume(agent, events.Observed(now, made))
 
-    def _copy(self, order: CaptureOrder) -> None:
-        """Copy the server as it is and say what that proves."""
-        if self.orders.get(order.capture_id) != order:
+    # --- steps -------------------------------------------------------------------
+
+    def submit(self, name: str, event: events.Event) -> None:
+        """Let an agent take in an event, if it runs."""
+        if not self.runs(name):
             return
-        server = self.world.copy(order.node)
-        kept = self.kept.get(order.capture_id)
-        if kept is not None and kept.timeline != server.timeline:
+        agent = self.agents[name]
+        if self.frozen(name):
+            self.at(agent.frozen_until_s, partial(self.submit, name, event))
             return
-        self.kept[order.capture_id] = server
-        full = Level.FULL in order.levels
-        here = Lsn(server.lsn)
-        status = CaptureStatus(
-            capture_id=order.capture_id,
-            phase=Phase.FOLLOWING,
-            grade=Grade.COMPLETE if full else Grade.NONE,
-            method="copy" if full else "",
-            timeline=server.timeline,
-            start_lsn=Lsn(0),
-            tail_lsn=here,
-            reached_lsn=here if full else None,
-            pin="held",
-            bytes_done=1,
-            bytes_total=1,
-            seconds_left=0.0,
-            reason="",
-            final_lsn=order.final_lsn,
+        self._consume(agent, event)
+        if isinstance(event, events.PermitAsked):
+            self._read_disk(name, agent.boots)
+
+    def _consume(self, agent: Agent, event: events.Event) -> None:
+        """Step, commit, act: in this order."""
+        if not self.runs(agent.name):
+            return
+        before = agent.state
+        if agent.tape is not None:
+            agent.tape.append(event)
+        made = machine.step(before, event, agent.policy)
+        actions = self._committed(agent, event, before, made)
+        for watcher in self.watchers:
+            watcher.stepped(agent, event, before, made)
+        for action in actions:
+            self._carry_out(agent, action)
+
+    def _committed(
+        self, agent: Agent, event: events.Event, before: State, made: Step
+    ) -> tuple[Action, ...]:
+        """Commit what the step has changed; return what may be carried out."""
+        journal, state = agent.journal, made.state
+        must = state.ledger is not before.ledger and state.ledger != before.ledger
+        learnt = (
+            isinstance(event, events.Ticked)
+            and state.knowledge is not journal.knowledge
+            and state.knowledge != journal.knowledge
         )
-        self._feed(order.node, events.CaptureReported(self._moment(), status))
-        if order.final_lsn is None:
-            self._at(self.now_s + 0.5, lambda: self._copy(order))
+        agent.state = state
+        if not must and not learnt:
+            return made.actions
+        if must and agent.armed == "before":
+            self.crash(agent.name)
+            return ()
+        notices = tuple(a.notice for a in made.actions if isinstance(a, Tell))
+        if not journal.commit(state.ledger, state.knowledge, notices):
+            view = replace(state.view, in_hand=before.view.in_hand)
+            agent.state = replace(state, ledger=before.ledger, view=view)
+            agent.tape = None
+            return tuple(a for a in made.actions if isinstance(a, RunCapture))
+        if must and agent.armed == "after":
+            self.crash(agent.name)
+            return ()
+        return made.actions
 
-    def _close(self, name: str, wanted: str) -> None:
-        self.orders.pop(wanted, None)
-        for capture in self.agents[name].state.ledger.captures:
-            if capture.order.capture_id == wanted:
-                closed = replace(capture.status, phase=Phase.CLOSED)
-                told = events.CaptureReported(self._moment(), closed)
-                self._at(self.now_s + 0.01, partial(self._feed, name, told))
+    def _carry_out(self, agent: Agent, action: Action) -> None:
+        engine = agent.engine
+        match action:
+            case AskAgain():
+                self._ask(agent, action.node, action.channel, again=True)
+            case RunCapture() if engine is not None:
+                engine.run(action.order)
+            case CloseCapture() if engine is not None:
+                engine.finish(action.capture_id)
+            case Tell():
+                self._send_later(agent.name, action.notice.id)
+            case _:
+                pass
+
+    def _reported(self, name: str, boots: int, status: CaptureStatus) -> None:
+        """A capture thread tells how far it is; the event waits in the queue."""
+
+        def take() -> None:
+            if self.agents[name].boots == boots:
+                self.submit(name, events.CaptureReported(self.moment(name), status))
+
+        self.at(self.now_s + 0.001, take)
+
+    # --- notices -----------------------------------------------------------------
+
+    def _send_later(self, name: str, notice_id: str, wait_s: float = SEND_S) -> None:
+        boots = self.agents[name].boots
+        self.at(self.now_s + wait_s, partial(self._send, name, boots, notice_id))
+
+    def _send(self, name: str, boots: int, notice_id: str) -> None:
+        """Hand a row of the outbox to the receiver; at least once."""
+        agent = self.agents[name]
+        journal = agent.journal
+        if agent.boots != boots or not self.runs(name):
+            return
+        notice = journal.outbox.get(notice_id)
+        if notice is None:
+            return
+        if self.frozen(name) or agent.receiver_down:
+            self._send_later(name, notice_id, RESEND_S)
+            return
+        self.notices.append((self.now_s, name, notice))
+        for watcher in self.watchers:
+            watcher.noticed(agent, notice)
+        if journal.full:
+            self._send_later(name, notice_id, RESEND_S)
+            return
+        journal.outbox.pop(notice_id)
+        journal.sent.add(notice_id)
+        self.submit(name, events.NoticeDelivered(self.moment(name), notice_id))
