@@ -1,20 +1,22 @@
-"""The full copy: what belongs to it, copied by two threads and read back.
+"""The full copy: what belongs to it, copied or shared by threads, and read back.
 
 Theory of operation. A plan lists every file of the data directory and of the
 tablespaces, as seen at one moment. Of a running server what pg_basebackup leaves
 out is left out here too; of a stopped one everything is taken but what says that a
 server runs. pg_control goes last, because a copy of a standby needs it so. Every
 file is hashed from the bytes that were read from the server, fsynced, and then
-read back from the disk and hashed again: only then is the copy `captured`.
+read back from the disk and hashed again: only then is the copy `captured`. A file
+that shares the server's blocks (see `sharing`) is not read from the server at all:
+its hash is that of what lies on the disk.
 Tablespaces lie beside the copy, and the links to them are relative.
 Source of the exclusions: PostgreSQL's basebackup.c, excludeDirContents.
 """
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,6 +38,7 @@ from agent.snapshot.manifest import (
     LinkEntry,
 )
 from agent.snapshot.pace import step_back
+from agent.snapshot.sharing import Sample, UnsharedError, share_file
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -60,7 +63,7 @@ class OtherFailedError(Exception):
 
 
 class VanishedError(Exception):
-    """A file of a stopped server was gone when it was to be copied."""
+    """A file that stands still was gone when it was to be copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,8 @@ class Item:
     """Relative to the snapshot's folder."""
     source: Path
     size: int
+    device: int
+    """The file system that it lies on, by its number."""
 
 
 @dataclass(slots=True)
@@ -90,9 +95,19 @@ class Plan:
         """The bytes to copy."""
         return sum(item.size for item in self.items)
 
+    @property
+    def samples(self) -> Iterator[Sample]:
+        """Files that hold something, to try on what their file systems can."""
+        return (Sample(item.source, item.device) for item in self.items if item.size)
 
-def make_plan(data_dir: Path, *, hot: bool) -> Plan:
-    """Look at the data directory and its tablespaces. Raises CaptureError."""
+
+def make_plan(
+    data_dir: Path, *, hot: bool, tablespaces: Mapping[str, Path] | None = None
+) -> Plan:
+    """Look at the data directory and its tablespaces. Raises CaptureError.
+
+    `tablespaces`: where they are, by object id, if not where the links lead.
+    """
     plan = Plan()
     home = data_dir.resolve()
     try:
@@ -102,7 +117,9 @@ def make_plan(data_dir: Path, *, hot: bool) -> Plan:
             plan.wal_link = str((home / "pg_wal").readlink())
         for link in plan.links:
             oid = Path(link.path).name
-            location = (home / "pg_tblspc" / oid).resolve(strict=True)
+            location = (tablespaces or {}).get(oid)
+            if location is None:
+                location = (home / "pg_tblspc" / oid).resolve(strict=True)
             _add_folder(plan, f"{TABLESPACES}/{oid}", location)
             _add_tree(plan, f"{TABLESPACES}/{oid}", location, hot=hot)
     except OSError as error:
@@ -132,7 +149,9 @@ def _add_tree(plan: Plan, prefix: str, root: Path, *, hot: bool) -> None:
         if relative in left_out or name.startswith(("pgsql_tmp", "pg_internal.init")):
             skipped.append(relative + "/")
         elif relative in emptied:
-            _add_folder(plan, path, Path(entry.path))
+            # A link in a snapshot of the server may lead nowhere.
+            source = Path(entry.path) if entry.is_dir() else root
+            _add_folder(plan, path, source)
             skipped.append(relative + "/")
         elif entry.is_symlink():
             _add_link(plan, path, Path(entry.path))
@@ -145,8 +164,9 @@ def _add_entry(plan: Plan, path: str, entry: os.DirEntry[str]) -> None:
         if entry.is_dir(follow_symlinks=False):
             _add_folder(plan, path, Path(entry.path))
         elif entry.is_file(follow_symlinks=False):
-            size = entry.stat(follow_symlinks=False).st_size
-            plan.items.append(Item(path, Path(entry.path), size))
+            found = entry.stat(follow_symlinks=False)
+            item = Item(path, Path(entry.path), found.st_size, found.st_dev)
+            plan.items.append(item)
     except FileNotFoundError:
         return  # dropped while we looked; a stopped server has nothing that vanishes
 
@@ -157,10 +177,23 @@ def _add_link(plan: Plan, path: str, link: Path) -> None:
         target = f"../../{TABLESPACES}/{link.name}"
         plan.links.append(LinkEntry(path, target, str(link.readlink())))
     elif link.is_file():
-        plan.items.append(Item(path, link, link.stat().st_size))
+        found = link.stat()
+        plan.items.append(Item(path, link, found.st_size, found.st_dev))
     elif link.is_dir():
         # A folder elsewhere, such as one of logs: the server needs it to be there.
         _add_folder(plan, path, link)
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """In which way a plan is carried out."""
+
+    gentle: bool
+    """A server runs on the same machine and comes first."""
+    still: bool
+    """Nothing changes there: a file that is gone is an error, and not one dropped."""
+    shared: bool = False
+    """Files are to share blocks with their sources, where they can."""
 
 
 class Copier:
@@ -172,14 +205,13 @@ class Copier:
         root: Path,
         spent: Spent,
         crash: Callable[[str], None],
-        *,
-        hot: bool,
+        how: How,
     ) -> None:
         self._plan = plan
         self._root = root
         self._spent = spent
         self._crash = crash
-        self._hot = hot
+        self._how = how
         self._failed = threading.Event()
 
     def copy(self) -> Contents:
@@ -199,15 +231,16 @@ class Copier:
             tuple(self._plan.links),
         )
 
-    def settle(self, contents: Contents) -> None:
-        """Force all of it to disk, then read it back and compare.
+    def settle(self, contents: Contents) -> Contents:
+        """Force all of it to disk, then read it back; return it with every hash.
 
         Raises CaptureError, OSError, and what `spent` raises.
         """
         self._each(self._settle_one, contents.files)
         for path in contents.folders:
             fsync_path(self._root / path)
-        self._each(self._read_back, contents.files)
+        entries = self._each(self._read_back, contents.files)
+        return replace(contents, files=tuple(entries))
 
     def _make_folders(self) -> None:
         for path, mode in self._plan.folders:
@@ -229,7 +262,7 @@ class Copier:
                 raise
 
         # A stopped server has nobody to give way to, and somebody waits for its copy.
-        begin = step_back if self._hot else None
+        begin = step_back if self._how.gentle else None
         with ThreadPoolExecutor(THREADS, "splitguard-copy", begin) as pool:
             futures = [pool.submit(guarded, item) for item in items]
         failures = [
@@ -243,28 +276,44 @@ class Copier:
     def _copy_one(self, item: Item) -> FileEntry | None:
         self._crash("during-copy")
         try:
-            copied = copy_hashed(item.source, self._root / item.path, self._watch)
+            return self._make(item)
         except FileNotFoundError as error:
-            if self._hot:
+            if not self._how.still:
                 return None
             raise VanishedError(item.path) from error
         except OSError as error:
             raise CaptureError(
                 f"{item.source} cannot be copied: {error.strerror}"
             ) from error
+
+    def _make(self, item: Item) -> FileEntry:
+        target = self._root / item.path
+        if self._how.shared:
+            self._watch(0)
+            try:
+                shared = share_file(item.source, target)
+            except UnsharedError:
+                pass  # this one only: another file system, or other attributes
+            else:
+                return FileEntry(item.path, shared.size, None, shared.mode)
+        copied = copy_hashed(item.source, target, self._watch)
         return FileEntry(item.path, copied.size, copied.sha256, copied.mode)
 
     def _settle_one(self, entry: FileEntry) -> None:
         self._watch(0)
         fsync_path(self._root / entry.path)
 
-    def _read_back(self, entry: FileEntry) -> None:
+    def _read_back(self, entry: FileEntry) -> FileEntry:
         path = self._root / entry.path
-        if hash_file(path, self._watch, from_disk=True) != entry.sha256:
+        found = hash_file(path, self._watch, from_disk=True)
+        if entry.sha256 is None:  # it was not read before: it shares the blocks
+            return replace(entry, sha256=found)
+        if found != entry.sha256:
             raise CaptureError(
                 f"{path} does not read back as it was written",
                 "the volume of the capture folder is not to be trusted",
             )
+        return entry
 
     def _watch(self, size: int) -> None:
         if self._failed.is_set():

@@ -13,7 +13,7 @@ from agent.core.capture import Grade, Level
 from agent.core.moment import Moment
 from agent.snapshot.chain import BrokenChainError, check_copy
 from agent.snapshot.follower import Follower, Where
-from agent.snapshot.fullcopy import COLD, FullCopyThread, Source
+from agent.snapshot.fullcopy import FullCopyThread, Source
 from agent.snapshot.pace import Pace
 from agent.snapshot.record import Record
 from agent.snapshot.room import Room
@@ -109,9 +109,8 @@ class CopyKeeper:
 
         WAL does not extend such a copy: it opens without any recovery.
         """
-        record = self._record
-        cold = record.copy is not None and record.copy.method == COLD
-        return cold and record.copy is not None and where.upto > record.copy.needed_lsn
+        copy = self._record.copy
+        return copy is not None and copy.cold and where.upto > copy.needed_lsn
 
     def _start(self, room: Room) -> None:
         source = Source(
@@ -119,6 +118,7 @@ class CopyKeeper:
             self._settings.find_dsn,
             self._follower.programs(),
             Pace(self._settings.max_bytes_s, lambda: self._moment().monotonic_s),
+            self._settings.snapshot_program,
         )
         self._copying = FullCopyThread(self._record, source, room, self._crash)
         self._copying.start()

@@ -86,7 +86,7 @@ class Manifest:
     levels: tuple[Level, ...]
     """What was ordered."""
     method: str
-    """How the full copy was made: `copy`, `cold copy`, or empty without one."""
+    """How the full copy was made (see `record`); empty without one."""
     grade: Grade
     start_lsn: Lsn
     """Where the kept WAL begins."""
@@ -116,6 +116,8 @@ class Manifest:
     withheld: tuple[FileEntry, ...] = ()
     """In an archive: the files that passwords and keys were cut out of, as they were
     before. A capture folder has all its files."""
+    method_note: str = ""
+    """Why it was made so: what stood against a better method, or who froze it."""
 
     @property
     def has_copy(self) -> bool:

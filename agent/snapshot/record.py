@@ -27,6 +27,13 @@ SAVE_S = 2.0
 """A tail that only grew is written into the manifest no more often than this."""
 SAVE_SHARE = 20.0
 """Nor more often than every so many times what the writing takes."""
+HOT = "copy"
+HOT_SHARED = "reflink"
+COLD = "cold copy"
+COLD_SHARED = "cold reflink"
+FROZEN = "frozen copy"
+"""How a full copy was made: of a running server, by sharing blocks, of one that stood
+still, from a snapshot of its file systems."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,13 @@ class FullCopy:
     timeline: int
     has_backup_label: bool
     wal_link: str
+    note: str = ""
+    """Why this method: what stood against an earlier one, or who froze it."""
+
+    @property
+    def cold(self) -> bool:
+        """Whether it is of a server that stood still: later WAL does not extend it."""
+        return self.method in (COLD, COLD_SHARED)
 
 
 @dataclass(slots=True)
@@ -209,6 +223,7 @@ class Record:
                 wal_segment_bytes=self.identity.wal_segment_bytes,
                 levels=self.order.levels,
                 method=self.copy.method if self.copy else "",
+                method_note=self.copy.note if self.copy else "",
                 grade=self.grade,
                 start_lsn=self.start_lsn,
                 tail_lsn=self.tail_lsn,

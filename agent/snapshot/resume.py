@@ -113,4 +113,5 @@ def _copy_of(found: Manifest) -> FullCopy | None:
         found.copy_timeline,
         has_backup_label=found.has_backup_label,
         wal_link=found.wal_link,
+        note=found.method_note,
     )

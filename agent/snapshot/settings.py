@@ -28,6 +28,16 @@ class Shelf(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class MakesWay:
+    """What gives way when there is no room for a capture."""
+
+    reserve: Reserve
+    """For the WAL tail."""
+    shelf: Shelf | None = None
+    """For all of it: what was kept before."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """Where everything is, and who we are."""
 
@@ -42,7 +52,17 @@ class EngineSettings:
     cluster: str
     max_bytes_s: float = 0.0
     """How fast a running server may be copied; 0: as fast as it goes."""
-    reserve: Reserve | None = None
-    """What the tail gets when the disk is full."""
-    shelf: Shelf | None = None
-    """Who gives up snapshots when there is no room for another."""
+    snapshot_program: Path | None = None
+    """What freezes a running server's file systems (see `program`)."""
+    makes_way: MakesWay | None = None
+    """None: a disk that is full stays full."""
+
+    @property
+    def reserve(self) -> Reserve | None:
+        """What the tail gets when the disk is full."""
+        return self.makes_way.reserve if self.makes_way is not None else None
+
+    @property
+    def shelf(self) -> Shelf | None:
+        """Who gives up snapshots when there is no room for another."""
+        return self.makes_way.shelf if self.makes_way is not None else None
