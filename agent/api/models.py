@@ -83,6 +83,31 @@ class ChannelOut(Answer):
     unseen_by: list[str]
 
 
+class HaSoftwareOut(Answer):
+    """What one configuration of a node's HA software says of the guard."""
+
+    name: str
+    file: str
+    wired: Literal["wired", "bypassable", "not wired"]
+    """Bypassable: a rewind waits for its permit, a replica made anew does not."""
+    destructive: list[str]
+    """Settings that delete a loser's data before it is kept."""
+    gaps: list[str]
+    """What is missing, and what to do about it."""
+    notes: list[str]
+    broken: str
+    """Why the shim in front would not do its work; empty when it would."""
+    unknown: str
+    """What could not be found out, and why; empty when nothing."""
+
+
+class GuardOut(Answer):
+    """Whether a node's HA software is led through the gate, as its agent found."""
+
+    line: str
+    software: list[HaSoftwareOut]
+
+
 class NodeOut(Answer):
     """One node of the list."""
 
@@ -111,6 +136,8 @@ class NodeOut(Answer):
     postgres: ChannelOut
     manager: ChannelOut
     protection: str
+    guard: GuardOut | None
+    """Null while the agent there has not looked or was not heard lately."""
     verdicts: list[str]
 
 

@@ -188,21 +188,12 @@ def _owner_troubles(call: Call, found: "Shim") -> tuple[str, ...]:
 
 
 def _shim_troubles(place: Path, found: "Shim", script: str) -> list[str]:
-    import os
-
     from agent.guard import shim
 
     told = []
     if not shim.current(place, found, script):
         told.append(f"{place} is of another version: `splitguard guard install`")
-    if not os.access(place, os.X_OK):
-        told.append(f"{place} cannot be run: chmod 755")
-    told += [
-        f"{place} wants {program}, which is not there"
-        for program in (found.real, found.splitguard)
-        if not os.access(program, os.X_OK)
-    ]
-    return told
+    return [*told, *shim.unusable(place, found)]
 
 
 def _drawn(place: Path, troubles: list[str], told: "tuple[Wiring, ...]") -> Any:  # noqa: ANN401 - rich's

@@ -42,7 +42,12 @@ MEANINGS = {
         "nothing wrong."
     ),
     VerdictCode.UNPROTECTED: "A losing side exists, and no copy of it is being made.",
-    VerdictCode.CAPTURE_NOT_READY: "The next split could not be captured here.",
+    VerdictCode.CAPTURE_NOT_READY: (
+        "The next split could not be captured here, or its resync not be held back."
+    ),
+    VerdictCode.DESTRUCTIVE_CONFIG: (
+        "HA software is set to delete a losing side's data, with no guard in front."
+    ),
     VerdictCode.FOREIGN_SYSTEM: "What answers there belongs to another system.",
     VerdictCode.STANDBY_DETACHED: "A standby receives from nobody.",
     VerdictCode.CONFIG_ERROR: "The configuration does not fit the machines.",
@@ -111,6 +116,11 @@ NEXT_STEPS = {
         "`splitguard snapshots create`."
     ),
     VerdictCode.CAPTURE_NOT_READY: "On {subject}: {hint}",
+    VerdictCode.DESTRUCTIVE_CONFIG: (
+        "On {subject}: switch {settings} off (`patronictl edit-config`, and in {file}),"
+        " or put the guard in front: `splitguard guard install` prints what to change."
+        " `splitguard guard check` says what is still missing."
+    ),
     VerdictCode.FOREIGN_SYSTEM: (
         "Check the address of {subject} in the configuration, and which data folder "
         "its server runs on."

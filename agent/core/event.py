@@ -7,6 +7,7 @@ as events too; the core never assumes that an action succeeded.
 from dataclasses import dataclass
 
 from agent.core.capture import CaptureStatus
+from agent.core.gate import Gate
 from agent.core.moment import Moment
 from agent.core.observation import Observation, ReadFailure, SelfHealth, ServerFacts
 from agent.core.readiness import Readiness
@@ -42,6 +43,14 @@ class Surveyed:
 
     at: Moment
     readiness: Readiness
+
+
+@dataclass(frozen=True, slots=True)
+class GateSeen:
+    """It was read whether HA software on this machine is led through the gate."""
+
+    at: Moment
+    gate: Gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +118,7 @@ Event = (
     | Observed
     | ServerRead
     | Surveyed
+    | GateSeen
     | Ticked
     | CaptureReported
     | CaptureAsked

@@ -238,6 +238,19 @@ def _twin(verdict: Verdict, _: Policy) -> str:
     )
 
 
+def _not_ready(verdict: Verdict, _: Policy) -> str:
+    words = _words(verdict)
+    if "guard" not in words:
+        return (
+            f"The server on {verdict.subject} could not be captured: {words['reason']}."
+        )
+    return (
+        f"A resync of {verdict.subject} would not wait until its data is kept: the "
+        f"guard {words['guard']} ({words['software']}, {words['file']}): "
+        f"{words['reason']}."
+    )
+
+
 def _link(verdict: Verdict, _: Policy) -> str:
     words, direction = _words(verdict), verdict.evidence.get("direction")
     what = ""
@@ -281,8 +294,10 @@ _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
     VerdictCode.UNPROTECTED: _plain(
         "{subject} holds writes that would be lost, and it is not captured: {reason}."
     ),
-    VerdictCode.CAPTURE_NOT_READY: _plain(
-        "The server on {subject} could not be captured: {reason}."
+    VerdictCode.CAPTURE_NOT_READY: _not_ready,
+    VerdictCode.DESTRUCTIVE_CONFIG: _plain(
+        "{software} on {subject} deletes a losing side's data before anybody has kept "
+        "it ({settings} in force, by {file} or the cluster's own): {reason}."
     ),
     VerdictCode.FOREIGN_SYSTEM: _plain(
         "What answers at {subject} does not belong here: {reason}."

@@ -10,6 +10,7 @@ Whatever is not known is None or a failure; it is never a default value.
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agent.core.gate import Gate
 from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
 
@@ -226,6 +227,8 @@ class Report:
     captures: tuple[CaptureBrief, ...]
     protection: str
     """The node's protection line, in words."""
+    gate: Gate | None = None
+    """What HA software there is led to; None: not looked yet, or an older agent."""
 
 
 REPORT_FORMAT = 1

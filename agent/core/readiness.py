@@ -35,6 +35,12 @@ class Readiness:
     opened_wall_s: float | None
     """From when the newest snapshot is that was proven to open."""
     obstacles: tuple[Obstacle, ...] = ()
+    yielding_bytes: int = 0
+    """Of snapshots that nothing holds: they make way for the capture of a split."""
+    reserve_bytes: int | None = None
+    """Held for the WAL tail and the journal; None where none is wanted."""
+    reserve_lacks: int = 0
+    """So many bytes more it would have, if there were room."""
 
     @property
     def reasons(self) -> str:
@@ -42,17 +48,34 @@ class Readiness:
         return "; ".join(one.reason for one in self.obstacles)
 
     @property
-    def line(self) -> str:
-        """The rest of the node's standing line."""
+    def copy_line(self) -> str:
+        """How a full copy would go, for the node's standing line."""
         told = [
             f"full copy about {max(1, round(self.seconds))} s",
             f"needs {_size(self.needed_bytes)}",
             f"free {_size(self.free_bytes)}",
         ]
+        if self.needed_bytes > self.free_bytes:
+            told.append(f"{_size(self.yielding_bytes)} of old snapshots make way")
+        if self.reserve_bytes is not None:
+            told.append(self._reserve_line())
         if self.no_pin:
             told.append(f"no pin: {self.no_pin}")
-        opened = "none yet" if self.opened_wall_s is None else _when(self.opened_wall_s)
-        return f"{', '.join(told)}; newest copy that was opened: {opened}"
+        return ", ".join(told)
+
+    @property
+    def opened_line(self) -> str:
+        """Since when a copy is proven to open, for the node's standing line."""
+        if self.opened_wall_s is None:
+            return "no copy was opened yet"
+        return f"last opened {_when(self.opened_wall_s)}"
+
+    def _reserve_line(self) -> str:
+        held = self.reserve_bytes or 0
+        if not self.reserve_lacks:
+            return f"reserve {_size(held)}"
+        whole = _size(held + self.reserve_lacks)
+        return f"reserve {_size(held)} of {whole}: no room for all of it"
 
 
 def _size(count: float) -> str:

@@ -8,6 +8,7 @@ resolved incidents, and the latest notices.
 from collections.abc import Mapping
 
 from agent.core.capture import CaptureStatus
+from agent.core.gate import Gate
 from agent.core.incident import Incident, Status
 from agent.core.moment import Moment
 from agent.core.observation import (
@@ -71,6 +72,7 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
             for capture in state.ledger.captures[-BRIEFS:]
         ),
         protection=protection_line(state, policy),
+        gate=view.gate,
     )
 
 
@@ -99,15 +101,20 @@ def protection_line(state: State, policy: Policy) -> str:
     capture = unfinished(state, policy)
     if capture is not None:
         return _capture_line(capture.status)
-    return _outlook_line(state.view.readiness)
+    return _outlook_line(state.view.readiness, state.view.gate)
 
 
-def _outlook_line(outlook: Readiness | None) -> str:
-    if outlook is None:
-        return "ready"
-    if outlook.obstacles:
-        return f"not ready because {outlook.reasons}"
-    return f"ready ({outlook.line})"
+def _outlook_line(outlook: Readiness | None, gate: Gate | None) -> str:
+    obstacles = [] if outlook is None or not outlook.obstacles else [outlook.reasons]
+    reasons = [*obstacles, *(gate.reasons if gate is not None else ())]
+    if reasons:
+        return f"not ready because {'; '.join(reasons)}"
+    told = [
+        *([outlook.copy_line] if outlook is not None else []),
+        *([gate.line] if gate is not None else []),
+        *([outlook.opened_line] if outlook is not None else []),
+    ]
+    return f"ready ({'; '.join(told)})" if told else "ready"
 
 
 def _capture_line(status: CaptureStatus) -> str:

@@ -18,6 +18,7 @@ from agent.core import (
     rules_primary,
     rules_protection,
     rules_reach,
+    rules_ready,
     rules_split,
 )
 from agent.core.moment import Moment
@@ -33,6 +34,7 @@ TABLE: tuple[Rule, ...] = (
     *rules_primary.ROWS,
     *rules_split.ROWS,
     *rules_protection.ROWS,
+    *rules_ready.ROWS,
     *rules_other.ROWS,
     *LAST,
 )
@@ -51,6 +53,8 @@ HEADLINES = (
 """Which family goes first among equally grave verdicts."""
 
 _STAGES = (
+    VerdictCode.CAPTURE_NOT_READY,
+    VerdictCode.DESTRUCTIVE_CONFIG,
     VerdictCode.NODE_SUSPECT,
     VerdictCode.AGENT_DOWN,
     VerdictCode.MANAGER_DOWN,

@@ -1,4 +1,4 @@
-"""Rows about readiness, about what does not belong, and about nothing being wrong.
+"""Rows about what does not belong, and about nothing being wrong.
 
 Theory of operation. These are smaller troubles with one server or one file each. The
 last rows are tried only when nothing else was found: a cluster of which something is
@@ -16,22 +16,6 @@ from agent.core.verdict import Family, Severity, VerdictCode
 
 KNOWN = (Look.SEEN, Look.SUSPECT)
 """One lost probe after a fresh sign of life leaves nothing unknown."""
-
-
-def capture_not_ready(scene: Scene, _: str) -> Finding | None:
-    """Find that the disk beside this agent cannot be read."""
-    failure = scene.read_failure()
-    if failure is None or not scene.policy.spec(scene.me).has_postgres:
-        return None
-    return Finding({"reason": failure.reason, "hint": failure.hint})
-
-
-def copy_would_fail(scene: Scene, _: str) -> Finding | None:
-    """Find that a full copy of the local server, if it were needed now, would fail."""
-    outlook = scene.state.view.readiness
-    if outlook is None or not outlook.obstacles or not scene.policy.capture_enabled:
-        return None
-    return Finding({"reason": outlook.reasons, "hint": outlook.obstacles[0].hint})
 
 
 def foreign_system(scene: Scene, node: str) -> Finding | None:
@@ -130,28 +114,6 @@ def healthy(scene: Scene, _: str) -> Finding | None:
 
 
 ROWS = (
-    Rule(
-        701,
-        VerdictCode.CAPTURE_NOT_READY,
-        Family.READY,
-        Severity.WARNING,
-        Scope.SELF,
-        "The disk of the server beside this agent cannot be read.",
-        capture_not_ready,
-        hold=Hold.WARNING,
-        accuses=False,
-    ),
-    Rule(
-        703,
-        VerdictCode.CAPTURE_NOT_READY,
-        Family.READY,
-        Severity.WARNING,
-        Scope.SELF,
-        "A full copy of the local server would fail: programs, grants or room.",
-        copy_would_fail,
-        hold=Hold.WARNING,
-        accuses=False,
-    ),
     Rule(
         801,
         VerdictCode.FOREIGN_SYSTEM,

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.core.capture import Capture
+from agent.core.gate import Gate
 from agent.core.incident import Incident
 from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
@@ -147,6 +148,8 @@ class View:
     server_read_s: float = 0.0
     readiness: Readiness | None = None
     """What the last look found that a full copy would need."""
+    gate: Gate | None = None
+    """What the last look at this machine's HA software found."""
     health: SelfHealth | None = None
     writable: tuple[WritableSince, ...] = ()
     reports: Mapping[str, Observation] = field(default_factory=dict)

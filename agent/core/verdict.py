@@ -63,6 +63,7 @@ class VerdictCode(StrEnum):
     LINEAGE_TWIN = "lineage-twin"
     UNPROTECTED = "unprotected"
     CAPTURE_NOT_READY = "capture-not-ready"
+    DESTRUCTIVE_CONFIG = "destructive-config"
     FOREIGN_SYSTEM = "foreign-system"
     STANDBY_DETACHED = "standby-detached"
     CONFIG_ERROR = "config-error"

@@ -18,7 +18,15 @@ from dataclasses import replace
 from agent.core import proof
 from agent.core.agreement import failover_is_over, standing_failover
 from agent.core.detector import channels, key, marks_after
-from agent.core.event import Event, Observed, ServerRead, Started, Surveyed, Ticked
+from agent.core.event import (
+    Event,
+    GateSeen,
+    Observed,
+    ServerRead,
+    Started,
+    Surveyed,
+    Ticked,
+)
 from agent.core.incident import Incident, Status
 from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
@@ -59,8 +67,8 @@ def fold(state: State, event: Event, policy: Policy) -> State:
             return _observed(state, event.observation, event.at, policy)
         case ServerRead():
             return _server_read(state, event, policy)
-        case Surveyed():
-            return replace(state, view=replace(state.view, readiness=event.readiness))
+        case Surveyed() | GateSeen():
+            return replace(state, view=_looked(state.view, event))
         case Ticked():
             return _ticked(state, event, policy)
         case _:
@@ -291,6 +299,13 @@ def _server_read(state: State, event: ServerRead, policy: Policy) -> State:
         return known
     lineage = event.facts.lineage
     return replace(known, knowledge=_with_lineage(state.knowledge, policy.me, lineage))
+
+
+def _looked(view: View, event: Surveyed | GateSeen) -> View:
+    """Take in what would become of the next split here."""
+    if isinstance(event, Surveyed):
+        return replace(view, readiness=event.readiness)
+    return replace(view, gate=event.gate)
 
 
 def _ticked(state: State, event: Ticked, policy: Policy) -> State:

@@ -22,6 +22,7 @@ LISTS = frozenset(
         "not_read",
         "not_seen",
         "read_by",
+        "settings",
         "standbys",
         "tips",
     }

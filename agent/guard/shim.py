@@ -93,6 +93,19 @@ def current(place: Path, shim: Shim, script: str = PROGRAM) -> bool:
         return False
 
 
+def unusable(place: Path, shim: Shim) -> tuple[str, ...]:
+    """Return why the script at `place` could not be run by this user."""
+    told = []
+    if not os.access(place, os.X_OK):
+        told.append(f"{place} cannot be run: chmod 755")
+    told += [
+        f"{place} wants {program}, which is not there"
+        for program in (shim.real, shim.splitguard)
+        if not os.access(program, os.X_OK)
+    ]
+    return tuple(told)
+
+
 def write(place: Path, shim: Shim, script: str = PROGRAM) -> None:
     """Put the script at `place`, all at once. Raises GuardError.
 

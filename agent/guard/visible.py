@@ -13,10 +13,11 @@ from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 
+from agent.core.gate import Wired
 from agent.errors import GuardError
 from agent.guard import wiring
 from agent.guard.shim import PROGRAM, REPLICA
-from agent.guard.wiring import Around, Wired, Wiring
+from agent.guard.wiring import Around, Wiring
 
 PLACES = {
     "patroni": ("etc/patroni.yml", "etc/patroni.yaml", "etc/patroni/*.y*ml"),
@@ -121,14 +122,41 @@ def _processes(root: Path) -> Iterator[tuple[int, list[bytes]]]:
         yield int(entry.name), raw.split(b"\0")
 
 
+def unnamed_patronis(root: Path = Path("/")) -> tuple[int, ...]:
+    """Return the running Patronis whose command line names no configuration file."""
+    return tuple(
+        pid for pid, paths in _running_patronis(root) if not any(_are_files(paths))
+    )
+
+
 def _of_running_patronis(root: Path) -> Iterator[Path]:
+    for pid, paths in _running_patronis(root):
+        process = root / "proc" / str(pid)
+        for file in _are_files(paths):
+            path = file if file.is_absolute() else _folder_of(process) / file
+            if path.is_absolute():
+                yield from _as_seen_by(process, path)
+
+
+def _running_patronis(root: Path) -> Iterator[tuple[int, list[Path]]]:
+    """Yield each running Patroni with what its command line says after its name."""
     for pid, words in _processes(root):
         paths = [Path(word.decode("utf-8", "replace")) for word in words]
-        if not any(path.name == "patroni" for path in paths[:3]):
-            continue
-        for path in paths[1:]:
-            if path.suffix in {".yml", ".yaml"} and path.is_absolute():
-                yield from _as_seen_by(root / "proc" / str(pid), path)
+        names = [path.name for path in paths[:3]]
+        if "patroni" in names:
+            yield pid, paths[names.index("patroni") + 1 :]
+
+
+def _are_files(paths: list[Path]) -> Iterator[Path]:
+    return (path for path in paths if path.suffix in {".yml", ".yaml"})
+
+
+def _folder_of(process: Path) -> Path:
+    """Return in which folder a process works; a relative path where that is hidden."""
+    try:
+        return (process / "cwd").readlink()
+    except OSError:
+        return Path()
 
 
 def _as_seen_by(process: Path, path: Path) -> Iterator[Path]:

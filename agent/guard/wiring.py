@@ -18,12 +18,10 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from agent.core.gate import Wired
 from agent.errors import GuardError
 from agent.guard.shim import PROGRAM, REPLICA
 
@@ -43,16 +41,11 @@ REPMGR_CLONE = (
     " (`splitguard guard permit`), then clone"
 )
 _BINDIR = re.compile(r"^\s*pg_bindir\s*=\s*'?([^'#\n]*?)'?\s*(?:#.*)?$", re.MULTILINE)
+_DATA_DIR = re.compile(
+    r"^\s*data_directory\s*=\s*'?([^'#\n]*?)'?\s*(?:#.*)?$", re.MULTILINE
+)
+_NODE = re.compile(r"^\s*node_name\s*=\s*'?([^'\s#]+)", re.MULTILINE)
 _REWIND = re.compile(r"--force-rewind(?:=(\"[^\"]*\"|'[^']*'|\S+))?")
-
-
-class Wired(StrEnum):
-    """Whether a node's resync goes through the gate."""
-
-    WIRED = "wired"
-    BYPASSABLE = "bypassable"
-    """A rewind does, a replica made anew does not."""
-    NOT_WIRED = "not wired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +57,15 @@ class Wiring:
     state: Wired
     destructive: tuple[str, ...]
     """Settings that are on and delete a loser's data before it is kept."""
-    sentences: tuple[str, ...]
-    """What is missing, and what to do about it."""
+    gaps: tuple[str, ...] = ()
+    """What is missing at the gate, and what to do about it."""
+    notes: tuple[str, ...] = ()
+    """What else the settings do."""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """All that there is to say, what is missing first."""
+        return (*self.gaps, *self.notes)
 
     @property
     def safe(self) -> bool:
@@ -85,6 +85,8 @@ class Around:
 
 def read_yaml(text: str, name: str) -> Mapping[str, Any]:
     """Return the mapping in `text`. Raises GuardError."""
+    import yaml  # noqa: PLC0415 - an agent without HA software needs no parser
+
     try:
         found = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
@@ -122,56 +124,93 @@ def patroni(
     around: Around,
 ) -> Wiring:
     """Return what Patroni's configuration file says of the shim at `place`."""
-    shared = around.shared
-    began = _table(_table(document, "bootstrap"), "dcs")
-    common = _table(began if shared is None else shared, "postgresql")
-    settings = {**common, **_table(document, "postgresql")}
+    settings = _settings(document, around)
     named = bool(_table(settings, "bin_name").get(PROGRAM))
-    if named and around.version is not None and around.version < BIN_NAME_SINCE:
-        settings = {**settings, "bin_name": {}}
     rewinds = _same(_program(settings, PROGRAM), place)
     clones = _keeps_data(settings, place.with_name(REPLICA))
     on = tuple(key for key in DELETES if settings.get(key))
-    destructive = tuple(key for key in on if not _behind(key, rewinds, clones))
-    sentences = [
+    gaps = [
         *([] if rewinds else [_rewind_gap(settings, place, around)]),
         *([] if clones else [_clone_gap(settings, place)]),
-        *(_threat(key, rewinds, clones) for key in on),
     ]
+    notes = [_threat(key, rewinds, clones) for key in on]
     if not settings.get("use_pg_rewind"):
-        sentences.append(
+        notes.append(
             "use_pg_rewind is not set"
-            + ("" if shared is not None else " here (or only in the cluster's own)")
+            + (
+                ""
+                if around.shared is not None
+                else " here (or only in the cluster's own)"
+            )
             + ": a diverged node is not rewound but made anew"
         )
     if named and rewinds and around.version is None:
-        sentences.append(VERSION_UNKNOWN)
+        notes.append(VERSION_UNKNOWN)
     state = Wired.NOT_WIRED
     if rewinds:
         state = Wired.WIRED if clones else Wired.BYPASSABLE
     return Wiring(
-        name, str(document.get("name") or "?"), state, destructive, tuple(sentences)
+        file=name,
+        node=str(document.get("name") or "?"),
+        state=state,
+        destructive=tuple(key for key in on if not _behind(key, rewinds, clones)),
+        gaps=tuple(gaps),
+        notes=tuple(notes),
     )
+
+
+def rewinder(document: Mapping[str, Any], around: Around) -> Path | None:
+    """Return the program by which Patroni rewinds; None when PATH decides."""
+    return _program(_settings(document, around), PROGRAM)
+
+
+def _settings(document: Mapping[str, Any], around: Around) -> dict[str, Any]:
+    """Return Patroni's section `postgresql`: the file's before the cluster's own."""
+    shared = around.shared
+    began = _table(_table(document, "bootstrap"), "dcs")
+    common = _table(began if shared is None else shared, "postgresql")
+    settings = {**common, **_table(document, "postgresql")}
+    old = around.version is not None and around.version < BIN_NAME_SINCE
+    if old and _table(settings, "bin_name").get(PROGRAM):
+        settings["bin_name"] = {}
+    return settings
 
 
 def repmgr(name: str, text: str, place: Path) -> Wiring:
     """Return what repmgr.conf, or a script that rejoins nodes, says."""
-    found = _BINDIR.search(text)
-    bin_dir = found[1].strip() if found is not None else ""
-    asked = _REWIND.findall(text)
-    programs = [Path(path.strip("\"'")) if path else None for path in asked]
-    default = Path(bin_dir, PROGRAM) if bin_dir else None
-    wired = bool(programs or default) and all(
-        _same(path or default, place) for path in (programs or [None])
-    )
+    programs = repmgr_rewinders(text)
+    wired = bool(programs) and all(_same(path, place) for path in programs)
     gap = (
         f"no pg_rewind here is the shim: rejoin with --force-rewind={place}, or set"
         " pg_bindir to a folder of links (`guard install --links DIR`)"
     )
-    node = re.search(r"^\s*node_name\s*=\s*'?([^'\s#]+)", text, re.MULTILINE)
-    state = Wired.BYPASSABLE if wired else Wired.NOT_WIRED
-    said = (REPMGR_CLONE,) if wired else (gap, REPMGR_CLONE)
-    return Wiring(name, node[1] if node is not None else "?", state, (), said)
+    node = _NODE.search(text)
+    return Wiring(
+        file=name,
+        node=node[1] if node is not None else "?",
+        state=Wired.BYPASSABLE if wired else Wired.NOT_WIRED,
+        destructive=(),
+        gaps=() if wired else (gap,),
+        notes=(REPMGR_CLONE,),
+    )
+
+
+def repmgr_data_dir(text: str) -> str:
+    """Return the data directory that a repmgr.conf names; empty when it names none."""
+    found = _DATA_DIR.search(text)
+    return found[1].strip() if found is not None else ""
+
+
+def repmgr_rewinders(text: str) -> tuple[Path, ...]:
+    """Return by which programs a node is rejoined; empty when PATH decides."""
+    found = _BINDIR.search(text)
+    bin_dir = found[1].strip() if found is not None else ""
+    default = Path(bin_dir, PROGRAM) if bin_dir else None
+    asked = [path.strip("\"'") for path in _REWIND.findall(text)] or [""]
+    programs = [Path(path) if path else default for path in asked]
+    if None in programs:
+        return ()
+    return tuple(path for path in programs if path is not None)
 
 
 def _table(found: object, key: str) -> Mapping[str, Any]:

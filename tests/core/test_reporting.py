@@ -1,17 +1,21 @@
 """What an agent tells its peers is bounded, aged and true."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from agent.codec import from_json, to_json
 from agent.core import reporting
 from agent.core.capture import Grade, Phase
+from agent.core.gate import Gate, HaSoftware, Wired
 from agent.core.incident import Status
 from agent.core.observation import (
     Channel,
     Observation,
     Outcome,
     ReadFailure,
+    Report,
     SelfHealth,
 )
 from agent.core.policy import NodeSpec
@@ -84,6 +88,10 @@ OUTLOOK = Readiness(
 )
 
 
+WIRED = HaSoftware("Patroni", "/etc/patroni.yml", Wired.WIRED)
+HALF = replace(WIRED, wired=Wired.BYPASSABLE, unknown="what Patroni hides")
+
+
 @pytest.mark.parametrize(
     ("parts", "said"),
     [
@@ -92,7 +100,7 @@ OUTLOOK = Readiness(
         ({"server": given.facts()}, "ready"),
         (
             {"server": given.facts(), "readiness": OUTLOOK},
-            f"ready ({OUTLOOK.line})",
+            f"ready ({OUTLOOK.copy_line}; {OUTLOOK.opened_line})",
         ),
         (
             {
@@ -105,7 +113,7 @@ OUTLOOK = Readiness(
                     opened_wall_s=None,
                 ),
             },
-            "no pin: PGDATA is a mount point; newest copy that was opened: none yet)",
+            "no pin: PGDATA is a mount point; no copy was opened yet)",
         ),
         (
             {
@@ -113,6 +121,48 @@ OUTLOOK = Readiness(
                 "readiness": replace(OUTLOOK, obstacles=(Obstacle("no room", "x"),)),
             },
             "not ready because no room",
+        ),
+        (
+            {"server": given.facts(), "readiness": OUTLOOK, "gate": Gate((WIRED,))},
+            f"ready ({OUTLOOK.copy_line}; guard wired; {OUTLOOK.opened_line})",
+        ),
+        (
+            {"server": given.facts(), "gate": Gate()},
+            "ready (no HA software found here)",
+        ),
+        (
+            {"server": given.facts(), "gate": Gate(elsewhere="/etc/p.yml is of /b")},
+            "ready (no HA software of this server found here (/etc/p.yml is of /b))",
+        ),
+        (
+            {"server": given.facts(), "gate": Gate(unknown="/etc/p.yml is not YAML")},
+            "ready (guard not known: /etc/p.yml is not YAML)",
+        ),
+        (
+            {"server": given.facts(), "gate": Gate((HALF,))},
+            "ready (guard wired for rewinds only; not known: what Patroni hides)",
+        ),
+        (
+            {
+                "server": given.facts(),
+                "readiness": replace(OUTLOOK, obstacles=(Obstacle("no room", "x"),)),
+                "gate": Gate((replace(WIRED, wired=Wired.NOT_WIRED),)),
+            },
+            "not ready because no room; the guard is not wired into Patroni",
+        ),
+        (
+            {
+                "server": given.facts(),
+                "gate": Gate((replace(HALF, destructive=("a", "b")),)),
+            },
+            "to delete a loser's data (a and b) with no guard in front of it",
+        ),
+        (
+            {
+                "server": given.facts(),
+                "gate": Gate((replace(WIRED, broken="it cannot be run"),)),
+            },
+            "because the guard of Patroni is broken: it cannot be run",
         ),
         (
             {"server": given.facts(), "captures": (given.capture(),)},
@@ -124,16 +174,23 @@ def test_one_line_says_whether_a_split_would_be_survived(parts, said):
     assert made(**parts).protection.endswith(said)
 
 
+def test_the_gate_goes_along_so_that_every_node_s_can_be_shown():
+    report = made(gate=Gate((HALF,)))
+    assert report.gate == Gate((HALF,))
+    text = to_json(report)
+    assert from_json(text, Report) == report
+    older = {k: v for k, v in json.loads(text).items() if k != "gate"}
+    assert from_json(json.dumps(older), Report).gate is None
+
+
 def test_the_outlook_says_how_long_how_much_and_what_was_proven():
-    assert OUTLOOK.line == (
-        "full copy about 38 s, needs 9.0 GB, free 41.2 GB;"
-        " newest copy that was opened: 2027-01-15 08:00 UTC"
-    )
+    assert OUTLOOK.copy_line == "full copy about 38 s, needs 9.0 GB, free 41.2 GB"
+    assert OUTLOOK.opened_line == "last opened 2027-01-15 08:00 UTC"
     small = replace(OUTLOOK, needed_bytes=5, seconds=0.0, opened_wall_s=None)
-    assert small.line.startswith("full copy about 1 s, needs 5 B, free 41.2 GB; ")
-    assert small.line.endswith("opened: none yet")
-    assert "needs 3.0 PB" in replace(OUTLOOK, needed_bytes=3 * 10**15).line
-    assert "needs 9999.0 PB" in replace(OUTLOOK, needed_bytes=9999 * 10**15).line
+    assert small.copy_line == "full copy about 1 s, needs 5 B, free 41.2 GB"
+    assert small.opened_line == "no copy was opened yet"
+    assert "needs 3.0 PB" in replace(OUTLOOK, needed_bytes=3 * 10**15).copy_line
+    assert "needs 9999.0 PB" in replace(OUTLOOK, needed_bytes=9999 * 10**15).copy_line
 
 
 def test_a_failed_capture_shows_in_the_line_with_its_reason():

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core import rules
+from agent.core import explain, rules
 from agent.core.capture import Grade, Phase
-from agent.core.event import ServerRead, Surveyed
+from agent.core.event import GateSeen, ServerRead, Surveyed
+from agent.core.gate import Gate, HaSoftware, Wired
 from agent.core.incident import Status
 from agent.core.lineage import Fingerprint, Switch
 from agent.core.lsn import Lsn
@@ -529,6 +530,89 @@ def test_row_703_a_copy_that_would_fail_is_said_before_it_matters():
     assert found.evidence["hint"] == "grant it"
     agent.step(Surveyed(cluster.at("n1", 0.95), replace(outlook, obstacles=())))
     assert "capture-not-ready" not in cluster.codes("n1")
+
+
+PATRONI = HaSoftware(
+    "Patroni", "/etc/patroni.yml", Wired.NOT_WIRED, gaps=("a rewind runs /x/pg_rewind",)
+)
+WIPES = ("remove_data_directory_on_rewind_failure",)
+
+
+def looked(*software: HaSoftware, **gate) -> Cluster:
+    """Beside n1 the HA software was looked at, and this was found."""
+    cluster = Cluster()
+    cluster.run(2)
+    found = Gate(tuple(software), **gate)
+    cluster.agents["n1"].step(GateSeen(cluster.at("n1", 0.9), found))
+    return cluster
+
+
+def test_row_705_data_that_would_be_deleted_with_no_guard_in_front_is_said():
+    cluster = looked(replace(PATRONI, destructive=WIPES))
+    found = cluster.verdict("n1", "destructive-config")
+    assert (found.rule, found.severity, found.subject) == (705, Severity.WARNING, "n1")
+    assert found.evidence["settings"] == WIPES[0]
+    assert "capture-not-ready" not in cluster.codes("n1")
+    told = explain.sentence(found, cluster.agents["n1"].policy)
+    assert "Patroni on n1 deletes a losing side's data" in told
+    assert "/x/pg_rewind" in told
+
+
+def test_row_705_the_second_flag_is_said_while_only_rewinds_are_held_back():
+    half = replace(PATRONI, wired=Wired.BYPASSABLE, destructive=WIPES)
+    assert rule(looked(half), "n1", "destructive-config") == 705
+
+
+@pytest.mark.parametrize(
+    ("software", "says"),
+    [
+        (PATRONI, "the guard is not wired (Patroni, /etc/patroni.yml): a rewind runs"),
+        (
+            replace(PATRONI, wired=Wired.WIRED, broken="/s/pg_rewind cannot be run"),
+            "the guard is broken (Patroni, /etc/patroni.yml): /s/pg_rewind cannot be",
+        ),
+    ],
+)
+def test_row_707_a_resync_that_nothing_holds_back_is_said(software, says):
+    cluster = looked(software)
+    found = cluster.verdict("n1", "capture-not-ready")
+    assert (found.rule, found.severity) == (707, Severity.WARNING)
+    assert says in explain.sentence(found, cluster.agents["n1"].policy)
+    assert "guard install" in explain.next_step(found)
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        Gate(),
+        Gate(unknown="/etc/patroni.yml cannot be read: Permission denied"),
+        Gate(elsewhere="/etc/patroni.yml is of /other"),
+        Gate((replace(PATRONI, wired=Wired.WIRED),)),
+        Gate((replace(PATRONI, wired=Wired.BYPASSABLE, unknown="HTTP 401"),)),
+    ],
+)
+def test_rows_705_and_707_say_nothing_of_what_is_well_or_not_known(gate):
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.agents["n1"].step(GateSeen(cluster.at("n1", 0.9), gate))
+    assert cluster.codes("n1") == {"healthy"}
+
+
+def test_rows_705_and_707_are_one_incident_that_is_graver_when_data_may_go():
+    cluster = looked(PATRONI)
+    agent = cluster.agents["n1"]
+    worse = Gate((replace(PATRONI, destructive=WIPES),))
+    cluster.run(8)
+    agent.step(GateSeen(cluster.at("n1", 0.9), worse))
+    cluster.run(8)
+    (told,) = [
+        one for one in agent.state.ledger.incidents if one.verdict.subject == "n1"
+    ]
+    assert {flip.verdict for flip in told.history} >= {
+        VerdictCode.CAPTURE_NOT_READY,
+        VerdictCode.DESTRUCTIVE_CONFIG,
+    }
+    assert told.verdict.code is VerdictCode.DESTRUCTIVE_CONFIG
 
 
 def test_row_801_a_server_of_another_system_is_named():

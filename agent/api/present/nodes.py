@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 
 from agent.api.models import ChannelOut, MatrixRow, NodeOut
 from agent.api.present.frame import Frame, alive, lsn_text, short
+from agent.api.present.guard import guard
 from agent.api.present.kept import briefs, holds_copy
 from agent.api.present.lineage import past_fork
 from agent.api.present.position import Role, place
@@ -112,6 +113,7 @@ def node_out(
         postgres=_channel(frame, spec, Channel.POSTGRES, rows),
         manager=_channel(frame, spec, Channel.MANAGER, rows),
         protection=protection(frame, spec, lost),
+        guard=guard(frame, name),
         verdicts=[
             verdict.code.value
             for verdict in frame.state.view.verdicts
