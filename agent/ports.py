@@ -167,6 +167,43 @@ class Journal(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some of the rounds of one agent: compressed lines of JSON."""
+
+    seq: int
+    """Its number in the journal, given there, rising."""
+    starts: bool
+    """Whether it can be read without the chunks before it."""
+    from_wall_s: float
+    to_wall_s: float
+    lines: int
+    body: bytes
+
+
+class Rounds(Protocol):
+    """What an agent saw, round by round, as far back as there is room. Blocking.
+
+    Everything raises JournalError when the medium fails.
+    """
+
+    def record(self, chunk: Chunk) -> None:
+        """Keep a chunk, and give up the oldest beyond the limit."""
+        ...
+
+    def recorded(self, after: int) -> Chunk | None:
+        """Return the chunk that follows number `after`; None when there is none."""
+        ...
+
+    def recorded_from(self, wall_s: float) -> int:
+        """Return the number after which to read so that all since then is there.
+
+        That is before the last chunk that starts a recording and is not later; where
+        the journal does not reach back so far, before the first that starts one.
+        """
+        ...
+
+
 class NoticeChannel(Protocol):
     """A receiver of notices."""
 

@@ -114,18 +114,18 @@ def splitguard(
 
 
 @pytest.fixture
-def agent_for() -> Iterator[Callable[[Simulation], Listening]]:
+def agent_for() -> Iterator[Callable[..., Listening]]:
     """Serve agents on unix sockets until the test ends."""
     with contextlib.ExitStack() as stack:
 
-        def start(sim: Simulation) -> Listening:
-            return stack.enter_context(_listening(sim))
+        def start(sim: Simulation, **options) -> Listening:
+            return stack.enter_context(_listening(sim, **options))
 
         yield start
 
 
 @contextlib.contextmanager
-def _listening(sim: Simulation) -> Iterator[Listening]:
+def _listening(sim: Simulation, **options) -> Iterator[Listening]:
     with tempfile.TemporaryDirectory(prefix="sg-") as folder:
         path = Path(folder) / "agent.sock"
         sock = socket.socket(socket.AF_UNIX)
@@ -135,7 +135,7 @@ def _listening(sim: Simulation) -> Iterator[Listening]:
         made: list[Listening] = []
 
         async def run() -> None:
-            served = serve(sim)
+            served = serve(sim, **options)
             config = uvicorn.Config(
                 LocalDoor(served.app), log_level="error", lifespan="off"
             )

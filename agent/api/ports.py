@@ -123,6 +123,21 @@ class SnapshotShelf(Protocol):
         ...
 
 
+class FieldRounds(Protocol):
+    """What the agent saw, round by round."""
+
+    async def freshen(self) -> None:
+        """Make what was seen up to now readable."""
+        ...
+
+    def export(self, since_wall_s: float | None) -> Iterator[bytes]:
+        """Yield the field journal since then, in pieces. Blocking.
+
+        Raises JournalError or CodecError, at the first piece or later.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ApiOptions:
     """How the surface behaves on this machine."""
@@ -133,6 +148,8 @@ class ApiOptions:
     """`lb.fail_closed`: a proven split closes /primary on all but the winner."""
     agent_urls: dict[str, str] = field(default_factory=dict)
     """Each peer's agent address, for links to snapshots that lie there."""
+    rounds: FieldRounds | None = None
+    """None where an agent keeps no rounds."""
     new_id: Callable[[], str] = _random_id
     """Makes the ids of permits and of captures on demand."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)

@@ -16,10 +16,10 @@ that the journal fails.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-from agent.core.action import Action, RunCapture, Tell
+from agent.core.action import Action, Tell
 from agent.core.event import (
     CaptureReported,
     Event,
@@ -33,6 +33,7 @@ from agent.core.notice import Notice
 from agent.core.observation import Report
 from agent.core.permit import PermitState
 from agent.core.policy import Policy
+from agent.core.replay import uncommitted
 from agent.core.reporting import make_report
 from agent.core.state import Ledger, State
 from agent.errors import JournalError
@@ -44,6 +45,16 @@ QUEUE_LIMIT = 2000
 """Events that may wait. A round of seven nodes makes about thirty."""
 
 RunBlocking = Callable[[Callable[[], object]], Awaitable[object]]
+
+
+class Note(Protocol):
+    """Takes in an event, the states around it, and whether it was committed."""
+
+    def __call__(
+        self, event: Event, before: State, after: State, *, committed: bool
+    ) -> None:
+        """Keep it; never blocks."""
+        ...
 
 
 class Executor(Protocol):
@@ -64,6 +75,8 @@ class Parts:
     render: Callable[[Notice, State, Moment], Rendered]
     on_journal_thread: RunBlocking
     crash: Callable[[str], None]
+    note: Note | None = None
+    """Takes in each event with the states around it, to keep them."""
 
 
 class Runtime:
@@ -169,16 +182,13 @@ class Runtime:
         committed = True
         if must or (learnt and isinstance(event, Ticked)):
             committed = await self._commit(made, event.at)
-        if committed:
-            self._state = made.state
-            actions = made.actions
-        else:
-            view = replace(made.state.view, in_hand=before.view.in_hand)
-            self._state = replace(made.state, ledger=before.ledger, view=view)
-            actions = tuple(a for a in made.actions if isinstance(a, RunCapture))
+        kept = made if committed else uncommitted(before, made)
+        self._state = kept.state
+        if self._parts.note is not None:
+            self._parts.note(event, before, kept.state, committed=committed)
         if _visible(before) != _visible(self._state):
             await self._announce()
-        self._carry_out(actions)
+        self._carry_out(kept.actions)
 
     def _carry_out(self, actions: tuple[Action, ...]) -> None:
         if self._executor is None:

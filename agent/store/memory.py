@@ -10,18 +10,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.core.state import Knowledge, Ledger
-from agent.ports import OutboxCounts, OutboxRow, Rendered, Restored
-from agent.store import outbox
+from agent.ports import Chunk, OutboxCounts, OutboxRow, Rendered, Restored
+from agent.store import outbox, rounds
 from agent.store.outbox import Fate, Message
 
 
 class MemoryJournal:
-    """Implements ports.Journal in memory."""
+    """Implements ports.Journal and ports.Rounds in memory."""
 
     def __init__(self) -> None:
         self._ledger = Ledger()
         self._knowledge = Knowledge()
         self._messages: dict[tuple[str, str], Message] = {}
+        self._chunks: list[Chunk] = []
+        self._chunks_made = 0
         self._turn = threading.Lock()
 
     def load(self) -> Restored:
@@ -94,6 +96,27 @@ class MemoryJournal:
         return OutboxCounts(
             undelivered=fates.count(Fate.WAITING), dead=fates.count(Fate.DEAD)
         )
+
+    def record(self, chunk: Chunk) -> None:
+        """Keep a chunk, and give up the oldest beyond the limit."""
+        with self._turn:
+            self._chunks_made += 1
+            self._chunks.append(replace(chunk, seq=self._chunks_made))
+            while sum(len(each.body) for each in self._chunks) > rounds.LIMIT_BYTES:
+                self._chunks.pop(0)
+
+    def recorded(self, after: int) -> Chunk | None:
+        """Return the chunk that follows number `after`; None when there is none."""
+        with self._turn:
+            return next((each for each in self._chunks if each.seq > after), None)
+
+    def recorded_from(self, wall_s: float) -> int:
+        """Return the number after which to read so that all since then is there."""
+        with self._turn:
+            starts = [each for each in self._chunks if each.starts]
+            early = [each.seq for each in starts if each.from_wall_s <= wall_s]
+            first = starts[0].seq if starts else 1
+        return (early[-1] if early else first) - 1
 
     def close(self) -> None:
         """Nothing to close."""

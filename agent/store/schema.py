@@ -50,6 +50,18 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE INDEX outbox_waiting ON outbox (channel, incident_id, seq)
             WHERE fate = 'waiting'""",
     ),
+    (
+        """CREATE TABLE rounds (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            starts INTEGER NOT NULL,
+            from_wall_s REAL NOT NULL,
+            to_wall_s REAL NOT NULL,
+            lines INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            body BLOB NOT NULL
+        )""",
+        "CREATE INDEX rounds_size ON rounds (size)",
+    ),
 )
 """Statements that lead from one version to the next; never changed, only added to."""
 
