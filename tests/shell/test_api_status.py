@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.event import PermitAsked
+from agent.core.event import GateSeen, PermitAsked
+from agent.core.gate import Gate, HaSoftware, Wired
 from agent.core.lsn import Lsn
 from agent.core.state import State
 from agent.ports import OutboxCounts
@@ -104,6 +105,39 @@ async def test_ready_is_never_said_of_a_loser():
     line = (await status_of(serve(sim, "n1")))["protection"]["n1"]["line"]
     assert line.startswith("nothing is kept of it yet")
     assert "`splitguard guard permit`" in line
+
+
+UNGUARDED = Gate((HaSoftware("Patroni", "/etc/patroni.yml", Wired.NOT_WIRED),))
+
+
+async def test_every_node_s_guard_is_told_on_every_node():
+    sim = healthy()
+    sim.submit("n2", GateSeen(sim.moment(), UNGUARDED))
+    sim.run(3)
+    for me in ("n1", "n2"):
+        nodes = (await status_of(serve(sim, me)))["nodes"]
+        assert [node["guard"] is None for node in nodes] == [True, False, True]
+        assert nodes[1]["guard"]["line"] == "guard not wired"
+        (software,) = nodes[1]["guard"]["software"]
+        assert (software["name"], software["wired"]) == ("Patroni", "not wired")
+        wanted = "not ready because the guard is not wired into Patroni"
+        assert nodes[1]["protection"] == wanted
+    sim.crash("n2")
+    sim.run(20)
+    assert (await status_of(serve(sim, "n1")))["nodes"][1]["guard"] is None
+
+
+async def test_of_a_loser_it_is_told_what_is_kept_also_where_no_guard_stands():
+    sim = split_brain()
+    sim.world.servers["n1"].running = False
+    sim.submit("n1", GateSeen(sim.moment(), UNGUARDED))
+    sim.run(3)
+    loser = sim.agents["n1"]
+    ledger = replace(loser.state.ledger, captures=())
+    loser.state = replace(loser.state, ledger=ledger)
+    line = (await status_of(serve(sim, "n1")))["protection"]["n1"]["line"]
+    assert line.startswith("nothing is kept of it yet")
+    assert line.endswith("; not ready because the guard is not wired into Patroni")
 
 
 async def test_what_is_kept_of_a_stopped_loser_is_told_on_every_node():

@@ -28,6 +28,7 @@ from agent.core.verdict import Family
 
 OF_NOBODY = "not known: the agent beside it was not heard"
 READY = "ready"
+NOT_READY = "not ready"
 NOT_YET = (
     "nothing is kept of it yet, and it holds writes that a resync may wipe: let the"
     " resync wait for `splitguard guard permit` there"
@@ -125,9 +126,9 @@ def node_out(
 def protection(frame: Frame, spec: NodeSpec, lost: AbstractSet[str]) -> str:
     """Return the node's standing protection line.
 
-    What its agent said when it was last heard is no news of now. `ready` is said of
-    what may happen; of a node in `lost`, which holds writes that a resync would wipe,
-    it is told what is kept of them.
+    What its agent said when it was last heard is no news of now. Ready or not is said
+    of what may happen; of a node in `lost`, which holds writes that a resync would
+    wipe, it is told what is kept of them.
     """
     if not spec.has_postgres:
         return "nothing to protect: no PostgreSQL on this node"
@@ -144,7 +145,7 @@ def protection(frame: Frame, spec: NodeSpec, lost: AbstractSet[str]) -> str:
 
 
 def _of_loser(frame: Frame, name: str, said: str, lost: AbstractSet[str]) -> str:
-    if not said.startswith(READY) or name not in lost:
+    if not said.startswith((READY, NOT_READY)) or name not in lost:
         return said
     standing = {
         incident.id
@@ -156,7 +157,7 @@ def _of_loser(frame: Frame, name: str, said: str, lost: AbstractSet[str]) -> str
         if mine and holds_copy(brief):
             end = "" if brief.reached_lsn is None else f" to {brief.reached_lsn}"
             return f"kept: snapshot {brief.id}, {brief.grade}{end}"
-    return NOT_YET
+    return f"{NOT_YET}; {said}" if said.startswith(NOT_READY) else NOT_YET
 
 
 def losing(frame: Frame) -> frozenset[str]:
