@@ -37,8 +37,12 @@ def test_flags_that_wipe_are_named_until_the_guard_stands_in_front_p5_p6_p12(
         (software,) = found["guard"]["software"]
         assert (software["name"], software["wired"]) == ("Patroni", "not wired")
         assert software["destructive"] == FLAGS
-    told = lines(unguarded, "n1")
-    assert all("is set to delete a loser's data" in line for line in told.values())
+    wipes = "Patroni is set to delete a loser's data"
+    eventually(
+        "n1 tells it of every node",
+        lambda: all(wipes in line for line in lines(unguarded, "n1").values()),
+        SEEN_S,
+    )
 
     unguarded.wire(replica=True)
     eventually(
