@@ -29,6 +29,10 @@ class JournalError(SplitguardError):
     """The journal cannot be read or written."""
 
 
+class JournalFullError(JournalError):
+    """There is no room for what the journal should write."""
+
+
 class PostgresError(SplitguardError):
     """A server, one of its programs or one of its files did not do as asked."""
 

@@ -14,9 +14,11 @@ import os
 import sqlite3
 from pathlib import Path
 
-from agent.errors import JournalError
+from agent.errors import JournalError, JournalFullError
 from agent.store import schema
 
+JOURNAL_FILE = "journal.sqlite"
+"""The journal's name in the state directory."""
 BUSY_S = 5.0
 """How long a reader elsewhere (a backup) may hold us up."""
 
@@ -100,7 +102,9 @@ _HINTS = {
     "SQLITE_BUSY": "stop the other program that writes to the journal",
 }
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _ERRNO_HINTS = {
+    errno.EDQUOT: "make room for the agent's user on the file system of state_dir",
     errno.ENOSPC: "make room on the file system of state_dir",
     errno.EROFS: "the file system of state_dir is read-only: remount it writable",
     errno.EACCES: "make state_dir belong to the agent's user, mode 0700",
@@ -115,8 +119,10 @@ def named(error: Exception, path: Path) -> JournalError:
     """Return the error with the file's name and what to do."""
     if isinstance(error, OSError):
         hint = _ERRNO_HINTS.get(error.errno or 0, "see that state_dir can be written")
-        return JournalError(f"{path}: {error.strerror or error}", hint)
+        kind = JournalFullError if error.errno in _FULL else JournalError
+        return kind(f"{path}: {error.strerror or error}", hint)
     code = getattr(error, "sqlite_errorname", "") or ""
     base = "_".join(code.split("_")[:2])
     hint = _HINTS.get(base, "see that state_dir can be written")
-    return JournalError(f"{path}: {error}", hint)
+    kind = JournalFullError if base == "SQLITE_FULL" else JournalError
+    return kind(f"{path}: {error}", hint)

@@ -17,10 +17,11 @@ from agent import codec
 from agent.core.incident import Incident
 from agent.core.state import Knowledge, Ledger
 from agent.errors import CodecError, JournalError
-from agent.ports import OutboxCounts, OutboxRow, Rendered, Restored
-from agent.store import entries, opening
+from agent.ports import Chunk, OutboxCounts, OutboxRow, Rendered, Restored
+from agent.store import entries, opening, ring
 from agent.store.entries import Entry, Key, Kind
 from agent.store.outbox import FAR_S, Fate
+from agent.store.room import MakeRoom, nothing_spare, spared, with_room
 
 FLIPS_LIMIT = 100_000
 """Changes of incidents that are kept."""
@@ -39,14 +40,19 @@ TIDY_EVERY = 1000
 
 
 class SqliteJournal:
-    """Implements ports.Journal. Raises JournalError when it cannot be opened."""
+    """Implements ports.Journal and ports.Rounds.
 
-    def __init__(self, path: Path) -> None:
+    Raises JournalError when it cannot be opened. `make_room` is asked when the disk is
+    full; what failed for that is then done once more.
+    """
+
+    def __init__(self, path: Path, make_room: MakeRoom = nothing_spare) -> None:
         self._path = path
+        self._make_room = make_room
         self._turn = threading.Lock()
         self._handle = opening.lock(path)
         try:
-            self._db = opening.connect(path)
+            self._db = with_room(lambda: opening.connect(path), make_room)
         except JournalError:
             os.close(self._handle)
             raise
@@ -87,6 +93,7 @@ class SqliteJournal:
         self._knowledge = knowledge if known else None
         return Restored(ledger, knowledge)
 
+    @spared
     def commit(
         self,
         ledger: Ledger,
@@ -123,6 +130,7 @@ class SqliteJournal:
             ).fetchall()
         return tuple(OutboxRow(*row) for row in rows)
 
+    @spared
     def delivered(self, notice_id: str, channel: str, wall_s: float) -> bool:
         """Note a delivery; return whether any channel has this notice now."""
         with self._writing() as db:
@@ -137,6 +145,7 @@ class SqliteJournal:
             ).fetchone()
         return bool(taken)
 
+    @spared
     def failed(self, row: OutboxRow, error: str, next_due_wall_s: float | None) -> None:
         """Note a failed attempt; None for the next time makes it a dead letter."""
         dead = next_due_wall_s is None
@@ -167,6 +176,21 @@ class SqliteJournal:
         return OutboxCounts(
             undelivered=fates.get(Fate.WAITING, 0), dead=fates.get(Fate.DEAD, 0)
         )
+
+    def record(self, chunk: Chunk) -> None:
+        """Keep a chunk, and give up the oldest beyond the limit."""
+        with self._writing() as db:
+            ring.put(db, chunk)
+
+    def recorded(self, after: int) -> Chunk | None:
+        """Return the chunk that follows number `after`; None when there is none."""
+        with self._reading() as db:
+            return ring.get(db, after)
+
+    def recorded_from(self, wall_s: float) -> int:
+        """Return the number after which to read so that all since then is there."""
+        with self._reading() as db:
+            return ring.begin(db, wall_s)
 
     def close(self) -> None:
         """Close the file and let another agent have it. Twice is harmless."""
