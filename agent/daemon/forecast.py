@@ -1,18 +1,25 @@
 """Looks every few minutes whether the next split would be survived.
 
-Theory of operation. The look walks the data directory and connects to the server, so
-it runs in a thread and rarely; while something is missing it is repeated sooner, for
-whoever mends it and watches. What it finds becomes an event like any other.
+Theory of operation. One look walks the data directory and connects to the server,
+another one reads what HA software on this machine is told to do with a loser. Both run
+in threads and rarely; while something is missing they are repeated sooner, for whoever
+mends it and watches. What they find becomes an event like any other.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
+from pathlib import Path
 
-from agent.core.event import Event, Surveyed
+from agent.config import Settings
+from agent.core.event import Event, GateSeen, Surveyed
+from agent.core.gate import Gate
+from agent.core.observation import ServerFacts
 from agent.core.readiness import Obstacle, Readiness
+from agent.core.state import State
 from agent.daemon.beside import ServerBeside
 from agent.errors import PostgresError
+from agent.guard.survey import Mine, survey
 from agent.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -20,6 +27,10 @@ log = logging.getLogger(__name__)
 EVERY_S = 300.0
 AGAIN_S = 20.0
 """While there is an obstacle."""
+UNSURE_S = 60.0
+"""While something could not be found out, such as of a Patroni that just starts."""
+NOT_FOUND_S = 1.0
+"""Until the server's data directory is found: each round looks for it."""
 
 
 async def keep_looking(
@@ -43,3 +54,39 @@ def _look(beside: ServerBeside) -> Readiness | None:
         return beside.outlook()
     except PostgresError:
         return None  # no PGDATA yet: reading the disk says so each round
+
+
+async def keep_watching_the_gate(
+    settings: Settings,
+    state: Callable[[], State],
+    clock: Clock,
+    post: Callable[[Event], None],
+) -> None:
+    """Look at the HA software of the server that was found, until cancelled."""
+    known: tuple[str, ...] = ()
+    while True:
+        server = state().view.server
+        if not isinstance(server, ServerFacts):
+            await clock.sleep(NOT_FOUND_S)
+            continue
+        gate = await asyncio.to_thread(survey, _mine(settings, server))
+        if gate.reasons != known and gate.reasons:
+            log.warning("not ready: %s", "; ".join(gate.reasons))
+        known = gate.reasons
+        post(GateSeen(clock.moment(), gate))
+        await clock.sleep(_pause_s(gate))
+
+
+def _mine(settings: Settings, server: ServerFacts) -> Mine:
+    return Mine(
+        data_dir=Path(server.data_dir),
+        socket=settings.socket,
+        patroni=settings.guard.patroni,
+        repmgr=settings.guard.repmgr,
+    )
+
+
+def _pause_s(gate: Gate) -> float:
+    if gate.reasons:
+        return AGAIN_S
+    return UNSURE_S if gate.unsure else EVERY_S
