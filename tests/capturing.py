@@ -19,7 +19,7 @@ from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.engine import Engine, no_crash
 from agent.snapshot.manifest import Manifest
 from agent.snapshot.opening import open_copy
-from agent.snapshot.settings import EngineSettings
+from agent.snapshot.settings import EngineSettings, MakesWay
 from tests.fix_postgres import Server, Stage, eventually
 
 ID = "n1-0123abcd"
@@ -46,6 +46,7 @@ def settings_for(
     sql: bool = True,
     user: str = "postgres",
     max_bytes_s: float = 0.0,
+    makes_way: MakesWay | None = None,
 ) -> EngineSettings:
     dsn = server.dsn.replace("user=postgres", f"user={user}") if sql else None
     return EngineSettings(
@@ -56,6 +57,7 @@ def settings_for(
         node="n1",
         cluster="test",
         max_bytes_s=max_bytes_s,
+        makes_way=makes_way,
     )
 
 
@@ -70,6 +72,7 @@ class Capturing:
     user: str = "postgres"
     crash: Callable[[str], None] = no_crash
     max_bytes_s: float = 0.0
+    makes_way: MakesWay | None = None
     statuses: list[CaptureStatus] = field(default_factory=list)
     news: threading.Condition = field(default_factory=threading.Condition)
     engine: Engine = field(init=False)
@@ -82,6 +85,7 @@ class Capturing:
             sql=self.sql,
             user=self.user,
             max_bytes_s=self.max_bytes_s,
+            makes_way=self.makes_way,
         )
         self.engine = Engine(settings, moment, self.take, self.crash)
 
@@ -190,9 +194,11 @@ def capturing(
     user: str = "postgres",
     crash: Callable[[str], None] = no_crash,
     max_bytes_s: float = 0.0,
+    folder: Path | None = None,
+    makes_way: MakesWay | None = None,
 ) -> Iterator[Capturing]:
-    folder = stage.folder / "captures"
-    made = Capturing(stage, server, folder, sql, user, crash, max_bytes_s)
+    folder = folder or stage.folder / "captures"
+    made = Capturing(stage, server, folder, sql, user, crash, max_bytes_s, makes_way)
     try:
         yield made
     finally:

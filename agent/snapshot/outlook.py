@@ -9,6 +9,7 @@ the caller decides how often.
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from agent.core.capture import Grade
@@ -19,7 +20,7 @@ from agent.postgres.postmaster import running
 from agent.postgres.programs import find_programs
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.copying import make_plan
-from agent.snapshot.room import MAX_WAL_BYTES, measure
+from agent.snapshot.room import MAX_WAL_BYTES, Room, measure, server_paths
 from agent.snapshot.settings import EngineSettings
 
 BYTES_S = 200 << 20
@@ -53,6 +54,7 @@ class Outlook:
         self._try_programs()
         self._try_grants()
         needed, free = self._try_room()
+        held, lacking = self._reserve()
         pace = settings.max_bytes_s / 2 or BYTES_S
         return Readiness(
             needed_bytes=needed,
@@ -61,7 +63,25 @@ class Outlook:
             no_pin=_no_pin(settings.data_dir),
             opened_wall_s=self._newest_opened(),
             obstacles=tuple(self._obstacles),
+            yielding_bytes=self._yielding(),
+            reserve_bytes=held,
+            reserve_lacks=lacking,
         )
+
+    def _reserve(self) -> tuple[int | None, int]:
+        """Return how large the reserve is, and what it lacks."""
+        reserve = self._settings.reserve
+        if reserve is None:
+            return None, 0
+        with suppress(OSError):  # what is wrong with the folder is an obstacle already
+            if reserve.wanted_bytes > 0:
+                return reserve.held_bytes, reserve.owed_bytes
+        return None, 0
+
+    def _yielding(self) -> int:
+        """Return how many bytes of snapshots would make way for a split's capture."""
+        shelf = self._settings.shelf
+        return shelf.could_give(None) if shelf is not None else 0
 
     def _object(self, reason: str, hint: str) -> None:
         self._obstacles.append(Obstacle(reason, hint))
@@ -95,12 +115,12 @@ class Outlook:
     def _try_room(self) -> tuple[int, int]:
         """Return how many bytes a copy needs, and how many it may use."""
         home, folder = self._settings.data_dir, self._settings.capture_dir
-        needed = 0
+        needed, free, yielding = 0, 0, self._yielding()
         try:
             needed = make_plan(home, hot=True).size_bytes
-            paths = [home, home / "pg_wal", *(home / "pg_tblspc").glob("*")]
-            room = measure(folder, paths, self._max_wal_bytes)
-            room.check(needed, "a full copy")
+            room = self._measure()
+            free = room.left_bytes
+            room.check(needed - yielding, "a full copy")
         except SplitguardError as error:
             self._object(error.message, error.hint)
         except OSError as error:
@@ -108,7 +128,12 @@ class Outlook:
             return needed, 0
         if not os.access(folder, os.W_OK | os.X_OK):
             self._object(f"{folder} cannot be written to", HINT)
-        return needed, measure(folder, [home], self._max_wal_bytes).left_bytes
+        return needed, free
+
+    def _measure(self) -> Room:
+        folder, reserve = self._settings.capture_dir, self._settings.reserve
+        paths = server_paths(self._settings.data_dir)
+        return measure(folder, paths, self._max_wal_bytes, reserve)
 
     def _newest_opened(self) -> float | None:
         try:
