@@ -132,6 +132,11 @@ def reads_config(command: Callable[Concatenate[Call, P], R]) -> Callable[..., R]
     )
 
 
+def prints(command: Callable[Concatenate[Call, P], R]) -> Callable[..., R]:
+    """Give a command the option by which it prints; it needs nothing else."""
+    return _with_options(command, {"output": (_OUTPUT, Output.TABLE)})
+
+
 def _with_options(
     command: Callable[Concatenate[Call, P], R], shared: dict[str, tuple[Any, object]]
 ) -> Callable[..., R]:

@@ -21,6 +21,8 @@ from agent.cli import (
     grants,
     guard,
     incidents,
+    journal,
+    replay,
     run,
     snapshots,
     status,
@@ -59,6 +61,8 @@ def make_app(argv: list[str]) -> typer.Typer:
     app.add_typer(incidents.app, name="incidents")
     app.add_typer(snapshots.app, name="snapshots")
     app.add_typer(guard.app, name="guard")
+    app.add_typer(journal.app, name="journal")
+    replay.add_to(app)
     grants.add_to(app)
     app.add_typer(config.app, name="config")
     app.add_typer(token.app, name="token")

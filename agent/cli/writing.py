@@ -19,7 +19,7 @@ Pour = Callable[[Write], None]
 """Writes a whole archive, piece by piece."""
 
 
-def named(file: Path, name: str) -> Path:
+def named(file: Path, name: str, option: str = "--file") -> Path:
     """Return where to write: `name` in the folder `file`, or `file` itself.
 
     Raises SnapshotError where something that could be overwritten is there already, or
@@ -30,7 +30,7 @@ def named(file: Path, name: str) -> Path:
         file = file / name
         found = _kind(file)
     if found is not None and (stat.S_ISREG(found) or stat.S_ISDIR(found)):
-        raise SnapshotError(f"{file} is there already", "name another --file")
+        raise SnapshotError(f"{file} is there already", f"name another {option}")
     return file
 
 

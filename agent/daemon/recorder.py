@@ -92,13 +92,15 @@ class Recorder:
             if not noted:
                 return
             try:
-                await self._on_thread(
-                    lambda: self._rounds.record(self._encoder.chunk(noted))
-                )
+                await self._on_thread(lambda: self._write(noted))
             except Exception as error:  # noqa: BLE001 - a record never ends the agent
                 self._drop(str(error) or type(error).__name__)
             else:
                 self._failing = False
+
+    def _write(self, noted: list[Entry]) -> None:
+        for chunk in self._encoder.chunks(noted):
+            self._rounds.record(chunk)
 
     def export(self, since_wall_s: float | None) -> Iterator[bytes]:
         """Yield the field journal; see agent.store.field. Blocking."""

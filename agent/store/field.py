@@ -19,7 +19,7 @@ from agent import codec
 from agent.core.replay import Outcome
 from agent.errors import CodecError, JournalError
 from agent.ports import Rounds
-from agent.store.rounds import Decoder, Noted, Start, lines_of
+from agent.store.rounds import GAP, Decoder, Gap, Noted, Start, lines_of
 
 FORMAT = 1
 """Counts up when an older splitguard could not read what a newer one writes."""
@@ -30,7 +30,7 @@ FILE_BYTES_MAX = 4 << 30
 """The ring holds far less."""
 FIRST = 2
 """The number of the line behind the header."""
-_HINT = "export it again: `splitguard journal export`"
+HINT = "export it again: `splitguard journal export`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Line:
     """One entry of a file, and the number of its line."""
 
     number: int
-    entry: Start | Noted | Outcome
+    entry: Start | Noted | Outcome | Gap
 
 
 def exported(rounds: Rounds, header: Header) -> Iterator[bytes]:
@@ -78,6 +78,8 @@ def exported(rounds: Rounds, header: Header) -> Iterator[bytes]:
         # that starts a segment can be read.
         follows = chunk.starts or chunk.seq == last + 1
         lines = lines_of(chunk) if follows else []
+        if chunk.starts and chunk.seq != last + 1:
+            lines.insert(0, GAP)
         last = chunk.seq if follows else last
         count += len(lines)
         piece = b"".join(line + b"\n" for line in lines)
@@ -169,7 +171,7 @@ class FieldJournal:
             raise self._error(f"its header is damaged: {error.message}") from error
 
     def _error(self, reason: str) -> JournalError:
-        return JournalError(f"{self._path}: {reason}", _HINT)
+        return JournalError(f"{self._path}: {reason}", HINT)
 
 
 def _end(line: bytes) -> tuple[int, str] | None:

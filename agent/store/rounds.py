@@ -56,6 +56,12 @@ class Noted:
     """What people were shown after it, where that has changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Rounds are missing here: they were given up while the others were exported."""
+
+
+GAP = b'{"gap":true}'
 Entry = Start | Noted
 
 
@@ -65,13 +71,20 @@ class Encoder:
 
     _last: dict[str, object] = field(default_factory=dict)
 
-    def chunk(self, entries: Iterable[Entry]) -> Chunk:
-        """Return these entries, of which there is at least one, as one chunk."""
-        items = list(entries)
-        lines = [line for each in items for line in self._lines(each)]
-        times = [_wall_s(each) for each in items]
+    def chunks(self, entries: Iterable[Entry]) -> list[Chunk]:
+        """Return these entries as chunks: a start is always the first in its own."""
+        parts: list[list[Entry]] = []
+        for each in entries:
+            if not parts or isinstance(each, Start):
+                parts.append([])
+            parts[-1].append(each)
+        return [self._chunk(part) for part in parts]
+
+    def _chunk(self, entries: list[Entry]) -> Chunk:
+        lines = [line for each in entries for line in self._lines(each)]
+        times = [_wall_s(each) for each in entries]
         body = zlib.compress("".join(f"{line}\n" for line in lines).encode(), 6)
-        starts = isinstance(items[0], Start)
+        starts = isinstance(entries[0], Start)
         return Chunk(0, starts, min(times), max(times), len(lines), body)
 
     def _lines(self, entry: Entry) -> Iterator[str]:
@@ -94,12 +107,14 @@ class Decoder:
 
     _last: dict[str, object] = field(default_factory=dict)
 
-    def entry(self, text: str | bytes) -> Start | Noted | Outcome:
+    def entry(self, text: str | bytes) -> Start | Noted | Outcome | Gap:
         """Return what this line stands for. Raises CodecError.
 
         An Outcome is what the agent showed after the event of the line before.
         """
         plain = _parsed(text)
+        if "gap" in plain:
+            return Gap()
         if "start" in plain:
             self._last.clear()
             return codec.from_plain(plain["start"], Start)

@@ -74,7 +74,7 @@ def test_entries_come_back_as_they_were():
     state = given.state(verdicts=(given.verdict(),), incidents=(given.incident(),))
     begun = replace(start(), state=state)
     noted = ticked(1, outcome=outcome(state))
-    chunk = Encoder().chunk([begun, noted, ticked(2, 0.5, committed=False)])
+    (chunk,) = Encoder().chunks([begun, noted, ticked(2, 0.5, committed=False)])
     decoder = Decoder()
     assert [decoder.entry(line) for line in lines_of(chunk)] == [
         begun,
@@ -89,10 +89,13 @@ def test_entries_come_back_as_they_were():
 
 def test_a_chunk_goes_on_where_the_one_before_ended():
     encoder, decoder = Encoder(), Decoder()
-    chunks = [encoder.chunk([start(), ticked(1)]), encoder.chunk([ticked(2)])]
+    chunks = [
+        *encoder.chunks([start(), ticked(1)]),
+        *encoder.chunks([ticked(2), start(), ticked(3)]),
+    ]
     entries = [decoder.entry(line) for chunk in chunks for line in lines_of(chunk)]
-    assert entries == [start(), ticked(1), ticked(2)]
-    assert [chunk.starts for chunk in chunks] == [True, False]
+    assert entries == [start(), ticked(1), ticked(2), start(), ticked(3)]
+    assert [chunk.starts for chunk in chunks] == [True, False, True]
     with pytest.raises(CodecError):
         Decoder().entry(lines_of(chunks[1])[0])
 
@@ -125,7 +128,7 @@ def test_no_line_makes_another_error(line):
 
 @pytest.mark.parametrize("spoilt", [b"", b"no zlib", zlib.compress(b"{}\n")[:-3]])
 def test_a_chunk_that_is_not_whole_is_refused(spoilt):
-    chunk = replace(Encoder().chunk([start()]), body=spoilt)
+    chunk = replace(Encoder().chunks([start()])[0], body=spoilt)
     with pytest.raises(CodecError, match="rounds 0"):
         lines_of(chunk)
 
