@@ -11,6 +11,7 @@ from agent.core.lsn import Lsn
 from tests.fix_postgres import eventually
 from tests.system.cluster import NODES, Cluster
 from tests.system.node import Node
+from tests.system.texts import BIN_DIR
 
 ROWS = 60
 PROVEN_S = 20.0
@@ -64,14 +65,25 @@ def killed(cluster: Cluster, rows: int = ROWS) -> Split:
     on_loser.until(rows)
     cluster.world.cut(loser.name, *others(loser))
     on_loser.until(rows)
-    postmaster = loser.postmaster()
-    loser.patroni.kill()
-    loser.box.signal(postmaster, signal.SIGKILL)
+    kill_all(loser)
     winner = cluster.until_primary(*others(loser))
     # Not earlier: the kernel would still send what the dead server had written.
     cluster.world.heal()
     cluster.client(winner.name, "promoted").until(rows)
     return Split(loser, winner)
+
+
+def kill_all(node: Node) -> None:
+    """Kill a node's Patroni and its PostgreSQL."""
+    postmaster = node.postmaster()
+    node.patroni.kill()
+    node.box.signal(postmaster, signal.SIGKILL)
+
+
+def promote_by_hand(cluster: Cluster, node: Node, rows: int = ROWS) -> None:
+    """Promote a node behind the back of its Patroni, and write on it."""
+    node.box.run(BIN_DIR / "pg_ctl", "-D", cluster.here / "pg/data", "-w", "promote")
+    cluster.client(node.name, "by-hand").until(rows)
 
 
 def minority(cluster: Cluster, rows: int = ROWS) -> Split:
