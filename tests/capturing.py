@@ -24,6 +24,8 @@ from tests.fix_postgres import Server, Stage, eventually
 
 ID = "n1-0123abcd"
 WITHIN_S = 30.0
+PROGRAM_S = 3.0
+"""What a snapshot program gets; some are made to hang."""
 
 
 ROLE = "splitguard_local"
@@ -47,6 +49,7 @@ def settings_for(
     user: str = "postgres",
     max_bytes_s: float = 0.0,
     makes_way: MakesWay | None = None,
+    program: Path | None = None,
 ) -> EngineSettings:
     dsn = server.dsn.replace("user=postgres", f"user={user}") if sql else None
     return EngineSettings(
@@ -58,6 +61,8 @@ def settings_for(
         cluster="test",
         max_bytes_s=max_bytes_s,
         makes_way=makes_way,
+        snapshot_program=program,
+        snapshot_timeout_s=PROGRAM_S,
     )
 
 
@@ -73,6 +78,7 @@ class Capturing:
     crash: Callable[[str], None] = no_crash
     max_bytes_s: float = 0.0
     makes_way: MakesWay | None = None
+    program: Path | None = None
     statuses: list[CaptureStatus] = field(default_factory=list)
     news: threading.Condition = field(default_factory=threading.Condition)
     engine: Engine = field(init=False)
@@ -86,6 +92,7 @@ class Capturing:
             user=self.user,
             max_bytes_s=self.max_bytes_s,
             makes_way=self.makes_way,
+            program=self.program,
         )
         self.engine = Engine(settings, moment, self.take, self.crash)
 
@@ -196,9 +203,12 @@ def capturing(
     max_bytes_s: float = 0.0,
     folder: Path | None = None,
     makes_way: MakesWay | None = None,
+    program: Path | None = None,
 ) -> Iterator[Capturing]:
     folder = folder or stage.folder / "captures"
-    made = Capturing(stage, server, folder, sql, user, crash, max_bytes_s, makes_way)
+    made = Capturing(
+        stage, server, folder, sql, user, crash, max_bytes_s, makes_way, program
+    )
     try:
         yield made
     finally:

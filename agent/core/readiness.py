@@ -41,6 +41,8 @@ class Readiness:
     """Held for the WAL tail and the journal; None where none is wanted."""
     reserve_lacks: int = 0
     """So many bytes more it would have, if there were room."""
+    method: str = ""
+    """How the copy would be made now; empty where nobody has looked."""
 
     @property
     def reasons(self) -> str:
@@ -50,8 +52,9 @@ class Readiness:
     @property
     def copy_line(self) -> str:
         """How a full copy would go, for the node's standing line."""
+        how = f" ({self.method})" if self.method else ""
         told = [
-            f"full copy about {max(1, round(self.seconds))} s",
+            f"full copy{how} about {max(1, round(self.seconds))} s",
             f"needs {_size(self.needed_bytes)}",
             f"free {_size(self.free_bytes)}",
         ]

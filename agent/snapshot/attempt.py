@@ -29,7 +29,7 @@ from agent.snapshot.server import FindDsn, Position
 from agent.snapshot.sharing import GROWS_BY
 
 PARTIAL = "copy.partial"
-_ROOM_EVERY_BYTES = 64 << 20
+_ROOM_EVERY_BYTES = 4 << 20
 
 
 class StoppedError(Exception):
@@ -51,6 +51,8 @@ class Source:
     """How fast a running server may be copied."""
     snapshot_program: Path | None = None
     """What freezes a running server's file systems; None: they are not frozen."""
+    snapshot_timeout_s: float = 60.0
+    """How long one call of it may take."""
 
 
 class Attempt:

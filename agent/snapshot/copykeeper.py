@@ -119,6 +119,7 @@ class CopyKeeper:
             self._follower.programs(),
             Pace(self._settings.max_bytes_s, lambda: self._moment().monotonic_s),
             self._settings.snapshot_program,
+            self._settings.snapshot_timeout_s,
         )
         self._copying = FullCopyThread(self._record, source, room, self._crash)
         self._copying.start()

@@ -55,7 +55,7 @@ def copy_frozen(attempt: Attempt, add_label: AddLabel) -> FullCopy:
     named = attempt.source.snapshot_program
     if named is None:
         raise ProgramError("no program is configured")
-    program = SnapshotProgram(named, attempt.stopped)
+    program = SnapshotProgram(named, attempt.stopped, attempt.source.snapshot_timeout_s)
     data_dir = attempt.source.data_dir
     attempt.begin(make_plan(data_dir, hot=True))
     living = folders_of(data_dir)

@@ -1,14 +1,17 @@
 """Would the next split be survived: what a full copy needs, tried beforehand.
 
-Theory of operation. Nothing is written and nothing is copied: the same functions that
-a capture uses look for the programs, connect as the role that may start a backup, ask
-whether it may, list what would be copied, and measure the room. What fails on the
-way is an obstacle with what to do about it, and the rest is looked at all the same, so
-that one look names everything. Listing a large data directory takes a second or so:
-the caller decides how often.
+Theory of operation. Nothing is copied and nothing stays: the same functions that a
+capture uses look for the programs, connect as the role that may start a backup, ask
+whether it may, list what would be copied, find the method (a file is made without a
+name, to see whether blocks can be shared; the snapshot program is asked whether it
+could), and measure the room. What fails on the way is an obstacle with what to do
+about it, and the rest is looked at all the same, so that one look names everything.
+Listing a large data directory takes a second or so: the caller decides how often.
 """
 
+import math
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,14 +22,22 @@ from agent.postgres.connect import session
 from agent.postgres.postmaster import running
 from agent.postgres.programs import find_programs
 from agent.snapshot.catalogue import Catalogue
-from agent.snapshot.copying import make_plan
+from agent.snapshot.copying import Plan, make_plan
+from agent.snapshot.frozen import folders_of
+from agent.snapshot.program import SnapshotProgram
+from agent.snapshot.record import COLD, COLD_SHARED, FROZEN, HOT, HOT_SHARED
 from agent.snapshot.room import MAX_WAL_BYTES, Room, measure, server_paths
 from agent.snapshot.settings import EngineSettings
+from agent.snapshot.sharing import GROWS_BY, why_not
 
 BYTES_S = 200 << 20
 """How fast a copy is assumed to go, hashing and reading back included: about what two
 cores and one disk did with a warm cache. Only for the forecast."""
 ANSWER_S = 5
+EXEC_HINT = (
+    "mend it, or take capture.exec out of the configuration; until then the server is"
+    " copied without it"
+)
 HINT = "give capture.dir to the agent's user; or is its file system read-only?"
 _MAY = """
 SELECT pg_size_bytes(current_setting('max_wal_size')), current_user,
@@ -46,20 +57,26 @@ class Outlook:
         self._settings = settings
         self._max_wal_bytes = MAX_WAL_BYTES
         self._obstacles: list[Obstacle] = []
+        self._plan = Plan()
 
     def look(self) -> Readiness:
         """Try everything once. Never raises what a server or a disk can do."""
-        self._obstacles = []
+        self._obstacles, self._plan = [], Plan()
         settings = self._settings
         self._try_programs()
         self._try_grants()
-        needed, free = self._try_room()
+        self._try_reading()
+        method = self._try_methods()
+        shared = method in (HOT_SHARED, COLD_SHARED)
+        size = self._plan.size_bytes
+        needed = round(size * GROWS_BY) if shared else size
         held, lacking = self._reserve()
-        pace = settings.max_bytes_s / 2 or BYTES_S
+        pace = min(settings.max_bytes_s or math.inf, 2 * BYTES_S)
         return Readiness(
+            method=method,
             needed_bytes=needed,
-            free_bytes=free,
-            seconds=needed / min(pace, BYTES_S),
+            free_bytes=self._try_room(needed),
+            seconds=size * (1 if shared else 2) / pace,
             no_pin=_no_pin(settings.data_dir),
             opened_wall_s=self._newest_opened(),
             obstacles=tuple(self._obstacles),
@@ -112,23 +129,53 @@ class Outlook:
                 hint = "grant what `splitguard grants` prints"
                 self._object(f"role {role} may not start and stop a backup", hint)
 
-    def _try_room(self) -> tuple[int, int]:
-        """Return how many bytes a copy needs, and how many it may use."""
-        home, folder = self._settings.data_dir, self._settings.capture_dir
-        needed, free, yielding = 0, 0, self._yielding()
+    def _try_reading(self) -> None:
+        """List what would be copied."""
         try:
-            needed = make_plan(home, hot=True).size_bytes
+            self._plan = make_plan(self._settings.data_dir, hot=True)
+        except SplitguardError as error:
+            self._object(error.message, error.hint)
+
+    def _try_methods(self) -> str:
+        """Return how a full copy would be made now."""
+        runs = running(self._settings.data_dir) is not None
+        if runs and self._settings.snapshot_program and self._can_freeze():
+            return FROZEN
+        if not why_not(self._plan.samples, self._settings.capture_dir):
+            return HOT_SHARED if runs else COLD_SHARED
+        return HOT if runs else COLD
+
+    def _can_freeze(self) -> bool:
+        named = self._settings.snapshot_program
+        if named is None:
+            return False
+        program = SnapshotProgram(
+            named, threading.Event(), self._settings.snapshot_timeout_s
+        )
+        try:
+            program.check(folders_of(self._settings.data_dir))
+        except (SplitguardError, OSError) as error:
+            reason = error.message if isinstance(error, SplitguardError) else error
+            self._object(f"capture.exec would give nothing: {reason}", EXEC_HINT)
+            return False
+        return True
+
+    def _try_room(self, needed: int) -> int:
+        """See that so much fits; return how many bytes a copy may use."""
+        folder = self._settings.capture_dir
+        free = 0
+        try:
             room = self._measure()
             free = room.left_bytes
-            room.check(needed - yielding, "a full copy")
+            room.check(needed - self._yielding(), "a full copy")
         except SplitguardError as error:
             self._object(error.message, error.hint)
         except OSError as error:
             self._object(f"{error.filename or folder}: {error.strerror}", HINT)
-            return needed, 0
+            return 0
         if not os.access(folder, os.W_OK | os.X_OK):
             self._object(f"{folder} cannot be written to", HINT)
-        return needed, free
+        return free
 
     def _measure(self) -> Room:
         folder, reserve = self._settings.capture_dir, self._settings.reserve

@@ -11,8 +11,8 @@ It is told what to freeze and says where the frozen state can be read:
 
 The first DIR is the data directory, then come a pg_wal and tablespaces that lie
 elsewhere. Exit code 0 is success; the last line on stderr says what went wrong. It runs
-as the agent's user in /, with PATH and LC_ALL only, nothing on stdin, and TIMEOUT_S at
-most; then it and all that it started is ended. Whatever it does, it only ever costs the
+as the agent's user in /, with PATH and LC_ALL only, nothing on stdin, and a timeout;
+then it and all that it started is ended. Whatever it does, it only ever costs the
 time that it took: nothing it says is believed before it was checked (see `frozen`). A
 file in the capture's folder says that a snapshot may be there, until it was removed.
 """
@@ -29,8 +29,6 @@ from typing import IO
 from agent.errors import CaptureError
 from agent.snapshot.files import write_atomically
 
-TIMEOUT_S = 60.0
-"""Of one call."""
 TERM_S = 2.0
 """From being told to end to being killed."""
 OUTPUT_BYTES_MAX = 64 << 10
@@ -59,7 +57,7 @@ class SnapshotProgram:
         self,
         program: Path,
         stopped: threading.Event,
-        timeout_s: float = TIMEOUT_S,
+        timeout_s: float,
     ) -> None:
         self._program = program
         self._stopped = stopped

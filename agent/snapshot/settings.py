@@ -54,6 +54,8 @@ class EngineSettings:
     """How fast a running server may be copied; 0: as fast as it goes."""
     snapshot_program: Path | None = None
     """What freezes a running server's file systems (see `program`)."""
+    snapshot_timeout_s: float = 60.0
+    """How long one call of it may take."""
     makes_way: MakesWay | None = None
     """None: a disk that is full stays full."""
 

@@ -86,3 +86,25 @@ def test_a_limit_makes_the_forecast_longer(stage16: Stage):
     primary = stage16.primary()
     slow = Outlook(settings(stage16, primary, max_bytes_s=2.0 * (1 << 20))).look()
     assert slow.seconds == pytest.approx(slow.needed_bytes / (1 << 20))
+
+
+def test_a_snapshot_program_is_asked_whether_it_could(stage16: Stage):
+    primary = stage16.primary()
+    program = stage16.folder / "program.sh"
+    program.write_text(f'#!/bin/sh\necho "$*" >{stage16.folder}/called\n')
+    program.chmod(0o755)
+    found = Outlook(settings(stage16, primary, snapshot_program=program)).look()
+    assert found.method == "frozen copy"
+    assert "full copy (frozen copy) about" in found.copy_line
+    called = (stage16.folder / "called").read_text()
+    assert called == f"check {primary.data_dir}\n"
+    program.write_text('#!/bin/sh\necho "the volume group is full" >&2\nexit 5\n')
+    refused = Outlook(settings(stage16, primary, snapshot_program=program)).look()
+    assert refused.method in {"copy", "reflink"}
+    assert "with 5: the volume group is full" in refused.reasons
+    assert "capture.exec" in refused.obstacles[-1].hint
+    primary.stop()  # what stands still is copied as it is
+    assert (
+        Outlook(settings(stage16, primary, snapshot_program=program)).look().obstacles
+        == ()
+    )

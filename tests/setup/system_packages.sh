@@ -9,9 +9,12 @@ needed=(
     /usr/lib/postgresql/15/bin/psql     postgresql-client-15
     /usr/lib/postgresql/15/bin/repmgr   postgresql-15-repmgr
     age                                 age
+    btrfs                               btrfs-progs
     chromium                            chromium
     etcd                                etcd-server
+    filefrag                            e2fsprogs
     ip                                  iproute2
+    mkfs.xfs                            xfsprogs
     nft                                 nftables
     promtool                            prometheus
     shellcheck                          shellcheck
