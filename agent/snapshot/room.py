@@ -14,8 +14,9 @@ holds. What is still missing after that is an error that names the bytes.
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent.errors import NoRoomError
@@ -45,6 +46,9 @@ class Room:
     floor_bytes: int
     reserve: Reserve | None = None
     give_up: GiveUp = nothing_to_give
+    _turn: threading.Lock = field(
+        default_factory=threading.Lock, repr=False, compare=False
+    )
 
     @property
     def left_bytes(self) -> int:
@@ -57,10 +61,13 @@ class Room:
         `ahead_bytes` will be needed later: who gives way for the one now gives way for
         both, and not once more each second.
         """
-        missing = self._missing(needed_bytes)
-        if missing > 0:
-            self.give_up(missing + ahead_bytes)
+        if self._missing(needed_bytes) <= 0:
+            return
+        with self._turn:  # who comes second finds the room that the first one made
             missing = self._missing(needed_bytes)
+            if missing > 0:
+                self.give_up(missing + ahead_bytes)
+                missing = self._missing(needed_bytes)
         if missing > 0:
             raise no_room(what, missing, self.folder)
 
@@ -71,8 +78,11 @@ class Room:
             self.reserve.give_back("the WAL tail")
             missing = self._missing_tail(needed_bytes)
         if missing > 0:
-            self.give_up(missing)
-            missing = self._missing_tail(needed_bytes)
+            with self._turn:
+                missing = self._missing_tail(needed_bytes)
+                if missing > 0:
+                    self.give_up(missing)
+                    missing = self._missing_tail(needed_bytes)
         if missing > 0:
             raise no_room("the WAL tail", missing, self.folder)
 
