@@ -118,7 +118,8 @@ class FieldJournal:
     def _opened(self) -> BinaryIO:
         try:
             if not self._path.is_file():
-                raise self._error("is no file" if self._path.exists() else "is missing")
+                reason = "is no file" if self._path.exists() else "is missing"
+                raise JournalError(f"{self._path}: {reason}", "name an exported one")
             if self._path.stat().st_size > FILE_BYTES_MAX:
                 raise self._error(
                     f"is larger than {FILE_BYTES_MAX >> 30} GiB, which no journal"
