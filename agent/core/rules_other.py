@@ -14,9 +14,6 @@ from agent.core.rules_split import branches
 from agent.core.scene import Scene
 from agent.core.verdict import Family, Severity, VerdictCode
 
-KNOWN = (Look.SEEN, Look.SUSPECT)
-"""One lost probe after a fresh sign of life leaves nothing unknown."""
-
 
 def foreign_system(scene: Scene, node: str) -> Finding | None:
     """Find a server of another system, or an agent of another cluster."""
@@ -81,25 +78,39 @@ def standby_detached(scene: Scene, node: str) -> Finding | None:
 
 
 def unknown(scene: Scene, _: str) -> Finding | None:
-    """Something that has to be known is not."""
+    """Something that has to be known is not.
+
+    Who goes away is missed by one agent a moment before the others: what somebody has
+    seen lately, or what was lost once after a sign of life, is no gap yet.
+    """
     dark = [
         f"{node}/{channel.value}"
         for (node, channel), look in scene.looks.items()
-        if look not in KNOWN
+        if look is Look.UNKNOWN
+        or (look is Look.UNSEEN and (node, channel) not in scene.seen_by)
     ]
     servers = [node.name for node in scene.policy.nodes if node.has_postgres]
-    unread = [node for node in servers if node not in scene.sights]
-    unclear = bool(servers) and len(scene.writable) != 1
-    if not (dark or unread or unclear or scene.starting):
+    missing = [node for node in servers if node not in scene.sights]
+    unread = [node for node in missing if not _just_missed(scene, node)]
+    primaries = len(scene.writable)
+    unclear = primaries > 1 or (primaries == 0 and missing == unread)
+    if not (dark or unread or (servers and unclear) or scene.starting):
         return None
     return Finding(
         {
             "starting": scene.starting,
             "not_seen": ",".join(dark),
             "not_read": ",".join(unread),
-            "primaries": len(scene.writable),
+            "primaries": primaries,
         }
     )
+
+
+def _just_missed(scene: Scene, node: str) -> bool:
+    """Whether a server lost the last question and had answered before."""
+    place = (node, Channel.POSTGRES)
+    look = scene.looks.get(place)
+    return look is Look.SUSPECT or (look is Look.UNSEEN and place in scene.seen_by)
 
 
 def healthy(scene: Scene, _: str) -> Finding | None:
