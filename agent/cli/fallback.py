@@ -16,7 +16,7 @@ from agent.cli.address import Address
 from agent.cli.client import AgentClient, RefusedError
 from agent.cli.console import grid, safe, say, stacked, words
 from agent.config import Settings
-from agent.config.model import read_secret
+from agent.config.secret import read_secret
 from agent.core.incident import Status
 from agent.core.observation import Channel, Observation, Report
 from agent.daemon.clock import SystemClock

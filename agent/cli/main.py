@@ -23,6 +23,7 @@ from agent.cli import (
     incidents,
     journal,
     replay,
+    resync,
     run,
     snapshots,
     status,
@@ -63,6 +64,7 @@ def make_app(argv: list[str]) -> typer.Typer:
     app.add_typer(guard.app, name="guard")
     app.add_typer(journal.app, name="journal")
     replay.add_to(app)
+    resync.add_to(app)
     grants.add_to(app)
     app.add_typer(config.app, name="config")
     app.add_typer(token.app, name="token")

@@ -50,13 +50,17 @@ _SAMPLES: dict[str, Any] = {
     "local.socket_dir": "/var/run/postgresql",
     "local.dsn": "host=/var/run/postgresql dbname=postgres user=splitguard_local",
     "capture.dir": "/var/lib/splitguard/snapshots",
+    "capture.exec": "/usr/local/lib/splitguard/btrfs.sh",
     "capture.schedule": "30 2 * * *",
     "capture.keep_others": 20,
     "offsite.url": "s3://backups/splitguard",
     "offsite.endpoint": "https://s3.example.com",
     "offsite.credentials_file": "/etc/splitguard/s3.credentials",
     "capture.keep_days": 30,
+    "resync.follow": "user=replicator passfile=/var/lib/postgresql/.pgpass",
     "capture.keep_gib": 500,
+    "guard.patroni": "/etc/patroni/config.yml",
+    "guard.repmgr": "/etc/repmgr.conf",
 }
 _ARRAYS: dict[str, tuple[type[BaseModel], list[dict[str, Any]], bool]] = {
     # key: (table, samples, whether the sample is live)

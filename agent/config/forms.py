@@ -8,6 +8,7 @@ them repeats the value: it may hold a password, and who prints it knows better.
 import difflib
 import ipaddress
 import re
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -199,6 +200,29 @@ def remote_dsn(text: str) -> str:
             "no host: each agent would ask the server beside itself; add host=…"
         )
     return text
+
+
+def dsn_part(text: str) -> str:
+    """Check what is added to a connection string whose server is known."""
+    pairs = parse_dsn(dsn(text))
+    if {"host", "hostaddr", "port", "service"} & set(pairs):
+        raise ValueError("the server is the source's node; leave host and port out")
+    if "password" in pairs:
+        raise ValueError(
+            "a password here would show in the list of processes; put it into a"
+            " passfile (passfile=…)"
+        )
+    return text
+
+
+def command(value: object) -> object:
+    """Split a command's text into words, by the shell's quoting; no shell runs it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        raise ValueError(f"not a command: {str(error).lower()}") from error
 
 
 def parse_dsn(text: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from agent.config import forms
+from agent.config.secret import read_secret
 from agent.core.policy import NodeSpec, Policy, WinnerRule
 from agent.core.verdict import Severity, VerdictCode
 from agent.errors import ConfigError
@@ -28,6 +29,8 @@ NodeName = Annotated[str, AfterValidator(forms.node_name)]
 Url = Annotated[str, AfterValidator(forms.url)]
 Dsn = Annotated[str, AfterValidator(forms.dsn)]
 RemoteDsn = Annotated[str, AfterValidator(forms.remote_dsn)]
+DsnPart = Annotated[str, AfterValidator(forms.dsn_part)]
+Command = Annotated[tuple[str, ...], BeforeValidator(forms.command)]
 OffsiteUrl = Annotated[str, AfterValidator(forms.offsite_url)]
 Recipient = Annotated[str, AfterValidator(forms.recipient)]
 WebhookUrl = Annotated[str, AfterValidator(forms.webhook_url)]
@@ -140,6 +143,10 @@ class CaptureSettings(_Table):
     dir: AbsolutePath | None = None
     """Where snapshots go. Default: snapshots below state_dir. On another disk than
     PGDATA's they survive the loss of that one. Pins lie beside PGDATA in any case."""
+    reserve: Annotated[Number, Field(ge=0, le=1_000_000)] = 256.0
+    """MiB held in dir, as a file of nothing, for the WAL tail and the journal when the
+    disk is full; at most a twentieth of the volume. It is given back when one of them
+    needs it and made again when there is room. 0: none is held."""
     isolation_hold_s: Annotated[Number, Field(ge=0, le=3600)] = 0.0
     """Seconds that isolation must last before the tail is kept. Longer spares work when
     links flap, and loses what a wipe destroys in the meantime."""
@@ -147,6 +154,11 @@ class CaptureSettings(_Table):
     """MiB per second, read and read back together, at which a running server is copied
     at most. 0: as fast as it goes, at low priority. The WAL tail, and a server that is
     stopped, are always copied as fast as it goes."""
+    exec: AbsolutePath | None = None
+    """Program that freezes the volumes of a running server (LVM, ZFS, btrfs), for
+    copies made from there; deploy/README.md says how it is called. Default: none."""
+    exec_timeout_s: Annotated[Number, Field(ge=1, le=3600)] = 60.0
+    """Seconds that one call of it may take; after that it is ended, and a copy made."""
     schedule: Annotated[str, Field(max_length=100)] | None = None
     """Five cron fields in UTC, such as "30 2 * * *": then the agent beside the primary
     takes a full snapshot, and makes up for one that was missed. Only where dir lies on
@@ -205,6 +217,35 @@ class GuardSettings(_Table):
     max_wait_s: Annotated[Number, Field(ge=0, le=86_400)] = 900.0
     """Seconds after which a resync that still waits is said to need a person, who may
     run `splitguard guard release`. It is never let go by time alone."""
+    patroni: AbsolutePath | None = None
+    """Patroni's configuration file. Default: that of a running Patroni, or where
+    packages put it, if it is of this server's data directory."""
+    repmgr: AbsolutePath | None = None
+    """repmgr.conf. Default: where packages put it."""
+
+
+class ResyncSettings(_Table):
+    """`splitguard resync`, which brings a loser back where no HA software does.
+
+    Commands are given as words (["systemctl", "start", "postgresql@15-main"]) or as one
+    text; no shell runs them. They run as whoever calls `splitguard resync`.
+    """
+
+    source: DsnPart = "user=postgres dbname=postgres"
+    """As whom the source is read and copied, beside its node's host and port: a
+    superuser, or a role with REPLICATION and the four functions that pg_rewind needs
+    (deploy/README.md). Put the password into a passfile (passfile=…)."""
+    follow: DsnPart | None = None
+    """As whom the server streams afterwards (primary_conninfo), beside host and port.
+    Default: as it did before, else like source."""
+    start_command: Command = ()
+    """Starts the server in a way that your system knows of. Default: pg_ctl start, as
+    the owner of the data directory."""
+    stop_command: Command = ()
+    """Stops the server and ends when it is stopped. Default: pg_ctl stop -m fast."""
+    wait_s: Annotated[Number, Field(ge=1, le=86_400)] = 120.0
+    """Seconds within which the server must stop, and follow the source after its start.
+    Shorter gives up on a slow one, which then goes on starting all the same."""
 
 
 class ChannelSettings(_Table):
@@ -292,6 +333,7 @@ class Settings(_Table):
     capture: CaptureSettings = CaptureSettings()
     offsite: OffsiteSettings = OffsiteSettings()
     guard: GuardSettings = GuardSettings()
+    resync: ResyncSettings = ResyncSettings()
     lb: LbSettings = LbSettings()
     channels: tuple[ChannelSettings, ...] = ()
     """Receivers of notices, each with its own [[channels]]."""
@@ -349,22 +391,3 @@ class Settings(_Table):
             winner_rule=self.capture.winner_rule,
             capture_enabled=self.capture.enabled,
         )
-
-
-SECRET_LIMIT_BYTES = 64 * 1024
-
-
-def read_secret(path: Path) -> str:
-    """Return the first line of a secret's file. Raises ConfigError."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(SECRET_LIMIT_BYTES).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise ConfigError(
-            (f"{path}: {reason}",), "the agent's user must be able to read it"
-        ) from error
-    lines = text.split()
-    if not lines:
-        raise ConfigError((f"{path}: empty",), "put the secret into its first line")
-    return lines[0]

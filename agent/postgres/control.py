@@ -51,6 +51,7 @@ _OFFSETS: dict[str, tuple[str, int]] = {
     "backup_start": ("Q", 152),
     "backup_end_required": ("?", 168),
     "wal_level": ("i", 172),
+    "wal_log_hints": ("?", 176),
     "max_connections": ("i", 180),
     "max_worker_processes": ("i", 184),
     "max_wal_senders": ("i", 188),
@@ -100,6 +101,7 @@ class ControlData:
     wal_block_bytes: int
     wal_segment_bytes: int
     data_checksums: bool
+    wal_log_hints: bool = False
 
     @property
     def shut_down(self) -> bool:
@@ -194,6 +196,7 @@ def _decode(raw: bytes) -> ControlData:
         wal_block_bytes=f["wal_block_bytes"],
         wal_segment_bytes=f["wal_segment_bytes"],
         data_checksums=f["checksum_version"] != 0,
+        wal_log_hints=bool(f["wal_log_hints"]),
     )
 
 
@@ -283,4 +286,5 @@ def _from_printed(found: dict[str, str]) -> ControlData:
         wal_block_bytes=int(found["WAL block size"]),
         wal_segment_bytes=int(found["Bytes per WAL segment"]),
         data_checksums=int(found["Data page checksum version"]) != 0,
+        wal_log_hints=found.get("wal_log_hints setting") == "on",
     )

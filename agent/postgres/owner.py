@@ -10,6 +10,8 @@ user first.
 import os
 import pwd
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -142,6 +144,30 @@ def make_folder(owner: Owner, prefix: str) -> Path:
     if os.geteuid() == 0:
         os.chown(folder, owner.uid, owner.gid)
     return folder
+
+
+@contextmanager
+def acting_as(owner: Owner) -> Iterator[None]:
+    """Touch files and connect as `owner` for the length of a `with`, when root.
+
+    So that no link that the owner has planted leads root anywhere, and what is made
+    belongs to the owner. For a process of one thread; children are started outside of
+    it. Does nothing for others than root.
+    """
+    if not owner.identity():
+        yield
+        return
+    groups, gid, mask = os.getgroups(), os.getegid(), os.umask(0o077)
+    os.setgroups([])
+    os.setegid(owner.gid)
+    os.seteuid(owner.uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
+        os.umask(mask)
 
 
 def _closed_parent(path: Path, owner: Owner) -> Path | None:

@@ -69,7 +69,8 @@ class PrivateServer:
     `tip_timeline` is the timeline on which the copy's WAL ends; where the copy's
     checkpoint is on another one, recovery is told to go there, and ends on a new
     timeline of the copy's own. `settings` are given last and win over ours.
-    Sessions are read-only unless they say otherwise; fsync is off.
+    Sessions are read-only unless they say otherwise; fsync is off. A `standby` stays in
+    recovery: entering returns when it takes connections.
     """
 
     def __init__(
@@ -80,12 +81,14 @@ class PrivateServer:
         tip_timeline: int | None = None,
         settings: Mapping[str, str] | None = None,
         start_timeout_s: float = START_TIMEOUT_S,
+        standby: bool = False,
     ) -> None:
         self._folder = folder.absolute()
         self._programs = programs
         self._tip_timeline = tip_timeline
         self._settings = dict(settings or {})
         self._timeout_s = start_timeout_s
+        self._standby = standby
         self._run_dir: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._user = ""
@@ -269,7 +272,7 @@ class PrivateServer:
                 "SELECT pg_is_in_recovery(), (SELECT rolname FROM pg_roles"
                 " WHERE rolsuper AND rolcanlogin ORDER BY oid LIMIT 1)",
             )
-        if recovering:
+        if recovering and not self._standby:
             raise PostgresError(f"the private server on {self._folder} still recovers")
         return str(name or user)
 
