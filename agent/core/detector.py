@@ -35,7 +35,7 @@ class Look(StrEnum):
 
 def key(node: str, channel: Channel) -> str:
     """Return under which name the view keeps what it knows of a channel."""
-    return f"{node}/{channel.value}"
+    return f"{node}/{channel}"
 
 
 def channels(policy: Policy, node: str) -> tuple[Channel, ...]:
@@ -43,13 +43,7 @@ def channels(policy: Policy, node: str) -> tuple[Channel, ...]:
 
     An agent does not ask itself; raises KeyError when there is no such node.
     """
-    spec = policy.spec(node)
-    there = (
-        (Channel.AGENT, spec.has_agent and node != policy.me),
-        (Channel.POSTGRES, spec.has_postgres),
-        (Channel.MANAGER, spec.has_manager),
-    )
-    return tuple(channel for channel, has in there if has)
+    return policy.channels[node]
 
 
 def look(view: View, node: str, channel: Channel, at: Moment, policy: Policy) -> Look:

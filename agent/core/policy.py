@@ -7,6 +7,8 @@ what happens when it is lowered.
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from agent.core.observation import Channel
+
 
 @dataclass(frozen=True, slots=True)
 class NodeSpec:
@@ -87,14 +89,26 @@ class Policy:
     sent_limit: int = 3600
     """Own reports remembered for the after-the-fact proof."""
     order: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
+    voters: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
+    """The names that count in a majority, this agent's node included."""
+    channels: dict[str, tuple[Channel, ...]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """By node: on which channels this agent asks it; an agent does not ask itself."""
 
     def __post_init__(self) -> None:
         self.order.update({node.name: rank for rank, node in enumerate(self.nodes)})
+        voters = tuple(node.name for node in self.nodes if node.is_voter)
+        object.__setattr__(self, "voters", voters)
+        self.channels.update({one.name: self._channels(one) for one in self.nodes})
 
-    @property
-    def voters(self) -> tuple[str, ...]:
-        """Return the names that count in a majority, this agent's node included."""
-        return tuple(node.name for node in self.nodes if node.is_voter)
+    def _channels(self, node: NodeSpec) -> tuple[Channel, ...]:
+        there = (
+            (Channel.AGENT, node.has_agent and node.name != self.me),
+            (Channel.POSTGRES, node.has_postgres),
+            (Channel.MANAGER, node.has_manager),
+        )
+        return tuple(channel for channel, has in there if has)
 
     @property
     def majority(self) -> int:

@@ -12,7 +12,7 @@ from agent.core.inhibition import link_follows, stopped_in_split
 from agent.core.observation import Channel
 from agent.core.quorum import Tally, Vote, tally
 from agent.core.rule import Finding, Hold, Rule, Scope
-from agent.core.scene import Place, Scene
+from agent.core.scene import CHANNELS, Place, Scene
 from agent.core.standing import local_facts, local_sight, local_writable
 from agent.core.verdict import Fact, Family, Severity, VerdictCode
 
@@ -144,7 +144,7 @@ def _channel_down(scene: Scene, node: str, channel: Channel) -> Finding | None:
         return None
     answers = [
         other.value
-        for other in Channel
+        for other in CHANNELS
         if other is not channel and (node, other) in scene.seen_by
     ]
     if node == scene.me:
@@ -174,6 +174,8 @@ def node_suspect(scene: Scene, node: str) -> Finding | None:
 
 def link_down(scene: Scene, pair: str) -> Finding | None:
     """One of the two cannot see the other, which somebody else sees."""
+    if not scene.unseen_by:
+        return None
     first, second = pair.split("|")
     ways = {
         f"{seer}>{node}": _blocked(scene, seer, node)
@@ -196,7 +198,7 @@ def _blocked(scene: Scene, seer: str, node: str) -> tuple[str, ...]:
     """Return the channels on which `seer` misses what others see."""
     return tuple(
         channel.value
-        for channel in Channel
+        for channel in CHANNELS
         if seer in scene.unseen_by.get((node, channel), ())
         and any(
             _saw_since(scene, other, seer, (node, channel))

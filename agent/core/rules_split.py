@@ -143,7 +143,9 @@ def _sides(scene: Scene, tips: AbstractSet[str]) -> dict[str, Fact]:
 def branches(scene: Scene) -> tuple[Branch, ...]:
     """Return the servers that have gone past the fork from the only primary."""
     primary = scene.sole_primary
-    return () if primary is None else _past(scene, primary)
+    if primary is None:
+        return ()
+    return scene.once("branches", lambda: _past(scene, primary))
 
 
 def _past(scene: Scene, primary: ServerSight) -> tuple[Branch, ...]:

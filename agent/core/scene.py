@@ -7,8 +7,10 @@ who accepts writes, and whether this agent is cut off or has only just started. 
 scene is built from the state and one instant, and nothing in it changes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar, cast
 
 from agent.core.detector import Look, channels, key, look, reported, together
 from agent.core.lineage import Lineage
@@ -28,6 +30,8 @@ from agent.core.quorum import majority
 from agent.core.state import Position, State
 
 Place = tuple[str, Channel]
+T = TypeVar("T")
+CHANNELS = tuple(Channel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +56,13 @@ class Told:
     age_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Scene:
-    """What is known at one instant, in the form that rules ask for."""
+    """What is known at one instant, in the form that rules ask for.
+
+    Nothing in it changes, so what several rules ask for is worked out once: this
+    class alone has no slots, because that is where such answers are kept.
+    """
 
     state: State
     at: Moment
@@ -82,7 +90,7 @@ class Scene:
         """The node that this agent stands on."""
         return self.policy.me
 
-    @property
+    @cached_property
     def writable(self) -> tuple[str, ...]:
         """The nodes that were lately read out of recovery, in order of the list."""
         return tuple(
@@ -93,7 +101,7 @@ class Scene:
             and not self.stopped(node.name)
         )
 
-    @property
+    @cached_property
     def sole_primary(self) -> ServerSight | None:
         """The one node that accepts writes; None for none, several, or blindness.
 
@@ -107,6 +115,13 @@ class Scene:
         if not all(self._asked_since_return(n, Channel.POSTGRES) for n in servers):
             return None
         return self.sights[writable[0]]
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Return what `make` gives; it is called once for each name and scene."""
+        kept = self.__dict__
+        if name not in kept:
+            kept[name] = make()
+        return cast("T", kept[name])
 
     def facts(self, node: str) -> ServerFacts | None:
         """Return what was read from the node's disk, if it was lately."""
@@ -146,7 +161,7 @@ class Scene:
     def seen_alive(self, node: str) -> tuple[str, ...]:
         """Return who has lately seen the node alive on any channel."""
         seen: dict[str, None] = {}
-        for channel in Channel:
+        for channel in CHANNELS:
             seen.update(dict.fromkeys(self.seen_by.get((node, channel), ())))
         return tuple(seen)
 
@@ -162,7 +177,7 @@ class Scene:
         """Return how long ago this agent last had a sign of life of the node."""
         signs = [
             seen.received_s
-            for channel in Channel
+            for channel in CHANNELS
             if (seen := self.state.view.alive.get(key(node, channel))) is not None
         ]
         return self.at.monotonic_s - max(signs) if signs else None
@@ -275,19 +290,22 @@ def _matrix(
     policy: Policy,
 ) -> tuple[dict[Place, tuple[str, ...]], dict[Place, tuple[str, ...]]]:
     """Return for each channel who sees it and who misses it."""
-    found: dict[Look, dict[Place, list[str]]] = {one: {} for one in Look}
+    seen_by: dict[Place, tuple[str, ...]] = {}
+    unseen_by: dict[Place, tuple[str, ...]] = {}
+    found = {Look.SEEN: seen_by, Look.UNSEEN: unseen_by}
     for place, seen in looks.items():
-        found[seen].setdefault(place, []).append(policy.me)
+        if seen in found:
+            found[seen][place] = (policy.me,)
+    own = (policy.me, Channel.AGENT)
     for peer, told in fresh.items():
         for sight in _testimony(peer, told, looks):
             place = (sight.node, sight.channel)
-            if place in looks or place == (policy.me, Channel.AGENT):
-                seen = reported(sight, told.age_s, policy)
-                found[seen].setdefault(place, []).append(peer)
-    return (
-        {place: tuple(names) for place, names in found[Look.SEEN].items()},
-        {place: tuple(names) for place, names in found[Look.UNSEEN].items()},
-    )
+            if place not in looks and place != own:
+                continue
+            by = found.get(reported(sight, told.age_s, policy))
+            if by is not None:
+                by[place] = (*by.get(place, ()), peer)
+    return seen_by, unseen_by
 
 
 def _testimony(peer: str, told: Told, looks: Mapping[Place, Look]) -> tuple[Sight, ...]:

@@ -12,7 +12,7 @@ a failover went to), 1 for the first news, 0 for the end. If two cut-off sides b
 tell, a receiver sees one id.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from agent.core.action import Action, Tell
@@ -153,7 +153,9 @@ def _reminders(state: State, at: Moment, policy: Policy) -> tuple[Told, ...]:
     return tuple(found)
 
 
-def _entered(state: State, news: Iterable[Told], at: Moment) -> tuple[ToldEntry, ...]:
+def _entered(state: State, news: tuple[Told, ...], at: Moment) -> tuple[ToldEntry, ...]:
+    if not news:
+        return state.ledger.told
     known = {_news(entry.told) for entry in state.ledger.told}
     entered = [told for told in news if _news(told) not in known]
     elsewhere = _delivered_by_peers(state) if entered else frozenset()
