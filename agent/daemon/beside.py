@@ -22,7 +22,8 @@ from agent.postgres.discovery import find_data_dir, local_dsn, port_of
 from agent.postgres.reader import DiskReader
 from agent.snapshot.engine import Engine
 from agent.snapshot.outlook import Outlook
-from agent.snapshot.settings import EngineSettings
+from agent.snapshot.room import MAX_WAL_BYTES, measure, server_paths
+from agent.snapshot.settings import EngineSettings, MakesWay
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class ServerBeside:
         moment: Callable[[], Moment],
         on_status: Callable[[CaptureStatus], None],
         crash: Callable[[str], None],
+        makes_way: MakesWay,
     ) -> None:
         self._settings = settings
         self._moment = moment
@@ -47,6 +49,7 @@ class ServerBeside:
         self._crash = crash
         self._data_dir = settings.local.data_dir
         self._memory = settings.state_dir / MEMORY
+        self._makes_way = makes_way
         self._reader: DiskReader | None = None
         self._engine: Engine | None = None
 
@@ -81,8 +84,21 @@ class ServerBeside:
             log.warning("capture %s stays open: %s", capture_id, error)
 
     def outlook(self) -> Readiness:
-        """Try what a full copy would need. Raises PostgresError without a PGDATA."""
-        return Outlook(self._engine_settings()).look()
+        """Try what a full copy would need, and hold the reserve where there is room.
+
+        Raises PostgresError without a PGDATA.
+        """
+        settings = self._engine_settings()
+        self._hold_reserve(settings.data_dir)
+        return Outlook(settings).look()
+
+    def _hold_reserve(self, data_dir: Path) -> None:
+        folder = self._settings.capture_dir
+        try:
+            room = measure(folder, server_paths(data_dir), MAX_WAL_BYTES)
+            self._makes_way.reserve.make(room.floor_bytes)
+        except OSError as error:
+            log.warning("the reserve in %s: %s", folder, error.strerror)
 
     def stop(self) -> None:
         """Stop all threads within 3 s, because the agent ends; files stay."""
@@ -135,6 +151,9 @@ class ServerBeside:
             node=self._settings.me,
             cluster=self._settings.cluster,
             max_bytes_s=self._settings.capture.max_mib_s * MIB,
+            snapshot_program=self._settings.capture.exec,
+            snapshot_timeout_s=self._settings.capture.exec_timeout_s,
+            makes_way=self._makes_way,
         )
 
     def _dsn(self) -> str | None:

@@ -25,11 +25,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def calendar(settings: Settings, runtime: Runtime) -> Calendar:
+def upkeep(settings: Settings, runtime: Runtime) -> Upkeep:
+    """Return what gives snapshots up."""
+    catalogue = Catalogue(settings.capture_dir)
+    return Upkeep(runtime, catalogue, _limits(settings), settings.offsite.url)
+
+
+def calendar(settings: Settings, runtime: Runtime, upkeep: Upkeep) -> Calendar:
     """Declare what is due by the clock. Raises ConfigError on a bad expression."""
     calendar, cron = Calendar(), settings.capture.schedule
     catalogue = Catalogue(settings.capture_dir)
-    upkeep = Upkeep(runtime, catalogue, _limits(settings), settings.offsite.url)
     calendar.every("upkeep", EVERY, upkeep.run)
     if cron is None:
         return calendar

@@ -23,27 +23,31 @@ from agent.api.ports import ApiOptions
 from agent.api.shelf import CatalogueShelf
 from agent.api.tokens import TokenBook
 from agent.config import Settings
-from agent.config.model import read_secret
+from agent.config.secret import read_secret
 from agent.core.capture import CaptureStatus
 from agent.core.event import CaptureReported, NoticeDelivered, Started
 from agent.core.state import State
 from agent.daemon import sdnotify, servers
-from agent.daemon.beside import ServerBeside
+from agent.daemon.beside import MIB, ServerBeside
 from agent.daemon.cadence import Cadence
 from agent.daemon.calendar import Calendar
 from agent.daemon.clock import SystemClock
 from agent.daemon.crash import CrashPoints
 from agent.daemon.executor import ActionExecutor
-from agent.daemon.forecast import keep_looking
+from agent.daemon.forecast import keep_looking, keep_watching_the_gate
+from agent.daemon.recorder import Recorder
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
-from agent.daemon.shelving import calendar, recipients, sender
+from agent.daemon.shelving import calendar, recipients, sender, upkeep
 from agent.errors import ConfigError, JournalError
 from agent.notify.outbox import OutboxWorker
 from agent.notify.webhook import WebhookChannel
 from agent.probe.prober import NetworkProber
 from agent.probe.target import ProbeSettings, Target
 from agent.snapshot.catalogue import Catalogue
+from agent.snapshot.reserve import Reserve
+from agent.snapshot.settings import MakesWay
+from agent.store.opening import JOURNAL_FILE
 from agent.store.sqlite import SqliteJournal
 from agent.transport import HttpClient, Tls
 
@@ -53,8 +57,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-JOURNAL_FILE = "journal.sqlite"
 
 
 class OnThread(Protocol):
@@ -79,6 +81,7 @@ class Assembly:
     options: ApiOptions
     beside: ServerBeside | None
     journal: SqliteJournal
+    recorder: Recorder
     journal_thread: ThreadPoolExecutor
     prober: NetworkProber
     clients: list[HttpClient] = field(default_factory=list)
@@ -96,11 +99,20 @@ class Assembly:
             self.runtime.run(),
             self._begin(),
             self.outbox.run(),
+            self.recorder.run(),
             self._keep_counting(),
         ]
         if self.beside is not None:
             parts.append(self.cadence.read_disk())
             parts.append(keep_looking(self.beside, SystemClock(), self.runtime.post))
+            parts.append(
+                keep_watching_the_gate(
+                    self.settings,
+                    lambda: self.runtime.state,
+                    SystemClock(),
+                    self.runtime.post,
+                )
+            )
         return tuple(parts)
 
     def begin_end(self) -> None:
@@ -118,6 +130,7 @@ class Assembly:
         await self.prober.close()
         for client in self.clients:
             await client.close()
+        await self.recorder.freshen()
         self.journal_thread.shutdown(wait=True)
         self.journal.close()
 
@@ -150,6 +163,7 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
     Raises SplitguardError (ConfigError, JournalError) with what to do.
     """
     clock, crash = SystemClock(), CrashPoints(environ)
+    reserve = Reserve(settings.capture_dir, int(settings.capture.reserve * MIB))
     _make_private(settings.state_dir, "state_dir")
     _make_private(settings.capture_dir, "capture.dir")
     tokens = _tokens(settings)
@@ -163,22 +177,19 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
     unix = servers.bind_unix(settings.socket)
     journal_thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
     journal = await _on(journal_thread)(
-        lambda: SqliteJournal(settings.state_dir / JOURNAL_FILE)
+        lambda: SqliteJournal(
+            settings.state_dir / JOURNAL_FILE, _spare(settings, reserve)
+        )
     )
+    recorder = Recorder(settings.policy(), journal, clock, _on(journal_thread))
     restored = journal.load()
     runtime = Runtime(
-        Parts(
-            policy=settings.policy(),
-            journal=journal,
-            clock=clock,
-            render=Renderer(settings),
-            on_journal_thread=_on(journal_thread),
-            crash=crash,
-        ),
+        _parts(settings, journal, recorder, _on(journal_thread), crash),
         State(restored.ledger, restored.knowledge),
     )
     prober = _prober(settings, clock, peers)
-    beside = _beside(settings, runtime, crash)
+    keeper = upkeep(settings, runtime)
+    beside = _beside(settings, runtime, crash, MakesWay(reserve, keeper))
     outbox = OutboxWorker(
         journal,
         channels,
@@ -191,7 +202,7 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
     )
     executor = ActionExecutor(prober, beside, clock, runtime.post, outbox.wake)
     runtime.employ(executor, cadence.hurry)
-    options = _options(settings)
+    options = _options(settings, recorder)
     shelf = CatalogueShelf(
         Catalogue(settings.capture_dir),
         settings.local.bin_dir,
@@ -203,15 +214,34 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
         runtime=runtime,
         cadence=cadence,
         outbox=outbox,
-        calendar=calendar(settings, runtime),
+        calendar=calendar(settings, runtime, keeper),
         sender=sender(settings, clock),
         servers=servers.Servers(app, tcp, unix, _server_tls(settings)),
         options=options,
         beside=beside,
         journal=journal,
+        recorder=recorder,
         journal_thread=journal_thread,
         prober=prober,
         clients=[peers, receivers],
+    )
+
+
+def _parts(
+    settings: Settings,
+    journal: SqliteJournal,
+    recorder: Recorder,
+    on_thread: OnThread,
+    crash: CrashPoints,
+) -> Parts:
+    return Parts(
+        policy=settings.policy(),
+        journal=journal,
+        clock=SystemClock(),
+        render=Renderer(settings),
+        on_journal_thread=on_thread,
+        crash=crash,
+        note=recorder.note,
     )
 
 
@@ -282,7 +312,7 @@ def _prober(settings: Settings, clock: SystemClock, http: HttpClient) -> Network
 
 
 def _beside(
-    settings: Settings, runtime: Runtime, crash: CrashPoints
+    settings: Settings, runtime: Runtime, crash: CrashPoints, makes_way: MakesWay
 ) -> ServerBeside | None:
     mine = settings.node_settings(settings.me)
     if mine.postgres is None or not mine.local:
@@ -291,13 +321,25 @@ def _beside(
     def told(status: CaptureStatus) -> None:
         runtime.post_from_thread(CaptureReported(runtime.now(), status))
 
-    return ServerBeside(settings, runtime.now, told, crash)
+    return ServerBeside(settings, runtime.now, told, crash, makes_way)
 
 
-def _options(settings: Settings) -> ApiOptions:
+def _spare(settings: Settings, reserve: Reserve) -> Callable[[], bool]:
+    """Return what makes room for the journal when its disk is full."""
+
+    def make_room() -> bool:
+        return reserve.is_beside(settings.state_dir) and reserve.give_back(
+            "the journal"
+        )
+
+    return make_room
+
+
+def _options(settings: Settings, recorder: Recorder) -> ApiOptions:
     host, _ = settings.listen_address
     return ApiOptions(
         loopback=host == "localhost" or ip_address(host.strip("[]")).is_loopback,
         fail_closed=settings.lb.fail_closed,
         agent_urls={m.name: m.agent for m in settings.members if m.agent},
+        rounds=recorder,
     )

@@ -125,6 +125,7 @@ def agent_toml(plan: Plan, name: str) -> str:
         "\n[capture]",
         f"enabled = {'true' if plan.options.capture else 'false'}",
         f"dir = {_quoted(layout.captures)}",
+        "reserve = 16",
         'winner_rule = "newest-commit"',
         "\n[[channels]]",
         'name = "lab"',

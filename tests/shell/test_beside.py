@@ -11,6 +11,8 @@ from agent.core.observation import ReadFailure
 from agent.daemon import beside
 from agent.daemon.beside import ServerBeside
 from agent.daemon.clock import SystemClock
+from agent.snapshot.reserve import Reserve
+from agent.snapshot.settings import MakesWay
 
 ORDER = CaptureOrder("n1-1", "n1", (Level.TAIL,), (), "a test", None, None)
 
@@ -36,7 +38,10 @@ def server(tmp_path: Path, told: list[CaptureStatus]) -> ServerBeside:
         state_dir=tmp_path,
         nodes=(NodeSettings(name="n1", postgres=dsn),),
     )
-    return ServerBeside(settings, SystemClock().moment, told.append, lambda _: None)
+    way = MakesWay(Reserve(tmp_path, 0))
+    return ServerBeside(
+        settings, SystemClock().moment, told.append, lambda _: None, way
+    )
 
 
 def test_a_server_that_is_not_there_is_a_failure_with_what_to_set(server: ServerBeside):

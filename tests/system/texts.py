@@ -122,5 +122,6 @@ def agent(nodes: dict[str, str], here: Path, secrets: Path) -> str:
         f'socket_dir = "{here}/pg"',
         "\n[capture]",
         f'dir = "{here}/keep"',
+        "reserve = 16",
     ]
     return "\n".join(parts) + "\n"
