@@ -30,6 +30,7 @@ SEGMENT = 16 * 1024 * 1024
 QUIET = {"bgwriter_delay": "10s"}
 """Nothing of the server's own writes WAL meanwhile."""
 BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+NEXT_ID = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 RECEIVERS = (
     "SELECT (SELECT count(*) FROM pg_replication_slots), count(*) "
     "FROM pg_stat_activity WHERE backend_type = 'walsender'"
@@ -132,6 +133,31 @@ def test_tail_and_pin_write_no_wal_and_a_full_copy_does(stage: Stage):
         capture.order()
         capture.until_complete()
         assert primary.lsn > before
+
+
+def test_what_takes_no_transaction_id_is_in_the_tail_all_the_same(stage16: Stage):
+    """A message is told of by no commit, so no copy is ordered; ANALYZE is by one."""
+    primary = stage16.primary(wal_level="logical", **QUIET)
+    primary.write(20)
+    primary.query("CREATE SEQUENCE drawn")
+    with capturing(stage16, primary) as capture:
+        capture.order(Level.TAIL, Level.PIN, confirmed=primary.lsn)
+        primary.query("SELECT nextval('drawn')")
+        before = primary.value(NEXT_ID)
+        primary.query("SELECT nextval('drawn')")  # of those drawn ahead: no WAL
+        primary.query("SELECT pg_logical_emit_message(false, 'a word', 'to somebody')")
+        assert primary.value(NEXT_ID) == before
+        primary.query("CHECKPOINT")
+        kept = capture.until_kept(primary.lsn)
+        assert kept.start_lsn is not None
+        told = primary.programs.run(
+            ["pg_waldump", "-p", capture.folder / "wal", "-s", str(kept.start_lsn),
+             "-e", str(kept.tail_lsn)],
+        ).stdout  # fmt: skip
+        assert "LogicalMessage" in told
+        assert "Sequence" in told
+        primary.query("ANALYZE kept")
+        assert primary.value(NEXT_ID) > before
 
 
 def test_a_copy_does_not_wait_for_a_spread_checkpoint(stage15: Stage):
