@@ -3,9 +3,11 @@
 Theory of operation. Each reading takes pg_control, the pid file and the names in
 pg_wal anew, which costs about a millisecond; what cannot change is kept: the parsed
 history files, the programs' version, and fingerprints. A fingerprint is kept for as
-long as the data directory is the same one and was not rewound (both rewrite
-PG_VERSION): a loser that follows its twin's WAL without a rewind has its own
-beginning overwritten, and the fingerprint taken before is the only witness.
+long as the data directory is the same one (a clone writes PG_VERSION anew): a loser
+that follows its twin's WAL without a rewind has its own beginning overwritten, and the
+fingerprint taken before is the only witness. A rewind takes back what lies behind the
+checkpoint that it went back to, and no more; it notes that one in the backup label. So
+what was read of a beginning behind it is read again, and the rest stays a witness.
 
 Which timeline the server is on. pg_control tells only the timeline of the last
 checkpoint (or of the minimum recovery point), which is late after a promotion, by
@@ -21,6 +23,7 @@ children either. It is found again when pg_control or a newest segment has chang
 
 import logging
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +41,13 @@ log = logging.getLogger(__name__)
 RETRY_READINGS = 5
 """After so many readings the end of WAL is looked for again where that failed."""
 
+_LABELS = ("backup_label", "backup_label.old")
+"""Of a rewind, and of one whose server was started since."""
+_LABEL_BYTES = 4096
+_REWOUND_TO = re.compile(
+    rb"^START WAL LOCATION: ([0-9A-F]{1,8}/[0-9A-F]{1,8}) ", re.MULTILINE
+)
+_BY_REWIND = b"\nBACKUP METHOD: pg_rewind\n"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -64,6 +74,8 @@ class _Kept:
     incarnation: tuple[int, ...]
     switches: dict[tuple[int, ...], tuple[Switch, ...]] = field(default_factory=dict)
     fingerprints: dict[tuple[int, Lsn], Fingerprint] = field(default_factory=dict)
+    labels: tuple[tuple[int, int] | None, ...] | None = None
+    """What was seen of the backup labels; None before the first look."""
     end_key: tuple[object, ...] = ()
     end: _End = _End(None)
     end_asked: int = 0
@@ -162,6 +174,23 @@ class DiskReader:
         )  # fmt: skip
         if incarnation != self._kept.incarnation:
             self._kept = _Kept(incarnation)
+        self._forget_rewound()
+
+    def _forget_rewound(self) -> None:
+        """Forget the fingerprints of beginnings that a rewind has undone.
+
+        Source: createBackupLabel in pg_rewind, called after all files were copied.
+        """
+        kept, labels = self._kept, [self._data_dir / name for name in _LABELS]
+        seen = tuple(_mark(label) for label in labels)
+        if seen == kept.labels:
+            return
+        for label in labels:
+            redo = _rewound_to(label)
+            if redo is not None:
+                for birth in [one for one in kept.fingerprints if one[1] >= redo]:
+                    del kept.fingerprints[birth]
+        kept.labels = seen
 
     def _has_orphans(self) -> bool:
         # A clean stop removes the pid file: only a crash leaves something to find.
@@ -265,6 +294,28 @@ class DiskReader:
             kept.end = _End(None, error.message)
         kept.end_key, kept.end_asked = key, 0
         return kept.end
+
+
+def _mark(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a file is written anew; None when there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _rewound_to(label: Path) -> Lsn | None:
+    """Return where recovery begins after a rewind; None where there was none."""
+    try:
+        with label.open("rb") as file:
+            text = file.read(_LABEL_BYTES)
+    except OSError:
+        return None
+    found = _REWOUND_TO.search(text)
+    if found is None or _BY_REWIND not in text:
+        return None
+    return Lsn.parse(found[1].decode("ascii"))
 
 
 def _alone(*found: Postmaster | None) -> bool:
