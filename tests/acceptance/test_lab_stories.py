@@ -84,6 +84,7 @@ def open_home(make_lab) -> Path:
     return home
 
 
+@pytest.mark.fact("wheel-servers")
 def test_an_outsider_counts_the_same_with_psql_tar_and_pg_ctl(
     lab: LabCommand, tmp_path: Path, open_home: Path
 ):

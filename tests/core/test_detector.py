@@ -98,6 +98,7 @@ def marks(*readings, policy=POLICY):
     return view
 
 
+@pytest.mark.fact("reply-clock")
 def test_a_changed_reply_testifies_for_the_standby_for_two_rounds():
     view = marks(
         reading(10, senders=(sender("a"),)), reading(11, senders=(sender("b"),))
@@ -107,6 +108,7 @@ def test_a_changed_reply_testifies_for_the_standby_for_two_rounds():
     assert detector.replication_lives(view, "n2", given.at(12), POLICY) is None
 
 
+@pytest.mark.fact("idle-ages")
 def test_the_first_reading_and_an_unchanged_one_testify_for_nothing():
     view = marks(
         reading(10, senders=(sender("a"),)), reading(11, senders=(sender("a"),))

@@ -133,6 +133,7 @@ def test_a_position_past_the_fork_has_diverged(timeline, lsn, own, diverged):
     assert (found is not None) == diverged
 
 
+@pytest.mark.fact("fork-of-two")
 def test_a_loser_on_a_younger_timeline_than_the_winner_has_diverged():
     loser = line(2, (1, 100))
     found = past_fork(Position(2, Lsn(150), 0.0), loser, line())

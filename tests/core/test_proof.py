@@ -34,6 +34,7 @@ def standby(node, sent_s, **more):
     return writable(node, sent_s, in_recovery=True, **more)
 
 
+@pytest.mark.fact("lone-promotion")
 def test_three_readings_that_do_not_overlap_prove_it():
     state = read(writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
     (found,) = state.view.proofs

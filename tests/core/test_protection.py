@@ -44,6 +44,7 @@ def test_a_healthy_cluster_orders_nothing():
     assert advance(primary()) == (primary(), ())
 
 
+@pytest.mark.fact("backup-writes-wal")
 def test_isolation_of_a_writable_server_takes_only_what_writes_no_wal():
     (order,) = ordered(primary(ALONE, confirmed_lsn=Lsn(0x800), confirmed_xid=100))
     assert set(order.levels) == {Level.TAIL, Level.PIN}

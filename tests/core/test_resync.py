@@ -225,6 +225,7 @@ def test_nothing_speaks_against_an_ordinary_loser():
     assert refusals(LOSER, WINNER, Around(source_named=True)) == ()
 
 
+@pytest.mark.fact("older-timeline-wins")
 def test_the_lift_above_an_older_timeline_is_told_with_its_commands():
     older = replace(WINNER, lineage=line(1))
     [found] = refusals(replace(LOSER, lineage=line(2, (1, 40))), older, AROUND)
@@ -242,6 +243,7 @@ FOLLOWS = Following(True, 2, Lsn(100), line(2, (1, 50), sha="a"), True)
 OF_SOURCE = line(2, (1, 50), sha="a")
 
 
+@pytest.mark.fact("streaming-lies")
 @pytest.mark.parametrize(
     ("seen", "missing"),
     [

@@ -257,6 +257,7 @@ def test_row_403_nobody_accepts_writes():
     assert found.evidence["standbys"] == "n2,n3"
 
 
+@pytest.mark.fact("strict-sync")
 def test_row_405_commits_wait_for_a_synchronous_standby():
     cluster = Cluster()
     cluster.run(2)
@@ -315,6 +316,7 @@ def test_row_501_a_resynced_loser_that_is_cut_off_soon_after_is_no_split_again()
     assert "node-down" in cluster.codes("n2")
 
 
+@pytest.mark.fact("P15")
 def test_row_503_same_history_files_and_other_wal_are_twins():
     cluster = Cluster()
     cluster.run(2)
@@ -705,6 +707,7 @@ def test_a_word_of_another_version_has_no_gravity():
     assert rules.gravity("split-soul") == 0
 
 
+@pytest.mark.fact("P17")
 def test_the_fork_is_measured_on_the_loser_and_not_by_lsn_order():
     cluster = split()
     cluster.servers["n1"].write(100)

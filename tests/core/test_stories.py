@@ -215,6 +215,7 @@ def test_the_minority_can_win():
     assert cluster.incident("n2", "primary").verdict.evidence["to"] == "n1"
 
 
+@pytest.mark.fact("P16")
 def test_a_standby_that_followed_the_loser_is_a_loser_too():
     cluster = Cluster()
     cluster.run(3)
@@ -337,6 +338,7 @@ def failed_over():
     return cluster
 
 
+@pytest.mark.fact("lone-promotion")
 def test_without_a_higher_timeline_the_old_primary_must_be_known_to_be_gone():
     cluster = healthy()
     cluster.cut("n1")

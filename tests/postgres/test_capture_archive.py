@@ -95,6 +95,7 @@ def test_pins_of_linked_folders_are_released_after_a_wipe(stage16: Stage):
         assert not (capture.folder / "pin.json").exists()
 
 
+@pytest.mark.fact("P4")
 def test_a_stranger_opens_an_archive_with_tar_and_pg_ctl_alone(stage: Stage):
     server = linked(stage)
     with capturing(stage, server) as capture:
@@ -165,6 +166,7 @@ def test_an_archive_from_elsewhere_is_verified_and_opened(stage16: Stage):
     assert not list(stage16.folder.glob(".splitguard-open-*"))
 
 
+@pytest.mark.fact("opening-changes")
 def test_opening_does_not_change_the_snapshot(stage16: Stage):
     server = stage16.primary()
     server.write(30)

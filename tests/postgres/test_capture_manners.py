@@ -66,6 +66,7 @@ def commit_that_waits(primary: Server) -> Iterator[threading.Thread]:
         thread.join(20)
 
 
+@pytest.mark.fact("receiver-with-slot")
 def test_a_capture_acknowledges_no_commit_for_a_dead_standby(stage15: Stage):
     primary = stage15.primary()
     with commit_that_waits(primary) as commit:
@@ -94,6 +95,7 @@ def test_a_capture_acknowledges_no_commit_for_a_dead_standby(stage15: Stage):
         assert not commit.is_alive(), "a receiver with a slot acknowledges nothing now"
 
 
+@pytest.mark.fact("frozen-receiver")
 def test_a_capture_that_hangs_holds_up_no_fast_shutdown(stage16: Stage):
     primary = stage16.primary()
     primary.write(20)
@@ -109,6 +111,7 @@ def test_a_capture_that_hangs_holds_up_no_fast_shutdown(stage16: Stage):
         assert len(capture.ids()) == 20
 
 
+@pytest.mark.fact("walsenders-taken")
 def test_a_server_without_walsenders_is_captured_all_the_same(stage16: Stage):
     primary = stage16.primary(max_wal_senders="0")
     primary.write(20)
@@ -120,6 +123,7 @@ def test_a_server_without_walsenders_is_captured_all_the_same(stage16: Stage):
         assert len(capture.ids()) == 20
 
 
+@pytest.mark.fact("backup-writes-wal")
 def test_tail_and_pin_write_no_wal_and_a_full_copy_does(stage: Stage):
     primary = stage.primary(**QUIET)
     primary.write(20)
@@ -135,6 +139,7 @@ def test_tail_and_pin_write_no_wal_and_a_full_copy_does(stage: Stage):
         assert primary.lsn > before
 
 
+@pytest.mark.fact("commits-and-ids")
 def test_what_takes_no_transaction_id_is_in_the_tail_all_the_same(stage16: Stage):
     """A message is told of by no commit, so no copy is ordered; ANALYZE is by one."""
     primary = stage16.primary(wal_level="logical", **QUIET)
@@ -160,6 +165,7 @@ def test_what_takes_no_transaction_id_is_in_the_tail_all_the_same(stage16: Stage
         assert primary.value(NEXT_ID) > before
 
 
+@pytest.mark.fact("spread-checkpoint")
 def test_a_copy_does_not_wait_for_a_spread_checkpoint(stage15: Stage):
     primary = stage15.primary(checkpoint_completion_target="0.9", shared_buffers="64MB")
     primary.write(1)
@@ -197,6 +203,7 @@ def rows_opened(stage: Stage, folder: Path) -> int:
     return int(row[0])
 
 
+@pytest.mark.fact("padded-segment")
 def test_an_unpadded_segment_silently_loses_rows_and_ours_is_padded(stage: Stage):
     primary = stage.primary()
     primary.write(1)
@@ -217,6 +224,7 @@ def test_an_unpadded_segment_silently_loses_rows_and_ours_is_padded(stage: Stage
     assert rows_opened(stage, whole) == 61
 
 
+@pytest.mark.fact("crash-loop")
 def test_a_server_that_crashes_in_a_loop_is_kept_once_it_stands_still(stage16: Stage):
     primary = stage16.primary()
     with Client(primary) as client:

@@ -93,6 +93,7 @@ def test_a_cleanly_stopped_primary_is_copied_cold(stage16: Stage):
         assert check_opened(capture.folder, stage16.folder, stage16.programs).good
 
 
+@pytest.mark.fact("backup-of-a-standby")
 def test_a_running_standby_is_copied_and_followed(stage: Stage):
     primary, standby = stage.pair()
     for grant in GRANTS:
@@ -112,6 +113,7 @@ def test_a_running_standby_is_copied_and_followed(stage: Stage):
         assert capture.ids() >= client.acknowledged
 
 
+@pytest.mark.fact("promoted-during-backup")
 def test_a_promotion_during_the_copy_starts_it_again_in_the_new_role(stage: Stage):
     primary, standby = stage.pair()
     primary.write(20, "common")
@@ -283,6 +285,7 @@ def test_missing_grants_are_named_and_the_tail_stands(stage16: Stage):
         capture.until_kept(primary.lsn)
 
 
+@pytest.mark.fact("P3")
 def test_a_rewound_server_adds_nothing_to_its_capture(stage16: Stage):
     old, new = stage16.split()
     new.query("CHECKPOINT")
@@ -381,6 +384,7 @@ def test_data_that_was_rolled_back_on_its_timeline_needs_a_capture_of_its_own(
         assert capture.manifest.closed
 
 
+@pytest.mark.fact("hard-link-farm")
 def test_the_pin_outlives_a_wipe_of_the_data_directory(stage16: Stage):
     primary = stage16.primary()
     primary.write(30)

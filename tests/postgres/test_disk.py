@@ -52,6 +52,7 @@ def test_a_running_primary_has_facts_without_an_end(stage: Stage):
     assert found.version_num // 10000 == stage.programs.major
 
 
+@pytest.mark.fact("checkpoint-start")
 def test_the_end_of_a_cleanly_stopped_primary_is_the_end_of_its_checkpoint(
     stage: Stage,
 ):
@@ -103,6 +104,7 @@ def test_children_of_a_killed_postmaster_still_count_as_running(stage16: Stage):
     assert not facts(primary).running
 
 
+@pytest.mark.fact("control-lags")
 def test_a_promotion_shows_before_the_control_file_knows_it(stage: Stage):
     _, new = stage.split(rows=5)
     found = facts(new)
@@ -138,6 +140,7 @@ def test_a_standby_that_follows_has_the_same_lineage_as_its_new_primary(stage: S
     assert facts(third).end_lsn == end
 
 
+@pytest.mark.fact("P15")
 def test_two_promotions_at_one_lsn_have_different_fingerprints(stage: Stage):
     primary = stage.primary()
     twins = [stage.standby(primary, name) for name in ("n2", "n3")]
@@ -247,6 +250,7 @@ def test_wal_of_sixteen_megabytes_is_read_in_a_fraction_of_a_second(stage16: Sta
     assert spent < 1.0
 
 
+@pytest.mark.fact("walinspect")
 def test_a_chain_over_a_switch_is_whole_and_a_gap_in_it_is_found(stage: Stage):
     primary = stage.primary()
     start = read_control(primary.data_dir).redo_lsn

@@ -39,6 +39,7 @@ def test_the_prober_sees_replication_and_may_write_nothing(granted):
             session.execute("CREATE TEMPORARY TABLE t ()")
 
 
+@pytest.mark.fact("backup-grants")
 def test_the_local_role_may_start_and_stop_a_backup(granted):
     with as_role(granted, "splitguard_local") as session:
         if granted.programs.version_num >= 150_000:
@@ -55,6 +56,7 @@ def test_the_local_role_may_start_and_stop_a_backup(granted):
         assert "START WAL LOCATION" in row[0]
 
 
+@pytest.mark.fact("read-binary-file")
 @pytest.mark.parametrize("role", ["splitguard_probe", "splitguard_local"])
 @pytest.mark.parametrize(
     "statement",
@@ -76,6 +78,7 @@ def test_neither_role_reads_data_or_files_or_promotes(granted, role, statement):
         session.execute(statement)
 
 
+@pytest.mark.fact("backup-grants")
 def test_only_a_backup_role_may_start_a_backup(granted):
     with (
         as_role(granted, "splitguard_probe") as session,

@@ -121,6 +121,7 @@ def test_a_clone_that_fails_leaves_everything_as_it_was(stage16: Stage, gate: Ga
     assert old.value("SELECT mark FROM spaced") == "old"
 
 
+@pytest.mark.fact("P6")
 def test_patronis_end_finds_the_old_data_aside(stage16: Stage, gate: Gate):
     """Whoever sends SIGTERM deletes the data folder next."""
     old = stage16.server("n1")

@@ -32,6 +32,7 @@ def rewind(gate: Gate, shim, target, source: Server, shell="sh"):
     )
 
 
+@pytest.mark.fact("P4")
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_loser_is_rewound_once_its_copy_is_complete(
     stage16: Stage, gate: Gate, agent_beside, shell
@@ -92,6 +93,7 @@ def test_recovery_by_pg_rewind_itself_does_not_disturb_what_is_kept(
     assert checked.returncode == 0, checked.stdout
 
 
+@pytest.mark.fact("P14")
 def test_without_an_agent_the_loser_is_kept_until_there_is_one(
     stage16: Stage, gate: Gate, agent_beside
 ):
@@ -195,6 +197,7 @@ def test_a_person_lets_it_pass_without_a_copy(stage16: Stage, gate: Gate, agent_
     assert permit["state"] == "released"
 
 
+@pytest.mark.fact("P9")
 def test_the_copy_goes_on_when_the_shim_is_killed(
     stage16: Stage, gate: Gate, agent_beside
 ):
@@ -236,6 +239,7 @@ def test_links_and_spaces_in_paths_change_nothing(
     assert "Done!" in ran.said
 
 
+@pytest.mark.fact("P18")
 def test_a_server_in_single_user_mode_is_seen_as_one(stage16: Stage):
     server = stage16.primary()
     server.stop()

@@ -36,6 +36,7 @@ def rows_by_readme(archive: Path, stage: Stage) -> int:
     return rows_by(commands(readme), stage, archive.parent)
 
 
+@pytest.mark.fact("recorded-limits")
 def test_an_archive_of_a_server_with_large_segments_and_many_origins_opens(
     stage: Stage,
 ):

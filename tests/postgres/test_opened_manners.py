@@ -45,6 +45,7 @@ logging_collector = on
 """
 
 
+@pytest.mark.fact("copied-subscription")
 def test_an_opened_subscriber_does_not_reach_its_publisher(stage: Stage):
     publisher = stage.server("pub", {"wal_level": "logical"}, tcp=True).start()
     publisher.write(5)
@@ -68,6 +69,7 @@ def test_an_opened_subscriber_does_not_reach_its_publisher(stage: Stage):
     eventually("the original goes on", lambda: subscriber.rows() == 10)
 
 
+@pytest.mark.fact("auto-conf-wins")
 def test_settings_that_alter_system_wrote_are_beaten_one_and_all(stage: Stage):
     primary = stage.primary()
     primary.write(5)
@@ -89,6 +91,7 @@ def test_settings_that_alter_system_wrote_are_beaten_one_and_all(stage: Stage):
     assert not list(marks.iterdir())
 
 
+@pytest.mark.fact("recorded-limits")
 def test_a_copy_is_given_the_limits_that_its_server_had(stage: Stage):
     primary = stage.primary(max_prepared_transactions="5", max_connections="150")
     primary.write(5)

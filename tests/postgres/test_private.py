@@ -61,6 +61,7 @@ def test_a_crashed_copy_recovers_to_its_end(stage: Stage):
         assert server.recovered_lsn == end
 
 
+@pytest.mark.fact("over-a-switch", "recovery-signal")
 def test_a_copy_that_spans_a_timeline_switch_recovers_to_its_end(stage: Stage):
     _, new = stage.split(rows=40)
     new.crash()
@@ -90,6 +91,7 @@ def test_a_copied_standby_opens_at_what_it_had_received(stage: Stage):
         assert server.recovered_lsn == end
 
 
+@pytest.mark.fact("backup-label")
 def test_a_hot_copy_opens_from_its_backup_label(stage: Stage):
     primary = stage.primary()
     primary.write(20)
@@ -111,6 +113,7 @@ def test_a_hot_copy_opens_from_its_backup_label(stage: Stage):
         assert server.recovered_lsn >= end
 
 
+@pytest.mark.fact("auto-conf-wins")
 def test_what_the_copy_was_told_to_do_is_not_done(stage: Stage):
     primary = stage.primary(wal_level="logical", max_prepared_transactions="3")
     witness = stage.folder / "archived"
@@ -179,6 +182,7 @@ def test_a_cluster_without_a_role_postgres_is_opened_too(stage16: Stage):
         assert count(server) == 3
 
 
+@pytest.mark.fact("shared-inode")
 def test_a_pin_is_refused_because_opening_would_change_the_original(stage16: Stage):
     primary = stage16.primary()
     primary.stop()

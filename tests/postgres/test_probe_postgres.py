@@ -60,6 +60,7 @@ def sessions(server):
     )
 
 
+@pytest.mark.fact("walfile-name-refused")
 async def test_primary_and_standby_tell_all_that_is_asked_with_pg_monitor_only(stage):
     primary = stage.server("n1", tcp=True).start()
     dsn = as_probe(primary)
@@ -106,6 +107,7 @@ async def test_a_probe_writes_nothing_and_takes_no_transaction_id(stage16):
     assert written.next_xid > after.next_xid
 
 
+@pytest.mark.fact("control-lags")
 async def test_right_after_a_promotion_the_new_timeline_is_seen(stage):
     _, standby = stage.pair()
     async with prober(n2=standby.dsn) as probes:
@@ -115,6 +117,7 @@ async def test_right_after_a_promotion_the_new_timeline_is_seen(stage):
     assert (sight.in_recovery, sight.timeline, sight.upstream) == (False, 2, None)
 
 
+@pytest.mark.fact("walfile-name-refused")
 async def test_a_standby_without_upstream_still_tells_its_place(stage):
     primary, standby = stage.pair()
     primary.write(5)
@@ -129,6 +132,7 @@ async def test_a_standby_without_upstream_still_tells_its_place(stage):
     assert reached <= sight.flush_lsn <= Lsn(reached + 8192)
 
 
+@pytest.mark.fact("reply-clock")
 async def test_a_changed_receiver_mark_and_reply_mark_testify_for_life(stage16):
     primary, standby = stage16.pair()
     async with prober(n1=primary.dsn, n2=standby.dsn) as probes:
@@ -179,6 +183,7 @@ async def test_backends_that_wait_for_a_dead_standby_are_counted_and_timed(stage
     await asyncio.wait({commit})
 
 
+@pytest.mark.fact("mute-probe")
 async def test_a_frozen_server_ends_at_the_deadline_and_recovers(stage):
     primary = stage.primary()
     async with prober(n1=as_probe(primary)) as probes:
@@ -211,6 +216,7 @@ def frozen(*pids):
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.fact("mute-probe")
 async def test_a_mute_link_ends_at_the_deadline(stage16, network):
     primary = stage16.server("n1", tcp=True).start()
     relay = await network.relay("127.0.0.1", primary.port)
@@ -426,6 +432,7 @@ async def test_a_probe_in_flight_can_be_cancelled_and_closed_at_once(stage16, ne
         assert time.monotonic() - began < 0.5
 
 
+@pytest.mark.fact("old-servers")
 async def test_the_statement_for_older_servers_tells_the_same(stage):
     """It keeps to what 10 has, and newer servers have all of that."""
     primary, standby = stage.pair()

@@ -109,6 +109,7 @@ def test_a_restored_folder_starts_by_the_printed_command_with_every_row(stage: S
     assert not list(stage.folder.glob(".splitguard-restore-*"))
 
 
+@pytest.mark.fact("recovery-signal")
 def test_a_restored_folder_that_spans_a_promotion_has_the_rows_of_both(stage16: Stage):
     primary, standby = stage16.pair()
     primary.write(30)
@@ -247,6 +248,7 @@ def test_only_root_names_the_user_that_the_server_runs_as(
     assert (target / "PG_VERSION").stat().st_uid == done.owner.uid
 
 
+@pytest.mark.fact("copied-subscription")
 def test_a_restored_subscriber_does_not_reach_its_publisher(stage16: Stage):
     publisher = stage16.server("pub", {"wal_level": "logical"}, tcp=True).start()
     publisher.write(5)

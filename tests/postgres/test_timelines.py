@@ -69,6 +69,7 @@ def recovered_from(archive: Path, stage: Stage, name: str) -> Server:
     return server
 
 
+@pytest.mark.fact("archive-promotion")
 def test_an_end_of_archive_recovery_is_marked_by_a_checkpoint_and_fingerprinted(
     stage: Stage,
 ):
@@ -87,6 +88,7 @@ def test_an_end_of_archive_recovery_is_marked_by_a_checkpoint_and_fingerprinted(
         assert [one.timeline for one in facts(server).lineage.fingerprints] == [2]
 
 
+@pytest.mark.fact("cloned-later")
 def test_a_node_that_was_cloned_later_has_no_mark_and_is_no_twin(stage: Stage):
     primary, standby = stage.pair()
     primary.write(5)
@@ -109,6 +111,7 @@ def test_a_node_that_was_cloned_later_has_no_mark_and_is_no_twin(stage: Stage):
     assert relate(ours, theirs).kinship is Kinship.SAME
 
 
+@pytest.mark.fact("no-rewind-required")
 def test_pg_rewind_of_15_sees_nothing_to_do_until_the_source_has_a_checkpoint(
     stage15: Stage,
 ):
@@ -146,6 +149,7 @@ def said(server: Server, words: list[str | Path]) -> str:
     return ran.stdout + ran.stderr
 
 
+@pytest.mark.fact("P3", "shared-inode")
 def test_pg_rewind_writes_into_files_that_second_names_share(stage16: Stage):
     """A farm of hard links is none against a rewind, and is against deletion."""
     old, new = stage16.split()
@@ -187,6 +191,7 @@ async def prober(server: Server):
         await http.close()
 
 
+@pytest.mark.fact("crash-restart")
 async def test_a_crash_restart_keeps_the_start_time_and_is_the_same_server(stage):
     server = stage.primary()
     async with prober(server) as probes:
@@ -204,6 +209,7 @@ async def test_a_crash_restart_keeps_the_start_time_and_is_the_same_server(stage
     assert before.postgres.postmaster_started == after.postgres.postmaster_started
 
 
+@pytest.mark.fact("idle-replication-session")
 async def test_a_probe_takes_no_walsender_as_an_idle_replication_session_does(stage16):
     server = stage16.primary(max_wal_senders="1")
     async with prober(server) as probes:

@@ -56,6 +56,7 @@ def children_of(pid: int) -> list[int]:
     return [int(word) for word in path.read_text().split()]
 
 
+@pytest.mark.fact("P8")
 @pytest.mark.parametrize("option", ["--help", "-?"])
 def test_help_is_the_real_programs_own(gate: Gate, shell, option):
     ran = start(gate, shell, gate.shim(), option)
@@ -69,6 +70,7 @@ def test_the_version_is_the_real_programs_own(gate: Gate, shell):
     assert ran.said == "pg_rewind (PostgreSQL) 15.0\n"
 
 
+@pytest.mark.fact("P8")
 def test_help_works_while_the_real_program_is_away(gate: Gate, shell):
     """Patroni deletes the data folder where it takes a rewind for impossible."""
     ran = start(gate, shell, gate.shim(real=gate.folder / "gone"), "--help")
@@ -243,6 +245,7 @@ def test_a_signal_ends_it_while_splitguard_hangs(gate: Gate, shell):
     eventually("its children are gone", lambda: all(map(gone, asked)), 5)
 
 
+@pytest.mark.fact("shim-outlives-patroni")
 @pytest.mark.parametrize("splitguard", ["exec sleep 600", "exit 1"])
 def test_an_orphan_ends_without_a_rewind(gate: Gate, shell, splitguard):
     """Patroni's unit kills Patroni alone; what it started lives on."""

@@ -34,6 +34,7 @@ def patroni(text: str, shared: str | None = None, place: Path = PLACE, version=(
     return wiring.patroni("patroni.yml", wiring.read_yaml(text, "f"), place, around)
 
 
+@pytest.mark.fact("P12")
 def test_cloudifys_own_flags_delete_a_loser_and_are_named():
     told = patroni(CLOUDIFY)
     assert (told.node, told.state, told.safe) == ("node-1", Wired.NOT_WIRED, False)
@@ -54,6 +55,7 @@ def test_the_finished_snippet_for_patroni_is_wired():
     assert (told.state, told.safe, told.sentences) == (Wired.WIRED, True, ())
 
 
+@pytest.mark.fact("P8")
 def test_a_patroni_that_knows_no_bin_name_is_not_wired_by_it():
     text = HOOKS.joinpath("patroni.yml").read_text()
     old = patroni(text, version=(3, 0, 2))
@@ -99,6 +101,7 @@ def test_what_install_prints_is_wired(tmp_path: Path):
     assert patroni(text, place=place).state is Wired.WIRED
 
 
+@pytest.mark.fact("P13")
 def test_a_folder_of_links_is_wired_for_old_versions(tmp_path: Path):
     real = tmp_path / "bin"
     real.mkdir()

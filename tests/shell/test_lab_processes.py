@@ -103,6 +103,7 @@ def test_a_server_that_is_not_there_is_named(tmp_path):
         find_binaries("/nowhere", ME, tmp_path)
 
 
+@pytest.mark.fact("wheel-servers", "wheel-libraries")
 def test_programs_that_the_servers_user_cannot_reach_are_copied(tmp_path):
     account = server_account()
     found = find_binaries("16", account, tmp_path / "unused")

@@ -66,6 +66,7 @@ async def test_an_open_relay_passes_everything_on_both_ways(relay):
     writer.close()
 
 
+@pytest.mark.fact("mute-link")
 async def test_a_cut_relay_resets_its_connections_and_refuses_new_ones(relay):
     reader, writer = await open_to(relay)
     assert await said_back(reader, writer, b"hello") == b"hello"
@@ -86,6 +87,7 @@ async def test_a_healed_relay_takes_connections_again(relay):
     writer.close()
 
 
+@pytest.mark.fact("mute-link")
 async def test_a_mute_relay_holds_connections_open_and_loses_nothing(relay):
     reader, writer = await open_to(relay)
     assert await said_back(reader, writer, b"before") == b"before"

@@ -65,6 +65,7 @@ def test_the_name_of_a_segment_says_where_it_belongs():
         assert parse_name(name, SIZE) is None
 
 
+@pytest.mark.fact("padded-segment")
 def test_the_open_segment_is_kept_up_to_what_was_flushed_and_padded(
     tmp_path: Path, wal: Wal, tail: WalTail
 ):

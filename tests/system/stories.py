@@ -17,7 +17,7 @@ ROWS = 60
 PROVEN_S = 20.0
 DEMOTED_S = 30.0
 BLOCKED_S = 60.0
-SMALL = "120m"
+SMALL = "110m"
 """A volume with room for the WAL of a small cluster, and not for a copy of it."""
 RESYNCED_S = 120.0
 

@@ -58,6 +58,7 @@ def rescued(node: Node) -> list[Path]:
     return list((node.box.folder / "keep/.rescue").glob("[0-9]*/pg_wal"))
 
 
+@pytest.mark.fact("P5", "P8")
 def test_a_shim_without_agent_command_or_interpreter_waits_and_keeps_wal_p5_p8(
     cluster: Cluster,
 ):
@@ -95,6 +96,7 @@ def test_a_shim_without_agent_command_or_interpreter_waits_and_keeps_wal_p5_p8(
     assert counted.without >= stories.ROWS, counted
 
 
+@pytest.mark.fact("shim-outlives-patroni")
 @pytest.mark.slow_system
 def test_a_shim_whose_patroni_is_killed_rewinds_nothing_under_the_next_one(
     cluster: Cluster,

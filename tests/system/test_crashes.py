@@ -21,6 +21,7 @@ TOLD = ("before-journal", "after-journal")
 """Points that are passed when somebody is to be told of an incident."""
 
 
+@pytest.mark.fact("P5", "P8")
 @pytest.mark.parametrize("point", POINTS)
 def test_an_agent_that_dies_while_the_shim_waits_loses_nothing_p5_p8(
     cluster: Cluster, point: str

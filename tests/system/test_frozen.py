@@ -9,6 +9,7 @@ from tests.system.cluster import Cluster
 pytestmark = [pytest.mark.system, pytest.mark.timeout(240)]
 
 
+@pytest.mark.fact("P1", "P2")
 @pytest.mark.slow_system
 def test_a_copy_that_is_complete_holds_what_an_unguarded_rewind_discards_p1_p2(
     unguarded: Cluster,

@@ -32,6 +32,7 @@ def verdicts_told(split: stories.Split) -> set[str]:
     return {one["verdict"] for one in split.loser.incidents()}
 
 
+@pytest.mark.fact("P1", "P2", "P8")
 def test_a_frozen_primary_is_rewound_only_when_its_rows_are_kept_p1_p2_p8(
     cluster: Cluster,
 ):
@@ -43,6 +44,7 @@ def test_a_frozen_primary_is_rewound_only_when_its_rows_are_kept_p1_p2_p8(
     assert SPLIT & verdicts_told(split)
 
 
+@pytest.mark.fact("P18")
 def test_a_primary_that_was_cut_off_is_rewound_only_when_its_rows_are_kept_p18(
     cluster: Cluster,
 ):
@@ -53,6 +55,7 @@ def test_a_primary_that_was_cut_off_is_rewound_only_when_its_rows_are_kept_p18(
     assert SPLIT & verdicts_told(split)
 
 
+@pytest.mark.fact("P18")
 @pytest.mark.slow_system
 def test_a_primary_that_was_killed_is_rewound_only_when_its_rows_are_kept_p18(
     cluster: Cluster,

@@ -17,6 +17,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.fact("P10")
 def test_a_rogue_primary_that_patroni_calls_a_replica_is_named_and_kept_p10(
     cluster: Cluster,
 ):

@@ -40,6 +40,7 @@ def assert_opens_with_everything(
     assert counted.without >= stories.ROWS, counted
 
 
+@pytest.mark.fact("P7", "P9")
 def test_a_forced_reinit_ends_the_shim_and_the_copy_that_was_complete_remains_p7_p9(
     cluster: Cluster,
 ):
@@ -64,6 +65,7 @@ def test_a_forced_reinit_ends_the_shim_and_the_copy_that_was_complete_remains_p7
     assert counted.without >= stories.ROWS, counted
 
 
+@pytest.mark.fact("P5", "P9")
 def test_a_forced_reinit_of_a_loser_that_nobody_copied_leaves_its_files_p5_p9(
     cluster: Cluster,
 ):
@@ -84,6 +86,7 @@ def test_a_forced_reinit_of_a_loser_that_nobody_copied_leaves_its_files_p5_p9(
     cluster.start_agent(loser.name)
 
 
+@pytest.mark.fact("P6")
 def test_a_standby_that_is_made_anew_through_the_guard_keeps_its_data_p6(
     cluster: Cluster,
 ):
@@ -100,6 +103,7 @@ def test_a_standby_that_is_made_anew_through_the_guard_keeps_its_data_p6(
     assert "replica has been created using splitguard" in standby.patroni.log
 
 
+@pytest.mark.fact("P6", "P7")
 def test_a_reinit_from_the_leader_removes_a_loser_and_its_pin_remains_p6_p7(
     cluster: Cluster,
 ):

@@ -25,6 +25,7 @@ def pair(kit: Kit, postgres_home: Path) -> Iterator[RepmgrPair]:
         yield made
 
 
+@pytest.mark.fact("P13")
 def test_a_loser_rejoins_under_repmgr_only_when_its_rows_are_kept_p13(
     pair: RepmgrPair,
 ):

@@ -16,6 +16,7 @@ pytestmark = [
 ]
 
 
+@pytest.mark.fact("P5", "P9")
 def test_a_patroni_that_is_stopped_leaves_the_loser_as_it_is_p5_p9(cluster: Cluster):
     split = stories.frozen(cluster)
     loser = split.loser

@@ -25,6 +25,7 @@ def sync_standby(cluster: Cluster) -> str:
     return next((m["name"] for m in members if m["role"] == "sync_standby"), "")
 
 
+@pytest.mark.fact("P12", "strict-sync")
 def test_commits_that_wait_for_blocked_losers_are_told_and_go_on_p12(
     cluster: Cluster,
 ):

@@ -21,6 +21,7 @@ def rows_of(node: Node, writer: Node) -> int:
     return int(node.query(asked, f"{writer.name}/%")[0][0])
 
 
+@pytest.mark.fact("P16")
 def test_a_third_node_that_followed_the_loser_is_kept_before_its_rewind_p16(
     cluster: Cluster,
 ):

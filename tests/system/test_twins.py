@@ -75,6 +75,7 @@ def assert_both_are_kept(cluster: Cluster, split: stories.Split) -> None:
     assert cluster.ledger.promised(loser.name) <= cluster.kept(loser.name)
 
 
+@pytest.mark.fact("P11", "P17")
 def test_twins_with_other_switch_points_are_told_and_kept_p11_p17(cluster: Cluster):
     first = cluster.primary()
     winner, loser = (cluster[name] for name in stories.others(first))
@@ -97,6 +98,7 @@ def test_twins_with_other_switch_points_are_told_and_kept_p11_p17(cluster: Clust
     assert_both_are_kept(cluster, split)
 
 
+@pytest.mark.fact("P15")
 def test_twins_with_one_switch_point_are_told_and_kept_p15(cluster: Cluster):
     first = cluster.primary()
     winner, loser = (cluster[name] for name in stories.others(first))
