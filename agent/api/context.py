@@ -7,7 +7,7 @@ wait is answered at once, which a client that asks again in a loop does not noti
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -27,6 +27,8 @@ class Context:
     tokens: TokenBook | None
     options: ApiOptions
     waiting: int = 0
+    looking_back: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One look into the rounds at a time: it costs up to a second of a processor."""
 
     def frame(self) -> Frame:
         """Return everything that an answer is made from, at one instant."""

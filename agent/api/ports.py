@@ -7,11 +7,12 @@ routes call them in threads.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.snapshot.marks import Kept, Twin
+from agent.store.recall import Recalled, Window
 
 
 def _random_id() -> str:
@@ -135,6 +136,17 @@ class FieldRounds(Protocol):
 
         Raises JournalError or CodecError, at the first piece or later.
         """
+        ...
+
+    def recall(self, windows: Sequence[Window]) -> Iterator[Recalled]:
+        """Yield what came in within these spans of time. Blocking.
+
+        Raises JournalError.
+        """
+        ...
+
+    def begins(self) -> float | None:
+        """Return from when on rounds are kept (wall clock). Blocking."""
         ...
 
 

@@ -28,8 +28,16 @@ def explain(
             show_default=False,
         ),
     ] = None,
+    *,
+    everything: Annotated[
+        bool, typer.Option("--all", "-a", help="All that was seen, however long.")
+    ] = False,
 ) -> int:
-    """Explain what is so now, one incident, or what a verdict means."""
+    """Explain what is so now, a verdict, or one incident.
+
+    Of an incident: who saw what when, in order, as far back as the agent's journal
+    reaches (about a day), and why the rules fired.
+    """
     from agent.core.verdict import VerdictCode
 
     if what is None:
@@ -49,7 +57,8 @@ def explain(
         call.out.data({"verdict": what, "meaning": text}, lambda: words(text))
     else:
         found = call.agent.get(f"/v1/incidents/{segment(what)}")
-        call.out.data(found, lambda: story(found))
+        found["timeline"] = call.agent.get(f"/v1/incidents/{segment(what)}/timeline")
+        call.out.data(found, lambda: _told(found, everything=everything))
     return 0
 
 
@@ -73,9 +82,17 @@ def _verdicts(verdicts: list[dict[str, Any]]) -> "RenderableType":
                 else []
             ),
             *facts(each),
+            *_pointer(each),
             words(""),
         ]
     return stacked(*parts[:-1])
+
+
+def _pointer(verdict: dict[str, Any]) -> "list[RenderableType]":
+    """Return where the story of a verdict is told, if it has one."""
+    if verdict["incident"] is None:
+        return []
+    return [words(f"  Who saw what, when: splitguard explain {verdict['incident']}")]
 
 
 def title(verdict: dict[str, Any]) -> str:
@@ -96,11 +113,8 @@ def facts(verdict: dict[str, Any]) -> "list[RenderableType]":
 
 def story(incident: dict[str, Any]) -> "RenderableType":
     """Return one incident with all that belongs to it, each thing once."""
-    over = incident["resolved"] is not None
     parts: list[RenderableType] = [
-        words(f"{incident['id']}: {title(incident)} ({_stand(incident)})", "bold"),
-        words(f"{'Last seen: ' if over else ''}{safe(incident['sentence'])}"),
-        words(f"Next: {safe(incident['next_step'])}", "bold"),
+        *_head(incident),
         *_kept(incident["snapshots"]),
         words(""),
         *facts(incident),
@@ -109,6 +123,34 @@ def story(incident: dict[str, Any]) -> "RenderableType":
         *_history(incident),
     ]
     return stacked(*parts)
+
+
+def _told(incident: dict[str, Any], *, everything: bool) -> "RenderableType":
+    """Return one incident in order of time, and why its rules fired."""
+    from agent.cli import timeline
+
+    told = incident["timeline"]
+    parts: list[RenderableType] = [
+        *_head(incident),
+        *_kept(incident["snapshots"]),
+        words(""),
+        *timeline.drawn(told, everything=everything),
+        words(""),
+        words("Why", "bold"),
+        *timeline.why(told),
+        *facts(incident),
+    ]
+    return stacked(*parts)
+
+
+def _head(incident: dict[str, Any]) -> "list[RenderableType]":
+    """Return what it is, and what to do next."""
+    over = incident["resolved"] is not None
+    return [
+        words(f"{incident['id']}: {title(incident)} ({_stand(incident)})", "bold"),
+        words(f"{'Last seen: ' if over else ''}{safe(incident['sentence'])}"),
+        words(f"Next: {safe(incident['next_step'])}", "bold"),
+    ]
 
 
 def _stand(incident: dict[str, Any]) -> str:
@@ -137,6 +179,9 @@ def _history(incident: dict[str, Any]) -> "list[RenderableType]":
     A sentence that is still the one before is not said again, and none of what is over.
     """
     rows, last = [], ""
+    began = incident["since"]
+    if all(began < flip["at"] for flip in incident["history"]):
+        rows.append((began, "it began, and was noticed later"))
     for flip in incident["history"]:
         told = flip["sentence"] == last or flip["status"] == "resolved"
         new = "" if told else f": {flip['sentence']}"

@@ -11,7 +11,7 @@ quarter of an hour, so that old rounds can be given up.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 from agent import __version__
 from agent.core.event import Event
@@ -19,7 +19,8 @@ from agent.core.policy import Policy
 from agent.core.replay import outcome, same_outcome
 from agent.core.state import State
 from agent.ports import Clock, Rounds
-from agent.store import field
+from agent.store import field, recall
+from agent.store.recall import Recalled, Window
 from agent.store.rounds import Encoder, Entry, Noted, Start
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,14 @@ class Recorder:
             since_wall_s=since_wall_s,
         )
         return field.exported(self._rounds, header)
+
+    def recall(self, windows: Sequence[Window]) -> Iterator[Recalled]:
+        """Yield what came in within these spans of time; see recall. Blocking."""
+        return recall.recall(self._rounds, windows)
+
+    def begins(self) -> float | None:
+        """Return from when on rounds are kept. Blocking."""
+        return recall.begins(self._rounds)
 
     def _drop(self, reason: str) -> None:
         """Give up what waits; the next note begins a recording anew."""

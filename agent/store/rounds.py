@@ -105,7 +105,7 @@ class Encoder:
 class Decoder:
     """Reads lines back, one at a time, in the order in which they were made."""
 
-    _last: dict[str, object] = field(default_factory=dict)
+    _last: dict[str, tuple[type, object]] = field(default_factory=dict)
 
     def entry(self, text: str | bytes) -> Start | Noted | Outcome | Gap:
         """Return what this line stands for. Raises CodecError.
@@ -120,15 +120,53 @@ class Decoder:
             return codec.from_plain(plain["start"], Start)
         if "outcome" in plain:
             return codec.from_plain(plain["outcome"], Outcome)
+        kind, whole = self._whole(plain)
+        return Noted(codec.from_plain(whole, kind), plain.get("committed") is not False)
+
+    def glance(self, text: str | bytes, from_wall_s: float) -> Event | None:
+        """Take in a line, and return its event if it is not earlier than that.
+
+        Much faster than `entry` for what is earlier. Raises CodecError.
+        """
+        plain = _parsed(text)
+        if "start" in plain:
+            self._last.clear()
+        if "event" not in plain:
+            return None
+        kind, whole = self._whole(plain)
+        early = isinstance(whole, dict) and _time(whole) < from_wall_s
+        return None if early else codec.from_plain(whole, kind)
+
+    def latest(self, before_wall_s: float) -> list[Event]:
+        """Return the last event of each kind taken in, of those before that instant.
+
+        Raises CodecError.
+        """
+        return [
+            codec.from_plain(whole, kind)
+            for kind, whole in self._last.values()
+            if isinstance(whole, dict) and _time(whole) < before_wall_s
+        ]
+
+    def _whole(self, plain: dict[str, object]) -> tuple[type, object]:
+        """Return the event that this line makes of the one before of its kind."""
         kind, place = KINDS.get(str(plain.get("event"))), plain.get("of")
         if kind is None or not isinstance(place, str) or "patch" not in plain:
             raise CodecError(f"neither start, event nor outcome: {str(plain)[:80]}")
+        _, before = self._last.get(place, (kind, None))
         try:
-            whole = applied(self._last.get(place), plain["patch"])
+            whole = applied(before, plain["patch"])
         except ValueError as error:
             raise CodecError(str(error)) from error
-        self._last[place] = whole
-        return Noted(codec.from_plain(whole, kind), plain.get("committed") is not False)
+        self._last[place] = (kind, whole)
+        return kind, whole
+
+
+def _time(whole: dict[str, object]) -> float:
+    """Return when an event came in; beyond all times where it does not say."""
+    at = whole.get("at")
+    wall_s = at.get("wall_s") if isinstance(at, dict) else None
+    return wall_s if isinstance(wall_s, float) else float("inf")
 
 
 def lines_of(chunk: Chunk) -> list[bytes]:

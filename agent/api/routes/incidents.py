@@ -1,5 +1,6 @@
 """Incidents: list, one with its story, and taking one."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -7,11 +8,14 @@ from fastapi import APIRouter, Query
 from agent.api.access import needs
 from agent.api.context import Context, Ctx
 from agent.api.models import AckIn, IncidentDetail, IncidentsOut
+from agent.api.models_timeline import TimelineOut
 from agent.api.present import Frame, incident_detail, incident_out
+from agent.api.present.timeline import seen_around, timeline, windows
 from agent.api.problems import ApiError
 from agent.api.tokens import Principal, Scope
 from agent.core.event import Acknowledged
 from agent.core.incident import Incident, Status
+from agent.errors import SplitguardError
 
 router = APIRouter(prefix="/v1/incidents", tags=["incidents"])
 
@@ -38,6 +42,33 @@ async def get_incident(ctx: Ctx, incident_id: str) -> IncidentDetail:
     """Return one incident with its evidence, history, notices and captures."""
     frame = ctx.frame()
     return incident_detail(frame, _find(frame, incident_id))
+
+
+@router.get(
+    "/{incident_id}/timeline",
+    summary="Who saw what, when, and why the rule fired",
+    dependencies=[needs(Scope.READ)],
+)
+async def get_timeline(ctx: Ctx, incident_id: str) -> TimelineOut:
+    """Return in order what was seen around each turn of the incident, and its turns.
+
+    What was seen is known as far back as the journal's rounds reach.
+    """
+    incident = _find(ctx.frame(), incident_id)
+    rounds, me = ctx.options.rounds, ctx.desk.policy.me
+    if rounds is None:
+        return timeline(ctx.frame(), incident, (), None)
+    await rounds.freshen()
+    spans = windows(incident)
+    try:
+        async with ctx.looking_back:
+            since_s = await asyncio.to_thread(rounds.begins)
+            told = await asyncio.to_thread(
+                lambda: seen_around(incident, rounds.recall(spans), me)
+            )
+    except SplitguardError as error:
+        raise ApiError(503, error.message, error.hint or None) from error
+    return timeline(ctx.frame(), incident, told, since_s)
 
 
 @router.post("/{incident_id}/ack", summary="Take an incident")
