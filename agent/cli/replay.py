@@ -36,7 +36,8 @@ def replay(
 ) -> int:
     """Judge again what an agent saw.
 
-    Shows each change of a verdict. Exit 0: the same came out as the agent recorded. 1: something else did, and where.
+    Shows each change of a verdict. Exit 0: the same came out as the agent recorded.
+    1: something else did, and where.
     """
     from agent.cli.rerun import Rerun
     from agent.store.field import FieldJournal

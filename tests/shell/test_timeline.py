@@ -116,7 +116,7 @@ def test_isolation_is_told_by_what_the_agent_itself_saw(cluster):
 
 @pytest.fixture
 def recorder():
-    """A recorder whose rounds have nothing to do with the simulated desk's incidents."""
+    """A recorder whose rounds are of another world than the desk's incidents."""
     return split_and_healed().recording.recorder
 
 
