@@ -27,6 +27,9 @@ class SnapshotOut(Answer):
     bytes: int
     files: int
     closed: bool
+    side: Literal["loser", "winner", "standby"] | None = None
+    """Of the split that it was taken for, as predicted; null without a split, or when
+    its incident is no longer on record."""
     capture: CaptureOut | None
     """Its progress, while the agent still works on it."""
     kept: KeptOut | None = None
@@ -41,9 +44,15 @@ class ElsewhereOut(Answer):
     id: str
     node: str
     reporter: str
+    side: Literal["loser", "winner", "standby"] | None
+    """Of the split that it was taken for, as predicted."""
     phase: str
     grade: str
+    timeline: int | None
     reached_lsn: str | None
+    bytes: int | None
+    ordered: str | None
+    incidents: list[str]
     agent_url: str | None
 
 

@@ -7,7 +7,8 @@ nobody foresaw is logged and answered with a plain 500.
 """
 
 import logging
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -42,6 +43,19 @@ TITLES = {
     500: "Internal error",
     503: "Not available now",
 }
+
+MISFITS = {
+    "missing": "is missing",
+    "extra_forbidden": "is not known here",
+    "string_too_long": "is longer than {max_length} characters",
+    "string_type": "must be a text",
+    "bool_parsing": "must be true or false",
+    "float_parsing": "must be a number",
+    "json_invalid": "is not JSON",
+    "greater_than_equal": "must be {ge} or more",
+    "less_than_equal": "must be {le} or less",
+}
+"""What does not fit, by pydantic's name of the error."""
 
 STATUS_OF: tuple[tuple[type[SplitguardError], int], ...] = (
     (CodecError, 400),
@@ -109,12 +123,21 @@ async def _on_api_error(_: Request, error: Exception) -> JSONResponse:
 async def _on_misfit(_: Request, error: Exception) -> JSONResponse:
     refusal = cast("RequestValidationError", error)
     fields = [
-        {"field": ".".join(str(part) for part in one["loc"]), "reason": one["msg"]}
+        {"field": ".".join(str(part) for part in one["loc"]), "reason": _plain(one)}
         for one in refusal.errors()[:ERRORS_MAX]
     ]
-    said = "; ".join(f"{one['field']}: {one['reason']}" for one in fields[:3])
-    problem = make(422, f"The request does not fit: {said}", "see /openapi.json")
+    said = "; ".join(f"{one['field']} {one['reason']}" for one in fields[:3])
+    problem = make(422, f"The request does not fit: {said}.", "see /openapi.json")
     return answer(problem.model_copy(update={"errors": fields}))
+
+
+def _plain(misfit: Mapping[str, Any]) -> str:
+    """Return in our words what is wrong with one field."""
+    limits = misfit.get("ctx") or {}
+    if misfit["type"] == "string_too_short" and limits.get("min_length") == 1:
+        return "must not be empty"
+    told = MISFITS.get(misfit["type"])
+    return f"is no fit ({misfit['msg']})" if told is None else told.format_map(limits)
 
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:

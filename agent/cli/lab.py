@@ -8,6 +8,7 @@ detached or its remains are to be kept.
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -181,7 +182,10 @@ def write(
     output: Printed = Output.TABLE,
     state_dir: StateDir = None,
 ) -> None:
-    """Write rows through the active manager. Keep what was acknowledged."""
+    """Write rows through the active manager. Keep what was acknowledged.
+
+    While the cluster is split, that is the first active one in the order of the list.
+    """
     from agent.lab.client import Ledger, write_rows
 
     lab = _lab(state_dir)
@@ -193,10 +197,13 @@ def write(
             done = write_rows(lab.plan, ledger, count=wanted, seconds=limit)
         finally:
             ledger.close()
-    result = {"acknowledged": done, "log": str(lab.layout.acknowledged)}
-    Out(output).data(
-        result, lambda: grid(("acknowledged", "log"), [tuple(result.values())])
-    )
+    written = Counter(promise.node for promise in ledger.all())
+    result = {
+        "acknowledged": done,
+        "nodes": dict(written),
+        "log": str(lab.layout.acknowledged),
+    }
+    Out(output).data(result, lambda: _written(result))
     if count is not None and done < count:
         raise LabError(
             f"only {done} of {count} writes were acknowledged in {limit:g} s"
@@ -256,6 +263,13 @@ def down(*, state_dir: StateDir = None) -> None:
 
     folder = _folder(state_dir)
     say("the lab is gone" if end(folder) else f"no lab in {folder}")
+
+
+def _written(result: dict[str, Any]) -> "RenderableType":
+    """Return how many rows which node took."""
+    nodes = [f"{name} ({count})" for name, count in result["nodes"].items()]
+    row = (result["acknowledged"], ", ".join(nodes), result["log"])
+    return grid(("acknowledged", "by", "log"), [row])
 
 
 def _folder(state_dir: Path | None) -> Path:

@@ -72,6 +72,7 @@ def plain(folder: Path, manifest: Manifest) -> dict[str, Any]:
         "bytes": manifest.size_bytes,
         "files": len(manifest.files),
         "closed": manifest.closed,
+        "side": None,
         "capture": None,
         "kept": kept,
         "offsite": _offsite(marks.twin(folder)),

@@ -6,6 +6,7 @@ agent, which alone may start a backup. `list` and `show` ask the agent first, be
 knows what is being taken right now, and read the folder when it does not answer.
 """
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,7 +42,11 @@ app = typer.Typer(
 @app.command("list")
 @asks_agent
 def list_snapshots(call: Call, *, folder: Dir = None) -> int:
-    """List the snapshots here and elsewhere, the newest first."""
+    """List the snapshots here and elsewhere, the newest first.
+
+    SIDE is whose side of a split one holds, as it was predicted: the loser's, the
+    winner's, or a standby's that followed neither.
+    """
     found, elsewhere = _listed(call, folder)
     call.out.data(
         {"snapshots": found, "elsewhere": elsewhere},
@@ -199,41 +204,55 @@ def _listed(
 def _table(
     found: list[dict[str, Any]], elsewhere: list[dict[str, Any]]
 ) -> "RenderableType":
-    parts: list[RenderableType] = []
-    if found:
-        headers = (
-            "ID",
-            "NODE",
-            "GRADE",
-            "TL",
-            "END LSN",
-            "SIZE",
-            "CREATED",
-            "PINNED",
-            "OFF-SITE",
-        )
-        rows = [
-            [
-                each["id"],
-                each["node"],
-                each["grade"] if each["closed"] else f"{each['grade']} (running)",
-                each["timeline"],
-                each["end_lsn"],
-                bytes_text(each["bytes"]),
-                each["created"],
-                "yes" if each.get("kept") else None,
-                _offsite(each.get("offsite")),
-            ]
-            for each in found
-        ]
-        parts.append(grid(headers, rows, ("bold",)))
-    else:
-        parts.append(words("There is no snapshot here."))
-    for each in elsewhere:
-        where = f" ({each['agent_url']})" if each["agent_url"] else ""
-        text = f"{each['id']} of {each['node']} lies beside {each['reporter']}{where}"
-        parts.append(words(safe(f"{text}: {each['phase']}, grade {each['grade']}")))
-    return stacked(*parts)
+    if not found and not elsewhere:
+        return words("There is no snapshot here.")
+    headers = (
+        "ID", "NODE", "SIDE", "GRADE", "TL", "END LSN", "SIZE", "CREATED", "BESIDE",
+        "PINNED", "OFF-SITE",
+    )  # fmt: skip
+    rows = [*map(_row, found), *map(_row_elsewhere, elsewhere)]
+    urls = {each["reporter"]: each["agent_url"] for each in elsewhere}
+    notes = [words(safe(f"{name}: {url}"), "dim") for name, url in urls.items() if url]
+    return stacked(grid(headers, rows, ("bold",)), *notes)
+
+
+def _row(each: dict[str, Any]) -> list[object]:
+    return [
+        each["id"],
+        each["node"],
+        each.get("side"),
+        each["grade"] if each["closed"] else f"{each['grade']} (running)",
+        each["timeline"],
+        each["end_lsn"],
+        bytes_text(each["bytes"]),
+        _second(each["created"]),
+        "here",
+        "yes" if each.get("kept") else None,
+        _offsite(each.get("offsite")),
+    ]
+
+
+def _row_elsewhere(each: dict[str, Any]) -> list[object]:
+    """Return what another agent told; pins and archives it keeps to itself."""
+    running = "" if each["phase"] == "closed" else f" ({each['phase']})"
+    return [
+        safe(each["id"]),
+        safe(each["node"]),
+        each.get("side"),
+        f"{safe(each['grade'])}{safe(running)}",
+        each.get("timeline"),
+        each["reached_lsn"],
+        bytes_text(each.get("bytes")),
+        _second(each.get("ordered")),
+        safe(each["reporter"]),
+        None,
+        None,
+    ]
+
+
+def _second(instant: str | None) -> str | None:
+    """Return an instant without what is below a second."""
+    return None if instant is None else re.sub(r"\.\d+Z$", "Z", instant)
 
 
 def _details(found: dict[str, Any]) -> "RenderableType":

@@ -13,9 +13,11 @@ from agent.core.counsel import MEANINGS, NEXT_STEPS
 from agent.core.incident import Incident, Status
 from agent.core.policy import Policy, WinnerRule
 from agent.core.verdict import Fact, Verdict, VerdictCode
-from agent.core.wording import is_known, shown, way
+from agent.core.wording import is_known, names, shown, way
 
 Evidence = Mapping[str, Fact]
+_BY_SIDES = (VerdictCode.LINEAGE_DIVERGED,)
+"""Verdicts whose sentence says of each loser by itself what it holds."""
 
 
 def meaning(code: VerdictCode) -> str:
@@ -37,6 +39,23 @@ def sentence(verdict: Verdict, policy: Policy) -> str:
     return _SENTENCES[verdict.code](verdict, policy)
 
 
+def incident_sentence(incident: Incident, policy: Policy) -> str:
+    """Return what is so in an incident's present stage, or was in its last one.
+
+    Sides of a split that an earlier stage named, and this one does not, are named too:
+    one was resynced before the other.
+    """
+    told = sentence(incident.verdict, policy)
+    evidence = incident.verdict.evidence
+    if incident.verdict.code not in _BY_SIDES or not evidence.get("losers"):
+        return told
+    now = {str(evidence.get("winner")), *str(evidence["losers"]).split(",")}
+    before = [name for name in incident.sides if name not in now]
+    if not before:
+        return told
+    return f"{told} {names(','.join(before))} held such writes before."
+
+
 def incident_story(incident: Incident, policy: Policy) -> tuple[str, ...]:
     """Return an incident's life in sentences, oldest first, and the next step.
 
@@ -49,7 +68,7 @@ def incident_story(incident: Incident, policy: Policy) -> tuple[str, ...]:
             first = flip.status is Status.PENDING and not told
             told.append(f"First seen: {flip.sentence}" if first else flip.sentence)
         last = flip.sentence
-    now = sentence(incident.verdict, policy)
+    now = incident_sentence(incident, policy)
     if now != last:
         told.append(f"Then: {now}" if told else now)
     if incident.acknowledged_by is not None:

@@ -250,10 +250,12 @@ def _sides(known: tuple[str, ...], verdict: Verdict) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*known, *names)))
 
 
-def _flipped(incident: Incident, clock: _Clock) -> Incident:
-    """Write the present status and stage into the history."""
+def _flipped(
+    incident: Incident, clock: _Clock, wall_s: float | None = None
+) -> Incident:
+    """Write the present status and stage into the history, as of now or `wall_s`."""
     flip = Flip(
-        clock.at.wall_s,
+        clock.at.wall_s if wall_s is None else wall_s,
         incident.status,
         incident.verdict.code.value,
         incident.verdict.rule,
@@ -346,7 +348,9 @@ def _resolved(incident: Incident, clock: _Clock) -> Incident:
         resolved_wall_s=clock.at.wall_s - cleared_s,
         revision=incident.revision + 1,
     )
-    return _flipped(ended, clock)
+    # It is over since it was last seen, and known to be when the hold time has passed.
+    last_s = max((flip.wall_s for flip in incident.history), default=0.0)
+    return _flipped(ended, clock, max(last_s, clock.at.wall_s - cleared_s))
 
 
 def _acknowledged(incident: Incident, who: str, clock: _Clock) -> Incident:

@@ -205,6 +205,10 @@ class CaptureBrief:
     reached_lsn: Lsn | None
     incidents: tuple[str, ...] = ()
     """Ids of the incidents that called for it; empty when an older agent tells."""
+    timeline: int | None = None
+    size_bytes: int | None = None
+    ordered_wall_s: float | None = None
+    """Each None where an older agent tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,9 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
                 grade=capture.status.grade.value,
                 reached_lsn=capture.status.reached_lsn,
                 incidents=capture.order.incident_ids,
+                timeline=capture.status.timeline,
+                size_bytes=capture.status.bytes_total,
+                ordered_wall_s=capture.ordered_wall_s,
             )
             for capture in state.ledger.captures[-BRIEFS:]
         ),

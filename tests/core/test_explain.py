@@ -302,3 +302,14 @@ def test_everything_a_healthy_cluster_says_can_be_read():
     assert explain.sentence(said_now, POLICY) == (
         "All 3 nodes answer, and n1 is the primary."
     )
+
+
+def test_who_was_resynced_first_is_not_forgotten_in_what_was_seen_last():
+    life, losing = Life(), {"first": "n1", "winner": "n1", "past_fork_bytes": 5}
+    life.at(1, said(505, losers="n2,n3", tips="n1,n2", **losing))
+    life.at(3, said(505, losers="n2,n3", tips="n1,n2", **losing))
+    assert "before" not in explain.incident_sentence(life.only, POLICY)
+    life.at(5, said(505, losers="n3", tips="n1,n3", **losing))
+    told = explain.incident_sentence(life.only, POLICY)
+    assert told.startswith("n3 holds writes that n1 does not have")
+    assert told.endswith(" n2 held such writes before.")

@@ -121,6 +121,7 @@ def test_a_trouble_is_over_when_it_was_gone_for_long_enough():
     assert life.at(6.9) == []
     assert life.at(7) == [("resolved", "node-down")]
     assert life.only.resolved_wall_s == given.at(2).wall_s
+    assert life.only.history[-1].wall_s == given.at(2).wall_s, "not when it was sure"
     assert life.ledger.occurrences == {life.only.key: 1}
     assert life.at(8) == []
 

@@ -39,6 +39,24 @@ async def test_what_the_framework_refuses_is_a_problem_too(
     is_problem(answer)
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"reason": ""}, "body.reason must not be empty."),
+        ({}, "body.reason is missing."),
+        ({"reason": "x" * 2001}, "body.reason is longer than 2000 characters."),
+        ({"reason": 5}, "body.reason must be a text."),
+        ({"reason": "x", "why": 1}, "body.why is not known here."),
+    ],
+)
+async def test_what_does_not_fit_is_said_in_a_sentence(served: Served, body, said):
+    async with served.local() as client:
+        for path in ("/v1/snapshots/one/pin", "/v1/guard/release"):
+            answer = await client.post(path, json=body)
+            assert answer.status_code == 422
+            assert answer.json()["detail"] == f"The request does not fit: {said}"
+
+
 async def test_what_was_sent_is_not_repeated(served: Served):
     async with served.local() as client:
         answer = await client.post(

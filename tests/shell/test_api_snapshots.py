@@ -20,6 +20,10 @@ async def test_the_catalogue_and_what_peers_told_are_listed_apart():
     elsewhere = answer["elsewhere"]
     assert {(one["node"], one["reporter"]) for one in elsewhere} == {("n1", "n1")}
     assert elsewhere[0]["grade"] == "complete"
+    assert (elsewhere[0]["side"], running[0]["side"]) == ("loser", "winner")
+    assert own["old"]["side"] is None
+    assert elsewhere[0]["bytes"] > 0
+    assert elsewhere[0]["ordered"].endswith("Z")
 
 
 async def test_one_on_demand_is_begun_and_followed(served: Served):

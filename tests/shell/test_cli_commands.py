@@ -12,7 +12,7 @@ import pytest
 from agent.api.tokens import Scope, TokenBook, digest
 from agent.cli.main import bug_text
 from agent.core.event import PermitAsked
-from tests.fix_desk import card, healthy, node_down, split_brain
+from tests.fix_desk import card, healthy, node_down, resynced, split_brain
 from tests.shell.test_snapshot_catalogue import make_snapshot
 
 
@@ -134,12 +134,30 @@ def test_snapshots_are_listed_as_the_agent_knows_them(splitguard, agent_for):
     assert empty.out == "There is no snapshot here.\n"
     agent.served.shelf.add(card(), {"manifest.json": b"{}"})
     listed = splitguard("snapshots", "list", "--socket", agent.socket)
-    assert "n1-abc  n1    complete  1   0/3000A00  40.0 MiB" in listed.out
+    assert "n1-abc  n1    -     complete  1   0/3000A00  40.0 MiB" in listed.out
     shown = splitguard("snapshots", "show", "n1-abc", "--socket", agent.socket)
     assert "0/2000000" in shown.out
     missing = splitguard("snapshots", "show", "n1-x", "--socket", agent.socket)
     assert missing.code == 1
     assert "splitguard snapshots list" in missing.words
+
+
+def test_snapshots_elsewhere_are_rows_with_the_side_that_they_hold(
+    splitguard, agent_for
+):
+    sim = resynced()
+    here, there = agent_for(sim, me="n1"), agent_for(sim, me="n2")
+    words = ("snapshots", "list", "-o", "json", "--socket")
+    told = json.loads(splitguard(*words, there.socket).out)["elsewhere"]
+    (kept,) = (each for each in told if each["node"] == "n1")
+    assert (kept["side"], kept["timeline"], kept["reporter"]) == ("loser", 1, "n1")
+    here.served.shelf.add(card(kept["id"], incident_ids=kept["incidents"]), {})
+    (mine,) = json.loads(splitguard(*words, here.socket).out)["snapshots"]
+    assert mine["side"] == "loser"
+    listed = splitguard("snapshots", "list", "--socket", there.socket).out
+    (row,) = (line for line in listed.splitlines() if line.startswith(kept["id"]))
+    assert row.split()[1:4] == ["n1", "loser", "complete"]
+    assert row.split()[-3:] == ["n1", "-", "-"], "beside whom it lies"
 
 
 def test_a_snapshot_is_ordered_from_the_agent(splitguard, agent_for):

@@ -1,5 +1,7 @@
 """Incidents, their history, and the captures that belong to them."""
 
+from collections.abc import Iterator
+
 from agent.api.models import (
     CaptureOut,
     FlipOut,
@@ -9,9 +11,10 @@ from agent.api.models import (
     NoticeOut,
 )
 from agent.api.present.frame import Frame, lsn_text, rfc3339, rfc3339_or_none
-from agent.api.present.kept import kept
+from agent.api.present.kept import briefs, kept
+from agent.api.present.side import side
 from agent.core.capture import Capture
-from agent.core.explain import incident_story, next_step, sentence
+from agent.core.explain import incident_sentence, incident_story, next_step
 from agent.core.incident import Incident, Status
 
 
@@ -34,25 +37,31 @@ def incident_out(frame: Frame, incident: Incident) -> IncidentOut:
         acknowledged_by=incident.acknowledged_by,
         sticky=verdict.sticky,
         revision=incident.revision,
-        sentence=sentence(verdict, frame.policy),
-        next_step=_next_step(incident, snapshots),
+        sentence=incident_sentence(incident, frame.policy),
+        next_step=_next_step(frame, incident, snapshots),
         snapshots=snapshots,
     )
 
 
-def _next_step(incident: Incident, snapshots: list[KeptOut]) -> str:
+def _next_step(frame: Frame, incident: Incident, snapshots: list[KeptOut]) -> str:
     """Return what to do; after the end, where to find what was wiped."""
     if incident.status is not Status.RESOLVED:
         return next_step(incident.verdict, incident.id)
-    winner = incident.verdict.evidence.get("winner")
+    bound = dict(_bound(frame))
     ways = [
         f"`{one.command}` on {one.beside}"
         for one in snapshots
-        if one.command and one.node != winner
+        if one.command
+        and side(frame, one.node, bound.get(one.id, (incident.id,))) != "winner"
     ]
     if not ways:
         return "It is over; nothing to do."
     return f"It is over. To read what a resync wiped, run {' or '.join(ways)}."
+
+
+def _bound(frame: Frame) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield each known snapshot with the incidents that it was taken for."""
+    return ((brief.id, brief.incidents) for _, brief in briefs(frame))
 
 
 def incident_detail(frame: Frame, incident: Incident) -> IncidentDetail:

@@ -16,7 +16,8 @@ from agent.api.models_keeping import (
 from agent.api.models_shelf import KeptOut, OffsiteOut
 from agent.api.ports import SnapshotCard
 from agent.api.present import Frame, capture_out
-from agent.api.present.frame import lsn_text, rfc3339
+from agent.api.present.frame import lsn_text, rfc3339, rfc3339_or_none
+from agent.api.present.side import side
 from agent.api.problems import ApiError
 from agent.api.routes.status import Wait
 from agent.api.tokens import Scope
@@ -150,6 +151,7 @@ def _merged(
             bytes=card.bytes,
             files=card.files,
             closed=card.closed,
+            side=side(frame, card.node, card.incident_ids),
             capture=progress,
             kept=_kept(card.kept),
             offsite=_offsite(card.twin),
@@ -174,6 +176,7 @@ def _merged(
         bytes=status.bytes_done,
         files=0,
         closed=status.phase is Phase.CLOSED,
+        side=side(frame, order.node, order.incident_ids),
         capture=progress,
     )
 
@@ -209,9 +212,14 @@ def _elsewhere(ctx: Context, frame: Frame) -> list[ElsewhereOut]:
                 id=brief.id,
                 node=brief.node,
                 reporter=spec.name,
+                side=side(frame, brief.node, brief.incidents),
                 phase=brief.phase,
                 grade=brief.grade,
+                timeline=brief.timeline,
                 reached_lsn=lsn_text(brief.reached_lsn),
+                bytes=brief.size_bytes,
+                ordered=rfc3339_or_none(brief.ordered_wall_s),
+                incidents=list(brief.incidents),
                 agent_url=ctx.options.agent_urls.get(spec.name),
             )
             for brief in heard[0].captures
