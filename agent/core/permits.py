@@ -14,11 +14,12 @@ from dataclasses import replace
 from agent.core.capture import Capture, Grade
 from agent.core.event import PermitAsked, PermitReleased
 from agent.core.moment import Moment
-from agent.core.observation import Channel, ReadFailure, ServerFacts
+from agent.core.observation import ReadFailure, ServerFacts
 from agent.core.permit import Permit, PermitState
 from agent.core.policy import Policy
-from agent.core.protection import promised, sealed, unfinished
+from agent.core.protection import unfinished
 from agent.core.state import State
+from agent.core.sufficiency import has_moved, promised, runs_again, sealed
 
 PERMITS_KEPT = 50
 """Permits kept in the ledger; those that are over go first, then the oldest."""
@@ -112,6 +113,8 @@ def advance(state: State, at: Moment, policy: Policy) -> State:
 def _answer(state: State, permit: Permit, at: Moment, policy: Policy) -> Permit:
     if permit.state is PermitState.GRANTED:
         return _hold(state, permit, at, policy)
+    if permit.at_work and _ended(state, permit, policy):
+        return replace(permit, at_work=False)
     if permit.state is not PermitState.PENDING:
         return permit
     server = state.view.server
@@ -163,6 +166,7 @@ def _match(
             state=PermitState.GRANTED,
             granted_s=at.monotonic_s,
             granted_wall_s=at.wall_s,
+            at_work=True,
             capture_id=status.capture_id,
             bytes_done=status.bytes_done,
             bytes_total=status.bytes_total,
@@ -230,48 +234,22 @@ def _hold(state: State, permit: Permit, at: Moment, policy: Policy) -> Permit:
         return replace(
             permit, state=PermitState.VOID, reason="the grant is older than 10 minutes"
         )
-    if _runs_again(state, permit.granted_s, policy):
+    if runs_again(state, permit.granted_s, policy):
         reason = "PostgreSQL runs again: a further resync needs a permit of its own"
-        return replace(permit, state=PermitState.VOID, reason=reason)
-    if _has_moved(state, permit):
+        return replace(permit, state=PermitState.VOID, reason=reason, at_work=False)
+    if has_moved(state, permit):
         reason = "the server has written past the position that was granted"
-        return replace(permit, state=PermitState.VOID, reason=reason)
+        return replace(permit, state=PermitState.VOID, reason=reason, at_work=False)
     return permit
 
 
-def _runs_again(state: State, since_s: float, policy: Policy) -> bool:
-    """Whether the server was seen running after that instant.
-
-    The resync is then over, or was given up; either way the next one is another.
-    Not in single-user mode: pg_rewind itself recovers a crashed server so, and what
-    it then does to the folder must not call for a copy of it.
-    """
-    seen = state.view.latest.get(f"{policy.me}/{Channel.POSTGRES}")
-    if seen is not None and seen.postgres is not None and seen.sent_s > since_s:
-        return True
-    facts = state.view.server
-    later = state.view.server_read_s > since_s
-    if not isinstance(facts, ServerFacts) or facts.single_user:
-        return False
-    return later and facts.running
-
-
-def _has_moved(state: State, permit: Permit) -> bool:
-    """Whether the stopped server now ends past what was granted.
-
-    Only on the same timeline: a resync in progress leaves it, and is what the grant
-    was for.
-    """
-    facts = state.view.server
-    if not isinstance(facts, ServerFacts) or permit.granted_s is None:
-        return False
-    if state.view.server_read_s <= permit.granted_s or facts.end_lsn is None:
-        return False
-    place = (facts.lineage.system_id, facts.lineage.timeline)
+def _ended(state: State, permit: Permit, policy: Policy) -> bool:
+    """Whether what an old grant let pass is over, or nobody can say."""
+    since_s = permit.granted_s
     return (
-        place == (permit.system_id, permit.timeline)
-        and permit.final_lsn is not None
-        and facts.end_lsn > permit.final_lsn
+        since_s is None
+        or runs_again(state, since_s, policy)
+        or has_moved(state, permit)
     )
 
 

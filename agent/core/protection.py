@@ -44,6 +44,7 @@ from agent.core.standing import (
     standing,
 )
 from agent.core.state import State
+from agent.core.sufficiency import promised, suffices
 from agent.core.verdict import VerdictCode
 
 RETRY_S = 10.0
@@ -122,7 +123,11 @@ def advance(
     facts = local_facts(state)
     need = _need(state, at, policy)
     if capture is None:
-        if need is None or facts is None or _suffices(state, need, policy):
+        if (
+            need is None
+            or facts is None
+            or suffices(state, need.permit, need.incident_ids, policy)
+        ):
             return state, ()
         return _order(state, None, need, at, policy)
     left = facts is not None and has_left(facts, capture.status)
@@ -232,42 +237,6 @@ def _waiting(state: State, policy: Policy) -> Permit | None:
             and permit.final_lsn is not None
         ):
             return permit
-    return None
-
-
-def promised(state: State, capture: Capture) -> bool:
-    """Whether a granted permit rests on this capture."""
-    return any(
-        permit.state is PermitState.GRANTED
-        and permit.capture_id == capture.order.capture_id
-        for permit in state.ledger.permits
-    )
-
-
-def _suffices(state: State, need: Need, policy: Policy) -> bool:
-    """Whether what is kept and closed already serves this need.
-
-    A loser that runs as a standby again was resynced; its disk may tell of its old
-    line for a moment, and nothing of that is missing. Should it go wrong, the next
-    permit orders what it needs all the same.
-    """
-    if sealed(state) is not None:
-        return True
-    if need.permit is not None or local_writable(state, policy):
-        return False
-    return any(
-        capture.order.node == policy.me
-        and capture.status.grade.rank >= Grade.COMPLETE.rank
-        and not set(capture.order.incident_ids).isdisjoint(need.incident_ids)
-        for capture in state.ledger.captures
-    )
-
-
-def sealed(state: State) -> Capture | None:
-    """Return the capture on which a valid grant rests; it serves a second asker too."""
-    for capture in reversed(state.ledger.captures):
-        if promised(state, capture):
-            return capture
     return None
 
 

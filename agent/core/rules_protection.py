@@ -10,6 +10,7 @@ from agent.core.rule import CLUSTER, Finding, Hold, Rule, Scope
 from agent.core.rules_split import lineage_diverged, split_brain
 from agent.core.scene import Scene
 from agent.core.standing import standing
+from agent.core.sufficiency import handed_over
 from agent.core.verdict import Family, Severity, VerdictCode
 
 
@@ -29,7 +30,11 @@ def capture_failed(scene: Scene, _: str) -> Finding | None:
     if not is_loser(scene):
         return None
     return Finding(
-        {"capture": capture.order.capture_id, "reason": capture.status.reason}
+        {
+            "capture": capture.order.capture_id,
+            "reason": capture.status.reason,
+            "missing_bytes": capture.status.missing_bytes or None,
+        }
     )
 
 
@@ -45,6 +50,8 @@ def capture_missing(scene: Scene, _: str) -> Finding | None:
         return None
     if (capture is not None and _complete(capture)) or not is_loser(scene):
         return None
+    if handed_over(scene.state, scene.policy):
+        return None  # a resync is at work on what is kept already
     off = not scene.policy.capture_enabled
     return Finding(
         {

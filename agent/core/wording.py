@@ -42,6 +42,7 @@ _LABELS = {
     "losers": "would be resynced",
     "method": "proven by",
     "missing": "voters it misses",
+    "missing_bytes": "room that is missing",
     "not_replicated_bytes": "not replicated, at least",
     "not_seen": "no fresh answer from",
     "old_seen": "old primary known to take no writes",

@@ -350,3 +350,49 @@ def test_progress_replaces_the_status_and_dates_the_change():
     assert (moved.status, moved.progressed_s) == (further, 5)
     stranger = replace(further, capture_id="other")
     assert protection.progress(state, stranger, given.at(5)) == state
+
+
+def resyncing(seconds: float):
+    """A loser that was granted at 11 s, as an incident of another kind opens."""
+    other = replace(SPLIT, id="inc-other-1")
+    kept = given.capture(phase=Phase.CLOSED)
+    state = granted(kept)
+    grant = replace(
+        state.ledger.permits[0], granted_s=11, granted_wall_s=11, at_work=True
+    )
+    ledger = replace(state.ledger, permits=(grant,), incidents=(other,))
+    theirs = given.postgres("n2", given.sight(timeline=2), seconds)
+    seen = {
+        "server": given.facts(running=False, end=0x2000),
+        "server_read_s": seconds,
+        "latest": {"n2/postgres": theirs},
+        "alive": {"n2/postgres": theirs},
+    }
+    state = replace(
+        state,
+        ledger=ledger,
+        knowledge=replace(
+            state.knowledge, lineages={"n2": given.lineage(2, (1, 0x800))}
+        ),
+        view=replace(state.view, **seen),
+    )
+    return permits.advance(state, given.at(seconds), POLICY)
+
+
+def test_a_resync_that_outlives_its_grant_is_not_copied_for_another_incident():
+    late = resyncing(11 + POLICY.permit_valid_s + 60)
+    (permit,) = late.ledger.permits
+    assert permit.state is PermitState.VOID
+    assert advance(late, 11 + POLICY.permit_valid_s + 60)[1] == ()
+
+
+def test_a_server_that_ran_since_its_resync_is_captured_again():
+    late_s = 11 + POLICY.permit_valid_s + 60
+    late = resyncing(late_s)
+    ran = replace(late, view=replace(late.view, server=given.facts()))
+    over = permits.advance(ran, given.at(late_s + 1), POLICY)
+    assert not over.ledger.permits[0].at_work
+    stopped = replace(over, view=replace(over.view, server=late.view.server))
+    stopped = permits.advance(stopped, given.at(late_s + 2), POLICY)
+    (order,) = ordered(stopped, seconds=late_s + 2)
+    assert order.incident_ids == ("inc-other-1",)

@@ -432,10 +432,11 @@ def captured(cluster, **status):
 def test_row_601_a_loser_whose_capture_failed_is_unprotected():
     cluster = split()
     cluster.run(2)
-    captured(cluster, phase=Phase.FAILED, reason="no space left")
+    captured(cluster, phase=Phase.FAILED, reason="no space left", missing_bytes=7)
     cluster.run(1)
     found = cluster.verdict("n1", "unprotected")
     assert (found.rule, found.evidence["reason"]) == (601, "no space left")
+    assert found.evidence["missing_bytes"] == 7
     assert "unprotected" not in cluster.codes("n2")
 
 
