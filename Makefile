@@ -10,6 +10,7 @@ ARGS ?=
 SEED ?=
 RUNS ?= 20
 HOURS ?= 1
+BUDGET ?= 120
 
 BIN := .venv/bin
 # The environment has no pip of its own: Debian's python3 cannot seed one. The caller's
@@ -106,8 +107,8 @@ FAST := tests/core tests/shell $(wildcard tests/test_*.py)
 fast: setup ## core, shell and house-law tests, in two processes
 	$(BIN)/python -m pytest $(FAST) -n 2 $(ARGS)
 
-sim: setup ## the simulator's tests; SEED=n HOURS=h replays one seed
-	$(if $(SEED),$(BIN)/python -m tests.sim --seed $(SEED) --hours $(HOURS) $(ARGS),$(call pytest,tests/sim))
+sim: setup ## fresh simulated worlds for two minutes; SEED=n HOURS=h plays one again
+	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED) --hours $(HOURS),--budget $(BUDGET)) $(ARGS)
 
 postgres: setup packages ## tests against real PostgreSQL servers
 	$(call pytest,tests/postgres)

@@ -1,0 +1,472 @@
+"""The oracles: what must hold in every world, one function each.
+
+Theory of operation. Some look at each step that an agent makes, some at each second of
+the world, some at what is done to a server. Each compares what is claimed with the
+truth and raises `ViolatedError` with its own name when they differ. None of them knows
+how an agent comes to its conclusions.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from agent import codec
+from agent.core import event as events
+from agent.core import machine, rules
+from agent.core.incident import Incident, Status
+from agent.core.machine import Step
+from agent.core.notice import Notice, NoticeReason
+from agent.core.permit import Permit, PermitState
+from agent.core.state import Knowledge, Ledger, SplitProof, State
+from agent.core.verdict import Family, Verdict, VerdictCode
+from tests.sim import wal
+from tests.sim.ha import Resync
+from tests.sim.harness import Agent, Simulation, Watcher
+from tests.sim.server import Server
+from tests.sim.truth import Truth
+
+DOWN_BOUND_S = 8.0
+"""A machine that is silent for so long must be called down by who can see that."""
+SPLIT_BOUND_S = 8.0
+FORK_BOUND_S = 12.0
+MOVED_BOUND_S = 12.0
+ISOLATED_S = 6.0
+SETTLED_S = 6.0
+"""What has been so for so long is known to whoever could see it."""
+STALE_S = 3.0
+TAPE_LIMIT = 600
+CALM_S = 4.0
+"""A trouble that was gone for less than this is the same one."""
+
+
+class ViolatedError(Exception):
+    """An oracle was violated."""
+
+    def __init__(self, oracle: str, words: str) -> None:
+        super().__init__(f"{oracle}: {words}")
+        self.oracle = oracle
+
+
+@dataclass
+class Score:
+    """How often what was said, and how often it was false or missing."""
+
+    verdicts: Counter[str] = field(default_factory=Counter)
+    opened: Counter[str] = field(default_factory=Counter)
+    false: Counter[str] = field(default_factory=Counter)
+    due: Counter[str] = field(default_factory=Counter)
+    missed: Counter[str] = field(default_factory=Counter)
+
+
+class Oracles(Watcher):
+    """Watches a simulation and judges it."""
+
+    def __init__(self, sim: Simulation, truth: Truth) -> None:
+        self.sim = sim
+        self.world = sim.world
+        self.truth = truth
+        self.score = Score()
+        self.loud = True
+        """Whether a false word raises; else it is only counted."""
+        self.first: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+        """By family and subject: incident ids of which people were told, and when."""
+        self.moves: dict[tuple[str, int], str] = {}
+        """By where and to which timeline the primary moved: the id told for it."""
+        self.well: dict[str, float] = {}
+        """By node, or `a|b`: when it was last without any trouble for CALM_S."""
+        self._tapes: dict[str, State] = {}
+
+    # --- each step ------------------------------------------------------------------
+
+    def stepped(
+        self, agent: Agent, event: events.Event, before: State, made: Step
+    ) -> None:
+        state = made.state
+        if state.view.proofs is not before.view.proofs:
+            for proof in state.view.proofs:
+                if proof not in before.view.proofs:
+                    self.split_only_if_two_wrote(agent, proof)
+        if isinstance(event, events.Ticked):
+            self.isolated_accuses_nobody(agent, state.view.verdicts)
+            self._count(state.view.verdicts)
+        if state.ledger.incidents is not before.ledger.incidents:
+            self._incidents_moved(agent, before.ledger, state.ledger)
+        if state.ledger.permits is not before.ledger.permits:
+            self._permits_moved(agent, before.ledger, state.ledger)
+
+    def _incidents_moved(self, agent: Agent, before: Ledger, after: Ledger) -> None:
+        self.one_incident_for_one_trouble(agent, after)
+        old = {one.id: one.status for one in before.incidents}
+        for incident in after.incidents:
+            new = old.get(incident.id) in (None, Status.PENDING)
+            if incident.status is Status.OPEN and new:
+                self._opened(agent, incident)
+
+    def _permits_moved(self, agent: Agent, before: Ledger, after: Ledger) -> None:
+        known = {one.id: one.state for one in before.permits}
+        for permit in after.permits:
+            granted = permit.state is PermitState.GRANTED
+            if granted and known.get(permit.id) is not PermitState.GRANTED:
+                self.no_permit_without_protection(agent, permit)
+
+    def _count(self, verdicts: Iterable[Verdict]) -> None:
+        for verdict in verdicts:
+            self.score.verdicts[verdict.code.value] += 1
+
+    def _opened(self, agent: Agent, incident: Incident) -> None:
+        code = incident.verdict.code
+        self.score.opened[code.value] += 1
+        false = ""
+        if code is VerdictCode.NODE_DOWN:
+            false = self._false_death(incident.verdict)
+        elif code is VerdictCode.FAILOVER:
+            false = self._false_move(incident.verdict)
+        elif code in (VerdictCode.LINEAGE_DIVERGED, VerdictCode.LINEAGE_TWIN):
+            false = self._false_fork(incident.verdict)
+        if not false:
+            return
+        self.score.false[code.value] += 1
+        if self.loud:
+            raise ViolatedError("nothing_false_is_told", f"{agent.name}: {false}")
+
+    def _false_death(self, verdict: Verdict) -> str:
+        """A majority cannot have missed who answered all but a few of them."""
+        subject, truth = verdict.subject, self.truth
+        if self.loud and not truth.calm(SETTLED_S):
+            return ""
+        able = [
+            one
+            for one in truth.witnesses(subject, SETTLED_S)
+            if truth.watching(one, SETTLED_S)
+        ]
+        others = len(truth.voters) - len(able) - (subject in truth.voters)
+        if others >= truth.majority:
+            return ""
+        return f"{subject} is down, but {','.join(able)} could see it"
+
+    def _false_move(self, verdict: Verdict) -> str:
+        to = str(verdict.evidence.get("to"))
+        spans = self._spans(to)
+        now_s = self.world.now_s
+        if any(span.reaches(now_s) > now_s - 10.0 for span in spans):
+            return ""
+        return f"the primary moved to {to}, which accepted no writes lately"
+
+    def _spans(self, node: str):
+        server = self.world.servers[node]
+        return [span for spans in server.spans.values() for span in spans]
+
+    def _false_fork(self, verdict: Verdict) -> str:
+        winner = str(verdict.evidence.get("winner"))
+        losers = [n for n in str(verdict.evidence.get("losers")).split(",") if n]
+        for loser in losers:
+            server = self.world.servers[loser]
+            recent = self.world.now_s - server.moved_s < SETTLED_S
+            if recent or self.world.diverged(loser, winner):
+                return ""
+            if wal.fork(server.tip, self.world.servers[winner].tip) is not server.tip:
+                return ""
+        return f"{losers} hold nothing that {winner} lacks"
+
+    # --- the oracles of steps -------------------------------------------------------
+
+    def split_only_if_two_wrote(self, agent: Agent, proof: SplitProof) -> None:
+        """A proof names two runs that were writable at the same instant."""
+        first = (proof.first, str(proof.evidence.get("first_started") or ""))
+        second = (proof.second, str(proof.evidence.get("second_started") or ""))
+        if self.world.overlapped(first, second):
+            return
+        self.score.false["split-brain"] += 1
+        if self.loud:
+            words = f"{agent.name}: {first} and {second} by {proof.method}"
+            raise ViolatedError("split_only_if_two_wrote", words)
+
+    def isolated_accuses_nobody(
+        self, agent: Agent, verdicts: tuple[Verdict, ...]
+    ) -> None:
+        """Who cannot reach a majority speaks of itself only, and says why."""
+        truth, name = self.truth, agent.name
+        if not truth.watching(name, ISOLATED_S):
+            return
+        if len(truth.reachable(name, ISOLATED_S)) >= truth.majority:
+            return
+        accused = [
+            one
+            for one in verdicts
+            if rules.BY_NUMBER[one.rule].accuses and one.subject != name
+        ]
+        says = any(one.code is VerdictCode.OBSERVER_ISOLATED for one in verdicts)
+        if accused or not says:
+            words = [f"{one.code}({one.subject})" for one in verdicts]
+            raise ViolatedError("isolated_accuses_nobody", f"{name} says {words}")
+
+    def one_incident_for_one_trouble(self, agent: Agent, ledger: Ledger) -> None:
+        """No agent has two living incidents of one family on one subject."""
+        living = Counter(
+            (one.verdict.family, one.verdict.subject)
+            for one in ledger.incidents
+            if one.status is not Status.RESOLVED
+        )
+        twice = [key for key, number in living.items() if number > 1]
+        ids = Counter(one.id for one in ledger.incidents)
+        if twice or max(ids.values(), default=1) > 1:
+            words = f"{agent.name}: {twice or ids}"
+            raise ViolatedError("one_incident_for_one_trouble", words)
+
+    def no_permit_without_protection(self, agent: Agent, permit: Permit) -> None:
+        """What is granted is kept: the whole WAL up to where the server ended."""
+        server = self.world.servers[agent.name]
+        age_s = self.sim.moment(agent.name).monotonic_s - (
+            agent.state.view.server_read_s
+        )
+        if self.world.now_s - server.moved_s <= age_s + 0.01:
+            return  # it moved after the disk was read; the shim looks once more
+        kept = self.sim.kept.get(permit.capture_id or "")
+        reason = ""
+        if server.running:
+            reason = "its server runs"
+        elif permit.final_lsn != server.lsn or permit.timeline != server.timeline:
+            reason = f"it is for {permit.final_lsn}, the server ends at {server.tip!r}"
+        elif kept is None or not kept.keeps(server.tip):
+            proven = None if kept is None else kept.proven
+            reason = f"{permit.capture_id} is proven to {proven!r}, not {server.tip!r}"
+        if reason:
+            words = f"{agent.name} has granted {permit.id}, but {reason}"
+            raise ViolatedError("no_permit_without_protection", words)
+
+    # --- what is done to servers ------------------------------------------------------
+
+    def no_acknowledged_write_is_lost(self, resync: Resync) -> None:
+        """What the gate lets be destroyed is in a snapshot, and on record."""
+        if resync.how in ("around the gate", PermitState.RELEASED):
+            return
+        world, agent = self.world, self.sim.agents[resync.node]
+        on_record = any(
+            one.id == resync.permit and one.state is PermitState.GRANTED
+            for one in agent.journal.ledger.permits
+        )
+        if not on_record:
+            words = f"{resync.permit} is not in the journal of {resync.node}"
+            raise ViolatedError("no_permit_without_protection", words)
+        server, source = world.servers[resync.node], world.servers[resync.source]
+        kept = [one for one in self.sim.kept.values() if one.node == resync.node]
+        for record in wal.beyond(server.tip, source.tip):
+            if record not in world.acknowledged:
+                continue
+            if not any(one.keeps(record) for one in kept):
+                words = f"{record!r} of {resync.node} is on no snapshot"
+                raise ViolatedError("no_acknowledged_write_is_lost", words)
+
+    # --- notices --------------------------------------------------------------------
+
+    def noticed(self, agent: Agent, notice: Notice) -> None:
+        if notice.reason is not NoticeReason.FIRST:
+            return
+        found = [
+            one
+            for one in self.sim.incidents(agent.name)
+            if one.id == (notice.incident_id)
+        ]
+        if found:
+            self.no_new_id_for_an_old_trouble(agent, found[0])
+
+    def no_new_id_for_an_old_trouble(self, agent: Agent, incident: Incident) -> None:
+        """One trouble that never ended is told under one id."""
+        verdict = incident.verdict
+        if verdict.code is VerdictCode.FAILOVER:
+            to = (str(verdict.evidence["to"]), verdict.evidence.get("to_timeline"))
+            if isinstance(to[1], int):
+                old = self.moves.setdefault((to[0], to[1]), incident.id)
+                if old != incident.id:
+                    words = f"{agent.name}: the move to {to} was {old}"
+                    raise ViolatedError("no_new_id_for_an_old_trouble", words)
+        if verdict.family not in (Family.REACH, Family.SELF):
+            return
+        told = self.first[verdict.family.value, verdict.subject]
+        now_s = self.world.now_s
+        for known, when_s in told.items():
+            ended_s = self.well.get(verdict.subject, 0.0)
+            if known != incident.id and ended_s < when_s - CALM_S:
+                words = (
+                    f"{agent.name}: {verdict.code} of {verdict.subject} as"
+                    f" {incident.id}, told {now_s - when_s:.0f} s ago as {known}"
+                )
+                raise ViolatedError("no_new_id_for_an_old_trouble", words)
+        told.setdefault(incident.id, now_s)
+
+    # --- each second ---------------------------------------------------------------
+
+    def look(self) -> None:
+        """Look at the world once a second."""
+        now_s = self.world.now_s
+        for name in self.world.names:
+            if self._without_trouble(name):
+                self.well[name] = now_s
+        if not self.truth.calm(DOWN_BOUND_S):
+            return
+        court = self.truth.court(DOWN_BOUND_S)
+        if not court:
+            return
+        self.never_silent_about_a_death(court)
+        self.never_silent_about_a_split(court)
+        self.never_silent_about_a_fork(court)
+        self.stale_permits_are_void()
+
+    def _without_trouble(self, name: str) -> bool:
+        truth = self.truth
+        server = self.world.servers.get(name)
+        served = server is None or truth.lasted_s("server", name) >= CALM_S
+        linked = not any(
+            ("shut", name, other) in truth.since or ("shut", other, name) in truth.since
+            for other in self.world.names
+        )
+        return truth.lasted_s("agent", name) >= CALM_S and served and linked
+
+    def _missing(self, what: str, oracle: str, words: str) -> None:
+        self.score.missed[what] += 1
+        if self.loud:
+            raise ViolatedError(oracle, words)
+
+    def never_silent_about_a_death(self, court: tuple[str, ...]) -> None:
+        """A silent machine is called down by everybody who is in the majority."""
+        for name in self.world.names:
+            if not self.truth.silent(name, DOWN_BOUND_S) or name in court:
+                continue
+            self.score.due["node-down"] += 1
+            for judge in court:
+                if not self._says(judge, name, VerdictCode.NODE_DOWN):
+                    words = f"{judge} does not say that {name} is down"
+                    self._missing("node-down", "never_silent_past_the_bound", words)
+
+    def _says(self, judge: str, subject: str, *codes: VerdictCode) -> bool:
+        """Whether it is a verdict there, and an incident if there is memory."""
+        state = self.sim.agents[judge].state
+        said = any(
+            one.code in codes and one.subject == subject for one in state.view.verdicts
+        )
+        if not said or self.truth.lasted_s("remembers", judge) < DOWN_BOUND_S:
+            return said
+        return any(
+            one.status.standing
+            and one.verdict.subject == subject
+            and one.verdict.code in codes
+            for one in state.ledger.incidents
+        )
+
+    def _visible(self, name: str, court: tuple[str, ...], seconds: float) -> bool:
+        """Whether the court could read a server as it is now, for so long."""
+        server = self.world.servers[name]
+        fact = ("answers", name, server.started, str(server.in_recovery))
+        return self.truth.lasted_s(*fact) >= seconds and all(
+            self.truth.open(judge, name, seconds) for judge in court
+        )
+
+    def never_silent_about_a_split(self, court: tuple[str, ...]) -> None:
+        """Two visible servers that accept writes are called a split brain."""
+        two = [
+            name
+            for name in self.world.writable
+            if self._visible(name, court, SPLIT_BOUND_S)
+        ]
+        if len(two) < 2:
+            return
+        self.score.due["split-brain"] += 1
+        for judge in court:
+            if not self._says(judge, "cluster", VerdictCode.SPLIT_BRAIN):
+                words = f"{judge} does not say that {two} are split"
+                self._missing("split-brain", "never_silent_past_the_bound", words)
+
+    def never_silent_about_a_fork(self, court: tuple[str, ...]) -> None:
+        """A server that holds what the only primary lacks is named a loser."""
+        writable = self.world.writable
+        if len(writable) != 1 or not self._visible(writable[0], court, FORK_BOUND_S):
+            return
+        primary = self.world.servers[writable[0]]
+        for server in self.world.servers.values():
+            if server.name in court and self._is_loser(server, primary):
+                self.score.due["lineage"] += 1
+                for judge in court:
+                    self._names_a_loser(judge, server.name)
+
+    def _is_loser(self, server: Server, primary: Server) -> bool:
+        """Whether it has long, and for everybody to read, been past the fork."""
+        readable = ("readable", server.name, str(server.running))
+        if self.truth.lasted_s(*readable) < FORK_BOUND_S or server.single_user:
+            return False
+        if self.world.now_s - server.moved_s < FORK_BOUND_S or server is primary:
+            return False
+        met = wal.fork(server.tip, primary.tip)
+        if met is None or met is server.tip or server.prints_from:
+            return False
+        same = server.lineage.timeline == primary.lineage.timeline
+        hidden = same and server.fingerprints == primary.fingerprints
+        return server.lsn > met.lsn and not hidden
+
+    def _names_a_loser(self, judge: str, loser: str) -> None:
+        codes = (
+            VerdictCode.LINEAGE_DIVERGED,
+            VerdictCode.LINEAGE_TWIN,
+            VerdictCode.SPLIT_BRAIN,
+        )
+        for one in self.sim.agents[judge].state.view.verdicts:
+            if one.code in codes and loser in str(one.evidence.get("losers")):
+                return
+        words = f"{judge} does not say that {loser} holds what the primary lacks"
+        self._missing("lineage", "never_silent_past_the_bound", words)
+
+    def stale_permits_are_void(self) -> None:
+        """A grant does not outlive what it was given for."""
+        for name, server in self.world.servers.items():
+            agent = self.sim.agents[name]
+            fact = ("readable", name, str(server.running))
+            if self.truth.lasted_s(*fact) < STALE_S or server.single_user:
+                continue
+            if self.world.now_s - server.moved_s < STALE_S or agent.journal.full:
+                continue
+            for permit in agent.state.ledger.permits:
+                if permit.state is not PermitState.GRANTED:
+                    continue
+                same = permit.timeline == server.timeline
+                past = (
+                    same
+                    and permit.final_lsn is not None
+                    and (server.lsn > permit.final_lsn)
+                )
+                if server.running or past:
+                    words = f"{permit.id} for {permit.final_lsn} stands: {server!r}"
+                    raise ViolatedError("a_permit_is_void_when_the_server_moves", words)
+
+    # --- memory -----------------------------------------------------------------------
+
+    def booted(self, agent: Agent) -> None:
+        """Crash and restart: text and back again gives what was written."""
+        journal = agent.journal
+        if journal.load() != (journal.ledger, journal.knowledge):
+            words = f"the journal of {agent.name} reads otherwise than it was written"
+            raise ViolatedError("a_restart_gives_the_same_state", words)
+
+    def record(self, name: str) -> None:
+        """Begin to record what an agent is told."""
+        agent = self.sim.agents[name]
+        if self.sim.runs(name) and not agent.journal.full:
+            agent.tape = []
+            self._tapes[name] = agent.state
+
+    def replay_gives_the_same_state(self, name: str) -> None:
+        """The recorded events, through text and back, lead to the same state."""
+        agent = self.sim.agents[name]
+        tape, start = agent.tape, self._tapes.pop(name, None)
+        agent.tape = None
+        if tape is None or start is None:
+            return
+        state = State(
+            codec.from_json(codec.to_json(start.ledger), Ledger),
+            codec.from_json(codec.to_json(start.knowledge), Knowledge),
+            start.view,
+        )
+        for event in tape[:TAPE_LIMIT]:
+            told = codec.from_json(codec.to_json(event), type(event))
+            state = machine.step(state, told, agent.policy).state
+        if len(tape) <= TAPE_LIMIT and state != agent.state:
+            words = f"{agent.name} comes out differently after {len(tape)} events"
+            raise ViolatedError("replay_gives_the_same_state", words)
