@@ -125,8 +125,11 @@ class Cluster:
         return self.here / "guard/pg_rewind"
 
     def shim_pid(self, node: Node) -> str:
-        """The number of the shim that waits on a node; empty when none does."""
-        words = ("pgrep", "-o", "-f", f"/bin/sh {self.shim} ")
+        """The number of the shim that waits on a node; empty when none does.
+
+        What Patroni runs with `--help` beforehand ends at once, and is not meant.
+        """
+        words = ("pgrep", "-o", "-f", f"/bin/sh {self.shim} -D")
         pids = node.box.run(*words, check=False).stdout.split()
         return pids[0] if pids else ""
 
