@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.capture import Phase
-from agent.errors import PostgresError
+from agent.errors import CaptureError, PostgresError
 from agent.postgres.postmaster import running
 from agent.postgres.programs import Programs
 from agent.snapshot.backup import BackupSession, Begun
-from agent.snapshot.copying import Copier, How, Plan
+from agent.snapshot.copying import Copier, Hooks, How
 from agent.snapshot.files import make_folder, remove_tree
 from agent.snapshot.manifest import Contents
 from agent.snapshot.pace import Pace
+from agent.snapshot.plan import Plan
 from agent.snapshot.record import Record
 from agent.snapshot.room import WATCH_S, Room
 from agent.snapshot.server import FindDsn, Position
@@ -79,6 +80,9 @@ class Attempt:
         self._crash = crash
         self._changed = ""
         self._session: BackupSession | None = None
+        self._copier: Copier | None = None
+        self._read_back_bytes = 0
+        """While files are still copied: what comes after that is told as it is done."""
         self._unwatched_bytes = 0
         self._watched_s = 0.0
 
@@ -114,6 +118,7 @@ class Attempt:
 
     def clear(self) -> None:
         """Throw away what is there of the copy, and begin with an empty folder."""
+        self.end_copying()
         remove_tree(self.partial)
         make_folder(self.partial)
 
@@ -172,27 +177,50 @@ class Attempt:
 
     def copy(self, plan: Plan, how: How) -> Contents:
         """Take all files. Raises what `Copier.copy` raises, and RestartError."""
-        return self._copier(plan, how).copy()
+        hooks = Hooks(self._spent, self._checked, self._crash)
+        self._read_back_bytes = 0
+        self._copier = Copier(plan, self.partial, hooks, how)
+        return self._copier.copy()
 
-    def settle(self, plan: Plan, how: How, contents: Contents) -> Contents:
-        """Force all files to disk and read them back; return them with their hashes.
+    def settle(self, contents: Contents) -> Contents:
+        """See all files on disk and read back; return them with their hashes.
 
         Raises what `Copier.settle` raises.
         """
+        if self._copier is None:
+            raise CaptureError("nothing was copied")
         total = sum(entry.size for entry in contents.files)
         self.record.begin_progress(Phase.VERIFYING, total)
-        return self._copier(plan, how).settle(contents)
+        self.record.spend(self._read_back_bytes)
+        settled = self._copier.settle(contents)
+        self.end_copying()
+        return settled
 
-    def _copier(self, plan: Plan, how: How) -> Copier:
-        return Copier(plan, self.partial, self._spent, self._crash, how)
+    def end_copying(self) -> None:
+        """End the threads that copy, whatever they have left to do."""
+        copier, self._copier = self._copier, None
+        if copier is not None:
+            copier.close()
+
+    def _checked(self, size: int) -> None:
+        """Count what was read back, and see whether the work may go on."""
+        if self.record.phase is Phase.VERIFYING:
+            self.record.spend(size)
+        else:
+            self._read_back_bytes += size
+        self._mind(size)
 
     def _spent(self, size: int) -> None:
-        """Count, and see whether the work may go on."""
-        self.check_stopped()
+        """Count what was copied, and see whether the work may go on."""
         if self._changed and self.basis is not None:
             raise RestartError(self._changed)
-        self._watch_room(size)
         self.record.spend(size)
+        self._mind(size)
+
+    def _mind(self, size: int) -> None:
+        """See that nobody wants it to end, that there is room, and keep the pace."""
+        self.check_stopped()
+        self._watch_room(size)
         left_s = self.source.pace.delay_s(size) if self.hot else 0.0
         while left_s > 0:
             self.wait(min(left_s, WATCH_S))

@@ -10,7 +10,8 @@ from agent.core.lsn import Lsn
 from agent.postgres.control import ControlData, read_control
 from agent.postgres.postmaster import orphans, running
 from agent.snapshot.attempt import Attempt, RestartError
-from agent.snapshot.copying import How, VanishedError, make_plan
+from agent.snapshot.copying import How, VanishedError
+from agent.snapshot.plan import make_plan
 from agent.snapshot.record import COLD, COLD_SHARED, FullCopy
 from agent.snapshot.sharing import why_not
 
@@ -37,7 +38,7 @@ def copy_cold(attempt: Attempt) -> FullCopy:
     if _standing(attempt) != before:
         raise RestartError("the stopped server was started")
     attempt.basis = None
-    contents = attempt.settle(plan, how, contents)
+    contents = attempt.settle(contents)
     return FullCopy(
         contents,
         COLD_SHARED if how.shared else COLD,

@@ -1,22 +1,20 @@
-"""The full copy: what belongs to it, copied or shared by threads, and read back.
+"""Carrying out a plan: files are copied or shared, forced to disk, and read back.
 
-Theory of operation. A plan lists every file of the data directory and of the
-tablespaces, as seen at one moment. Of a running server what pg_basebackup leaves
-out is left out here too; of a stopped one everything is taken but what says that a
-server runs. pg_control goes last, because a copy of a standby needs it so. Every
-file is hashed from the bytes that were read from the server, fsynced, and then
-read back from the disk and hashed again: only then is the copy `captured`. A file
-that shares the server's blocks (see `sharing`) is not read from the server at all:
-its hash is that of what lies on the disk.
-Tablespaces lie beside the copy, and the links to them are relative.
-Source of the exclusions: PostgreSQL's basebackup.c, excludeDirContents.
+Theory of operation. Two stages work at once, each with THREADS threads. The first
+reads a file from the server, hashes what it has read, writes it, and has the kernel
+begin to put it on the disk; pg_control goes last, because a copy of a standby needs it
+so. The second forces a finished file to disk, has the kernel forget what it has of it
+in memory, and reads it back: only when every hash is that of what was read from the
+server is the copy `captured`. A file that shares the server's blocks (see `sharing`) is
+not read from the server at all: its hash is that of what lies on the disk. The first
+error, in whichever stage, ends all.
 """
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,36 +24,24 @@ from agent.snapshot.files import (
     Spent,
     copy_hashed,
     fsync_path,
-    hash_file,
     make_folder,
-    tree,
+    settle_and_hash,
 )
-from agent.snapshot.manifest import (
-    DATA,
-    TABLESPACES,
-    Contents,
-    FileEntry,
-    LinkEntry,
-)
+from agent.snapshot.manifest import Contents, FileEntry
 from agent.snapshot.pace import step_back
-from agent.snapshot.sharing import Sample, UnsharedError, share_file
+from agent.snapshot.plan import CONTROL, Item, Plan
+from agent.snapshot.sharing import UnsharedError, share_file
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 THREADS = 2
-CONTROL = f"{DATA}/global/pg_control"
-_EMPTIED_HOT = {
-    "pg_dynshmem", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots",
-    "pg_stat_tmp", "pg_subtrans", "pg_wal",
-}  # fmt: skip
-_EMPTIED_COLD = {"pg_dynshmem", "pg_stat_tmp", "pg_wal"}
-_LEFT_OUT_HOT = {
-    "backup_label", "backup_label.old", "backup_manifest", "current_logfiles.tmp",
-    "postgresql.auto.conf.tmp", "postmaster.opts", "postmaster.pid", "tablespace_map",
-    "tablespace_map.old",
-}  # fmt: skip
-_LEFT_OUT_COLD = {"postmaster.pid"}
+"""Of the first stage, which keeps a processor busy each."""
+BACK_THREADS = 4
+"""Of the second, which mostly waits for the disk."""
+LARGE_BYTES = 4 << 20
+"""Smaller files are forced to disk after all of them were written: the first of them
+then takes the others along, where each by itself would have the file system wait."""
 
 
 class OtherFailedError(Exception):
@@ -64,124 +50,6 @@ class OtherFailedError(Exception):
 
 class VanishedError(Exception):
     """A file that stands still was gone when it was to be copied."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One file to copy."""
-
-    path: str
-    """Relative to the snapshot's folder."""
-    source: Path
-    size: int
-    device: int
-    """The file system that it lies on, by its number."""
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a full copy consists of, at the moment of looking."""
-
-    items: list[Item] = field(default_factory=list)
-    folders: list[tuple[str, int]] = field(default_factory=list)
-    """Paths and modes, parents first."""
-    links: list[LinkEntry] = field(default_factory=list)
-    wal_link: str = ""
-    """Where pg_wal leads, if it is a link."""
-    owners: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    @property
-    def size_bytes(self) -> int:
-        """The bytes to copy."""
-        return sum(item.size for item in self.items)
-
-    @property
-    def samples(self) -> Iterator[Sample]:
-        """Files that hold something, to try on what their file systems can."""
-        return (Sample(item.source, item.device) for item in self.items if item.size)
-
-
-def make_plan(
-    data_dir: Path, *, hot: bool, tablespaces: Mapping[str, Path] | None = None
-) -> Plan:
-    """Look at the data directory and its tablespaces. Raises CaptureError.
-
-    `tablespaces`: where they are, by object id, if not where the links lead.
-    """
-    plan = Plan()
-    home = data_dir.resolve()
-    try:
-        _add_folder(plan, DATA, home)
-        _add_tree(plan, DATA, home, hot=hot)
-        if (home / "pg_wal").is_symlink():
-            plan.wal_link = str((home / "pg_wal").readlink())
-        for link in plan.links:
-            oid = Path(link.path).name
-            location = (tablespaces or {}).get(oid)
-            if location is None:
-                location = (home / "pg_tblspc" / oid).resolve(strict=True)
-            _add_folder(plan, f"{TABLESPACES}/{oid}", location)
-            _add_tree(plan, f"{TABLESPACES}/{oid}", location, hot=hot)
-    except OSError as error:
-        raise CaptureError(
-            f"the data directory cannot be read: {error.filename}: {error.strerror}",
-            "run the agent as the owner of the data directory",
-        ) from error
-    plan.items.sort(key=lambda item: (item.path == CONTROL, -item.size))
-    return plan
-
-
-def _add_folder(plan: Plan, path: str, source: Path) -> None:
-    found = source.stat()
-    plan.folders.append((path, found.st_mode & 0o777))
-    plan.owners[path] = (found.st_uid, found.st_gid)
-
-
-def _add_tree(plan: Plan, prefix: str, root: Path, *, hot: bool) -> None:
-    emptied = _EMPTIED_HOT if hot else _EMPTIED_COLD
-    left_out = _LEFT_OUT_HOT if hot else _LEFT_OUT_COLD
-    skipped: list[str] = []
-    for relative, entry in tree(root):
-        name = relative.rpartition("/")[2]
-        if any(relative.startswith(folder) for folder in skipped):
-            continue
-        path = f"{prefix}/{relative}"
-        if relative in left_out or name.startswith(("pgsql_tmp", "pg_internal.init")):
-            skipped.append(relative + "/")
-        elif relative in emptied:
-            # A link in a snapshot of the server may lead nowhere.
-            source = Path(entry.path) if entry.is_dir() else root
-            _add_folder(plan, path, source)
-            skipped.append(relative + "/")
-        elif entry.is_symlink():
-            _add_link(plan, path, Path(entry.path))
-        else:
-            _add_entry(plan, path, entry)
-
-
-def _add_entry(plan: Plan, path: str, entry: os.DirEntry[str]) -> None:
-    try:
-        if entry.is_dir(follow_symlinks=False):
-            _add_folder(plan, path, Path(entry.path))
-        elif entry.is_file(follow_symlinks=False):
-            found = entry.stat(follow_symlinks=False)
-            item = Item(path, Path(entry.path), found.st_size, found.st_dev)
-            plan.items.append(item)
-    except FileNotFoundError:
-        return  # dropped while we looked; a stopped server has nothing that vanishes
-
-
-def _add_link(plan: Plan, path: str, link: Path) -> None:
-    """Take a link for what it leads to: a tablespace, a file, a folder of logs."""
-    if Path(path).parent.name == "pg_tblspc" and link.name.isdigit():
-        target = f"../../{TABLESPACES}/{link.name}"
-        plan.links.append(LinkEntry(path, target, str(link.readlink())))
-    elif link.is_file():
-        found = link.stat()
-        plan.items.append(Item(path, link, found.st_size, found.st_dev))
-    elif link.is_dir():
-        # A folder elsewhere, such as one of logs: the server needs it to be there.
-        _add_folder(plan, path, link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,33 +64,42 @@ class How:
     """Files are to share blocks with their sources, where they can."""
 
 
-class Copier:
-    """Carries out one plan below `root`."""
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What is told of each block; either raises to end the work."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        root: Path,
-        spent: Spent,
-        crash: Callable[[str], None],
-        how: How,
-    ) -> None:
+    copied: Spent
+    read_back: Spent
+    crash: Callable[[str], None]
+
+
+class Copier:
+    """Carries out one plan below `root`: `copy`, `settle`, and in any case `close`."""
+
+    def __init__(self, plan: Plan, root: Path, hooks: Hooks, how: How) -> None:
         self._plan = plan
         self._root = root
-        self._spent = spent
-        self._crash = crash
+        self._hooks = hooks
         self._how = how
         self._failed = threading.Event()
+        # A stopped server has nobody to give way to, and somebody waits for its copy.
+        begin = step_back if how.gentle else None
+        self._first = ThreadPoolExecutor(THREADS, "splitguard-copy", begin)
+        self._second = ThreadPoolExecutor(BACK_THREADS, "splitguard-back", begin)
+        self._settled: dict[str, Future[FileEntry]] = {}
 
     def copy(self) -> Contents:
-        """Copy everything but pg_control, then pg_control; nothing is fsynced yet.
+        """Copy everything but pg_control, then pg_control.
 
-        Raises CaptureError, VanishedError, and what `spent` raises.
+        Raises CaptureError, VanishedError, and what the hooks raise.
         """
         self._make_folders()
         last = [item for item in self._plan.items if item.path == CONTROL]
         rest = [item for item in self._plan.items if item.path != CONTROL]
-        entries = [*self._each(self._copy_one, rest), *map(self._copy_one, last)]
+        entries: list[FileEntry | None] = []
+        for items in (rest, last):
+            made = [self._submit(self._first, self._copy_one, item) for item in items]
+            entries += self._results(made)
         for link in self._plan.links:
             (self._root / link.path).symlink_to(link.target)
         return Contents(
@@ -232,15 +109,23 @@ class Copier:
         )
 
     def settle(self, contents: Contents) -> Contents:
-        """Force all of it to disk, then read it back; return it with every hash.
+        """See all of it on disk and read back; return it with every hash.
 
-        Raises CaptureError, OSError, and what `spent` raises.
+        Raises CaptureError, OSError, and what the hooks raise.
         """
-        self._each(self._settle_one, contents.files)
+        for entry in contents.files:
+            if entry.path not in self._settled:
+                self._settle(entry)
+        entries = self._results([self._settled[e.path] for e in contents.files])
         for path in contents.folders:
             fsync_path(self._root / path)
-        entries = self._each(self._read_back, contents.files)
         return replace(contents, files=tuple(entries))
+
+    def close(self) -> None:
+        """End all threads, whatever they have left to do."""
+        self._failed.set()
+        for pool in (self._first, self._second):
+            pool.shutdown(wait=True, cancel_futures=True)
 
     def _make_folders(self) -> None:
         for path, mode in self._plan.folders:
@@ -251,32 +136,37 @@ class Copier:
             if os.geteuid() == 0:
                 os.chown(folder, *self._plan.owners[path])
 
-    def _each(self, work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """Do the work for each item in THREADS threads; the first error ends all."""
+    def _submit(
+        self, pool: ThreadPoolExecutor, work: Callable[[T], R], item: T
+    ) -> "Future[R]":
+        """Have the pool do the work; the first that fails ends all."""
 
-        def guarded(item: T) -> R:
+        def guarded() -> R:
             try:
                 return work(item)
             except BaseException:
                 self._failed.set()
                 raise
 
-        # A stopped server has nobody to give way to, and somebody waits for its copy.
-        begin = step_back if self._how.gentle else None
-        with ThreadPoolExecutor(THREADS, "splitguard-copy", begin) as pool:
-            futures = [pool.submit(guarded, item) for item in items]
-        failures = [
-            failure for future in futures if (failure := future.exception()) is not None
-        ]
-        for failure in failures:
-            if not isinstance(failure, OtherFailedError):
-                raise failure
+        return pool.submit(guarded)
+
+    def _results(self, futures: "Sequence[Future[R]]") -> list[R]:
+        """Wait for all, and raise what ended the work, in whichever stage."""
+        failures = [failure for one in futures if (failure := one.exception())]
+        if failures:
+            failures += [f for one in self._begun() if (f := one.exception())]
+            for failure in failures:
+                if not isinstance(failure, OtherFailedError):
+                    raise failure
         return [future.result() for future in futures]
 
+    def _begun(self) -> "list[Future[FileEntry]]":
+        return list(self._settled.values())
+
     def _copy_one(self, item: Item) -> FileEntry | None:
-        self._crash("during-copy")
+        self._hooks.crash("during-copy")
         try:
-            return self._make(item)
+            entry = self._make(item)
         except FileNotFoundError as error:
             if not self._how.still:
                 return None
@@ -285,27 +175,30 @@ class Copier:
             raise CaptureError(
                 f"{item.source} cannot be copied: {error.strerror}"
             ) from error
+        if entry.size >= LARGE_BYTES:
+            self._settle(entry)
+        return entry
 
     def _make(self, item: Item) -> FileEntry:
         target = self._root / item.path
         if self._how.shared:
-            self._watch(0)
+            self._copied(0)
             try:
                 shared = share_file(item.source, target)
             except UnsharedError:
                 pass  # this one only: another file system, or other attributes
             else:
                 return FileEntry(item.path, shared.size, None, shared.mode)
-        copied = copy_hashed(item.source, target, self._watch)
+        copied = copy_hashed(item.source, target, self._copied, begin_writing=True)
         return FileEntry(item.path, copied.size, copied.sha256, copied.mode)
 
-    def _settle_one(self, entry: FileEntry) -> None:
-        self._watch(0)
-        fsync_path(self._root / entry.path)
+    def _settle(self, entry: FileEntry) -> None:
+        self._settled[entry.path] = self._submit(self._second, self._read_back, entry)
 
     def _read_back(self, entry: FileEntry) -> FileEntry:
+        self._back(0)
         path = self._root / entry.path
-        found = hash_file(path, self._watch, from_disk=True)
+        found = settle_and_hash(path, self._back)
         if entry.sha256 is None:  # it was not read before: it shares the blocks
             return replace(entry, sha256=found)
         if found != entry.sha256:
@@ -315,7 +208,12 @@ class Copier:
             )
         return entry
 
-    def _watch(self, size: int) -> None:
+    def _copied(self, size: int) -> None:
         if self._failed.is_set():
             raise OtherFailedError
-        self._spent(size)
+        self._hooks.copied(size)
+
+    def _back(self, size: int) -> None:
+        if self._failed.is_set():
+            raise OtherFailedError
+        self._hooks.read_back(size)

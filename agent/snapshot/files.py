@@ -7,9 +7,13 @@ file system strings, so names that are no valid text survive.
 """
 
 import ctypes
+import errno
+import fcntl
 import hashlib
+import mmap
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -84,11 +88,18 @@ def read_blocks(handle: int, limit: int, spent: Spent = nothing) -> Iterator[byt
         spent(len(block))
 
 
-def copy_hashed(source: Path, target: Path, spent: Spent = nothing) -> Copied:
+def copy_hashed(
+    source: Path,
+    target: Path,
+    spent: Spent = nothing,
+    *,
+    begin_writing: bool = False,
+) -> Copied:
     """Copy one file, no further than it reached when it was opened.
 
     The target must not exist yet. Mode and, for root, owner go along. The copy is
-    not fsynced. Raises OSError.
+    not fsynced; with `begin_writing` the kernel is asked to begin to put it on the
+    disk at once, and not only when it has to. Raises OSError.
     """
     digest = hashlib.sha256()
     size = 0
@@ -101,9 +112,12 @@ def copy_hashed(source: Path, target: Path, spent: Spent = nothing) -> Copied:
             for block in read_blocks(reading, found.st_size, spent):
                 write_all(writing, memoryview(block))
                 digest.update(block)
+                if begin_writing:
+                    os.posix_fadvise(writing, size, len(block), os.POSIX_FADV_DONTNEED)
                 size += len(block)
             mode = found.st_mode & 0o777
-            os.fchmod(writing, mode)
+            if mode != PRIVATE_FILE:
+                os.fchmod(writing, mode)
             if os.geteuid() == 0:
                 os.fchown(writing, found.st_uid, found.st_gid)
         finally:
@@ -113,22 +127,76 @@ def copy_hashed(source: Path, target: Path, spent: Spent = nothing) -> Copied:
     return Copied(size, digest.hexdigest(), mode)
 
 
-def hash_file(path: Path, spent: Spent = nothing, *, from_disk: bool = False) -> str:
-    """Return the SHA-256 of a regular file; no link is followed.
-
-    With `from_disk` the kernel is asked to forget its cached pages first, so that
-    the bytes come from the medium. Raises OSError.
-    """
+def hash_file(path: Path, spent: Spent = nothing) -> str:
+    """Return the SHA-256 of a regular file; no link is followed. Raises OSError."""
     handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        if from_disk:
-            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        digest = hashlib.sha256()
-        for block in read_blocks(handle, os.fstat(handle).st_size, spent):
-            digest.update(block)
-        return digest.hexdigest()
+        return _hash(handle, spent)
     finally:
         os.close(handle)
+
+
+def settle_and_hash(path: Path, spent: Spent = nothing) -> str:
+    """Force a file to disk, then return the SHA-256 of what lies there.
+
+    It is read around the kernel's cache where the file system can do that, else after
+    the kernel was asked to forget what it has of the file. Raises OSError.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        handle = os.open(path, flags | os.O_DIRECT)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        found = _hash_aligned(handle, spent)
+        if found is not None:
+            return found
+        fcntl.fcntl(handle, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+        return _hash(handle, spent)
+    finally:
+        os.close(handle)
+
+
+def _hash(handle: int, spent: Spent) -> str:
+    digest = hashlib.sha256()
+    for block in read_blocks(handle, os.fstat(handle).st_size, spent):
+        digest.update(block)
+    return digest.hexdigest()
+
+
+_ALIGNED = 4096
+"""Direct reading begins at multiples of it; larger than any usual sector."""
+_ALIGNED_BLOCK_BYTES = 4 << 20
+_buffers = threading.local()
+
+
+def _hash_aligned(handle: int, spent: Spent) -> str | None:
+    """Hash in a way that suits direct reading; None where the file does not let us.
+
+    The handle's position stays where it is.
+    """
+    if not hasattr(_buffers, "block"):  # of each thread; it begins with a page
+        _buffers.block = memoryview(mmap.mmap(-1, _ALIGNED_BLOCK_BYTES))
+    block: memoryview = _buffers.block
+    digest, offset = hashlib.sha256(), 0
+    size = os.fstat(handle).st_size
+    while offset < size:
+        try:
+            count = os.preadv(handle, [block], offset)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return None
+            raise
+        digest.update(block[: min(count, size - offset)])
+        offset += count
+        spent(count)
+        if count == 0 or (count % _ALIGNED and offset < size):
+            return None
+    return digest.hexdigest()
 
 
 def tree(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -21,9 +21,10 @@ from agent.postgres import wal
 from agent.postgres.control import read_control
 from agent.snapshot.attempt import Attempt, RestartError
 from agent.snapshot.backup import Ended
-from agent.snapshot.copying import How, Plan, make_plan
+from agent.snapshot.copying import How
 from agent.snapshot.frozen import Frozen, accept, folders_of
 from agent.snapshot.manifest import Contents
+from agent.snapshot.plan import Plan, make_plan
 from agent.snapshot.program import MARK, ProgramError, SnapshotProgram
 from agent.snapshot.record import FROZEN, FullCopy
 from agent.snapshot.server import LocalServer
@@ -65,7 +66,7 @@ def copy_frozen(attempt: Attempt, add_label: AddLabel) -> FullCopy:
         contents = attempt.copy(plan, how)
     if taken.ended is not None:
         contents = add_label(attempt, contents, taken.ended)
-    contents = attempt.settle(plan, how, contents)
+    contents = attempt.settle(contents)
     told = "" if taken.ended else ", without asking the server, in one instant"
     return FullCopy(
         contents,

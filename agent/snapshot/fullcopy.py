@@ -91,6 +91,7 @@ class FullCopyThread(threading.Thread):
             log.exception("the full copy ended with an error that nobody foresaw")
             self.failed = f"internal error: {type(error).__name__}"
         finally:
+            self._attempt.end_copying()
             self._attempt.close_session()
             with suppress(OSError):
                 remove_tree(self._attempt.partial)
@@ -118,6 +119,7 @@ class FullCopyThread(threading.Thread):
             copy = copy_hot(attempt) if attempt.hot else copy_cold(attempt)
         finally:
             attempt.basis = None
+            attempt.end_copying()
             attempt.close_session()
         self._put_in_place(copy)
         self._prove(copy)

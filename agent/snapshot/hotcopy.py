@@ -17,10 +17,11 @@ from pathlib import Path
 from agent.errors import CaptureError, NoRoomError, PostgresError
 from agent.snapshot.attempt import Attempt, RestartError
 from agent.snapshot.backup import Ended
-from agent.snapshot.copying import How, VanishedError, make_plan
+from agent.snapshot.copying import How, VanishedError
 from agent.snapshot.files import PRIVATE_FILE, hash_file, write_atomically
 from agent.snapshot.frozencopy import copy_frozen
 from agent.snapshot.manifest import DATA, Contents, FileEntry
+from agent.snapshot.plan import make_plan
 from agent.snapshot.record import HOT, HOT_SHARED, FullCopy
 from agent.snapshot.server import LocalServer
 from agent.snapshot.sharing import why_not
@@ -69,7 +70,7 @@ def _copy(attempt: Attempt, dsn: str, note: str) -> FullCopy:
         plan = make_plan(data_dir, hot=True)
         contents = attempt.copy(plan, how)
         ended = session.end()
-    contents = attempt.settle(plan, how, add_label(attempt, contents, ended))
+    contents = attempt.settle(add_label(attempt, contents, ended))
     notes = [note, f"no blocks are shared: {unshared}" if unshared else ""]
     return FullCopy(
         contents,

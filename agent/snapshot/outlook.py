@@ -22,8 +22,8 @@ from agent.postgres.connect import session
 from agent.postgres.postmaster import running
 from agent.postgres.programs import find_programs
 from agent.snapshot.catalogue import Catalogue
-from agent.snapshot.copying import Plan, make_plan
 from agent.snapshot.frozen import folders_of
+from agent.snapshot.plan import Plan, make_plan
 from agent.snapshot.program import SnapshotProgram
 from agent.snapshot.record import COLD, COLD_SHARED, FROZEN, HOT, HOT_SHARED
 from agent.snapshot.room import MAX_WAL_BYTES, Room, measure, server_paths
