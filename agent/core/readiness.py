@@ -43,6 +43,8 @@ class Readiness:
     """So many bytes more it would have, if there were room."""
     method: str = ""
     """How the copy would be made now; empty where nobody has looked."""
+    offsite: str = ""
+    """Which archives did not get off-site, and why; empty when none is missing."""
 
     @property
     def reasons(self) -> str:

@@ -36,6 +36,7 @@ from agent.daemon.crash import CrashPoints
 from agent.daemon.executor import ActionExecutor
 from agent.daemon.forecast import keep_looking, keep_watching_the_gate
 from agent.daemon.recorder import Recorder
+from agent.daemon.removals import Removals
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
 from agent.daemon.shelving import calendar, recipients, sender, upkeep
@@ -104,16 +105,20 @@ class Assembly:
         ]
         if self.beside is not None:
             parts.append(self.cadence.read_disk())
-            parts.append(keep_looking(self.beside, SystemClock(), self.runtime.post))
-            parts.append(
-                keep_watching_the_gate(
-                    self.settings,
-                    lambda: self.runtime.state,
-                    SystemClock(),
-                    self.runtime.post,
-                )
-            )
+            parts += self._lookouts(self.beside)
         return tuple(parts)
+
+    def _lookouts(self, beside: ServerBeside) -> list[Coroutine[object, object, None]]:
+        """Return what looks now and then at what lies beside the server."""
+        settings, runtime, clock = self.settings, self.runtime, SystemClock()
+        removals = Removals(settings.capture_dir)
+        return [
+            keep_looking(beside, settings, clock, runtime.post),
+            keep_watching_the_gate(
+                settings, lambda: runtime.state, clock, runtime.post
+            ),
+            removals.watch(settings.me, lambda: runtime.state, clock, runtime.post),
+        ]
 
     def begin_end(self) -> None:
         """Take no new requests, and let waiting ones go."""

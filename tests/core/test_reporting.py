@@ -127,6 +127,13 @@ HALF = replace(WIRED, wired=Wired.BYPASSABLE, unknown="what Patroni hides")
             f"ready ({OUTLOOK.copy_line}; guard wired; {OUTLOOK.opened_line})",
         ),
         (
+            {
+                "server": given.facts(),
+                "readiness": replace(OUTLOOK, offsite="1 archive is not off-site"),
+            },
+            "; last opened 2027-01-15 08:00 UTC; 1 archive is not off-site)",
+        ),
+        (
             {"server": given.facts(), "gate": Gate()},
             "ready (no HA software found here)",
         ),

@@ -9,13 +9,21 @@ import pytest
 
 from agent.config import NodeSettings, Settings
 from agent.config.model import GuardSettings
-from agent.core.event import Event, GateSeen
+from agent.core.capture import Phase
+from agent.core.event import Event, GateSeen, SnapshotsRemoved
 from agent.core.moment import Moment
 from agent.core.observation import ReadFailure
+from agent.core.removal import forgettable
 from agent.core.state import State
 from agent.daemon import forecast
 from agent.daemon.clock import SystemClock
+from agent.daemon.removals import Removals
+from agent.snapshot import marks
+from agent.snapshot.catalogue import Catalogue
+from agent.snapshot.marks import Twin
+from agent.snapshot.removal import remove
 from tests.core import given
+from tests.shell.test_snapshot_catalogue import make_snapshot
 
 LIMIT_S = 30
 
@@ -100,3 +108,56 @@ async def test_what_it_finds_is_told_and_looked_at_again_sooner_while_it_is_not_
     clock = await seen(tmp_path, [beside(tmp_path)])
     assert clock.posted[0].gate.line.startswith(line.format(tmp_path))
     assert clock.asked[0] == pause_s
+
+
+def test_what_did_not_get_off_site_is_told_with_the_reason(tmp_path: Path):
+    catalogue = Catalogue(tmp_path)
+    for name in ("n1-1", "n1-2", "n1-3"):
+        make_snapshot(tmp_path, name)
+    assert forecast.unsent(catalogue) == ""
+    marks.note_twin(tmp_path / "n1-1", Twin("file:///x", "0/9", url="file:///x/1"))
+    assert forecast.unsent(catalogue) == ""
+    failed = Twin("file:///x", "0/9", attempts=3, error="the folder is full")
+    marks.note_twin(tmp_path / "n1-2", failed)
+    assert forecast.unsent(catalogue) == (
+        "1 archive is not off-site, tried 3 times: the folder is full"
+    )
+    marks.note_twin(tmp_path / "n1-3", replace(failed, attempts=1))
+    assert forecast.unsent(catalogue).startswith("2 archives are not off-site, tried 3")
+
+
+async def test_the_core_hears_of_a_removal_once(tmp_path: Path):
+    for name in ("n1-1", "n1-2"):
+        make_snapshot(tmp_path, name)
+    clock, told = Waits(), []
+    held = [given.capture(capture_id=name) for name in ("n1-1", "n1-2")]
+    captures = tuple(
+        replace(
+            one,
+            order=replace(one.order, capture_id=one.status.capture_id),
+            status=replace(one.status, phase=Phase.CLOSED),
+        )
+        for one in held
+    )
+    removals = Removals(tmp_path)
+    known = forgettable(given.state(captures=captures), "n1")
+    assert removals.gone(known) == ()
+    remove(Catalogue(tmp_path), "n1-2", "ann", "old", 1.0)
+    assert removals.gone(known) == ("n1-2",)
+    make_snapshot(tmp_path, "n1-2")
+    assert removals.gone(known) == (), "the id was used anew"
+    remove(Catalogue(tmp_path), "n1-2", "ann", "old", 2.0)
+
+    def post(event: Event) -> None:
+        told.append(event)
+        clock.done.set()
+
+    watching = asyncio.create_task(
+        removals.watch("n1", lambda: given.state(captures=captures), clock, post)
+    )
+    async with asyncio.timeout(LIMIT_S):
+        await clock.done.wait()
+    watching.cancel()
+    (first, *_) = told
+    assert isinstance(first, SnapshotsRemoved)
+    assert first.ids == ("n1-2",)
