@@ -16,6 +16,8 @@ from agent.core.event import (
     CaptureAsked,
     CaptureReported,
     Event,
+    MaintenanceBegun,
+    MaintenanceEnded,
     Observed,
     PermitAsked,
     PermitReleased,
@@ -174,6 +176,12 @@ def _requests(event: Event, me: str) -> Iterator[tuple[Seen, str]]:
             yield _once(event.at, me, REQUEST, f"a copy is asked for: {event.reason}")
         case Acknowledged():
             text = f"{event.who} takes {event.incident_id}"
+            yield _once(event.at, me, REQUEST, text)
+        case MaintenanceBegun():
+            text = f"{event.owner} announces a switchover: {event.reason}"
+            yield _once(event.at, me, REQUEST, text)
+        case MaintenanceEnded():
+            text = f"{event.who} ends the announcement {event.maintenance_id}"
             yield _once(event.at, me, REQUEST, text)
         case _:
             return

@@ -133,3 +133,8 @@ NEXT_STEPS = {
         "`splitguard config check`."
     ),
 }
+PLANNED_NEXT = (
+    "Check that the clients follow to {to}; then end the announcement with "
+    "`splitguard maintenance end`."
+)
+"""The step after a failover that was announced."""

@@ -79,6 +79,14 @@ class CaptureAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotsRemoved:
+    """Snapshots beside this agent were removed for good, by whomever."""
+
+    at: Moment
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PermitAsked:
     """Somebody is about to resync the server beside this agent."""
 
@@ -106,6 +114,29 @@ class Acknowledged:
 
 
 @dataclass(frozen=True, slots=True)
+class MaintenanceBegun:
+    """A person announces a switchover."""
+
+    at: Moment
+    maintenance_id: str
+    node: str | None
+    """Which node is to become the primary; None when any may."""
+    owner: str
+    reason: str
+    span_s: float
+    """After so long it ends by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceEnded:
+    """A person says that an announced switchover is over, or off."""
+
+    at: Moment
+    maintenance_id: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
 class NoticeDelivered:
     """Every receiver of a notice has it."""
 
@@ -122,8 +153,11 @@ Event = (
     | Ticked
     | CaptureReported
     | CaptureAsked
+    | SnapshotsRemoved
     | PermitAsked
     | PermitReleased
     | Acknowledged
+    | MaintenanceBegun
+    | MaintenanceEnded
     | NoticeDelivered
 )

@@ -9,7 +9,7 @@ fixed for a verdict stands in `counsel`, what is so here is put together below.
 
 from collections.abc import Callable, Mapping
 
-from agent.core.counsel import MEANINGS, NEXT_STEPS
+from agent.core.counsel import MEANINGS, NEXT_STEPS, PLANNED_NEXT
 from agent.core.incident import Incident, Status
 from agent.core.policy import Policy, WinnerRule
 from agent.core.verdict import Fact, Verdict, VerdictCode
@@ -31,6 +31,8 @@ def next_step(verdict: Verdict, incident: str = "ID") -> str:
     `incident` is the id to put into a command; where it is not known, `ID` stands.
     """
     words = _Words({**_words(verdict), "incident": incident})
+    if is_known(verdict.evidence.get("planned_by")):
+        return PLANNED_NEXT.format_map(words)
     return NEXT_STEPS[verdict.code].format_map(words)
 
 
@@ -169,8 +171,12 @@ def _suspect(verdict: Verdict, _: Policy) -> str:
 def _failover(verdict: Verdict, _: Policy) -> str:
     words, evidence = _words(verdict), verdict.evidence
     lost = evidence.get("not_replicated_bytes")
+    who = "The primary"
+    if is_known(evidence.get("planned_by")):
+        announced = f"{words['planned_by']} announced ({words['planned_because']})"
+        who = f"As {announced}, the primary"
     moved = (
-        f"The primary moved from {_on_timeline(verdict, 'from')} "
+        f"{who} moved from {_on_timeline(verdict, 'from')} "
         f"to {_on_timeline(verdict, 'to')}"
     )
     parts = [moved]

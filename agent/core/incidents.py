@@ -172,6 +172,9 @@ def _opened(incident: Incident, clock: _Clock) -> _Next:
         revision=incident.revision + 1,
     )
     opened = _flipped(opened, clock)
+    owner = opened.verdict.evidence.get("planned_by")
+    if isinstance(owner, str):  # who announced it need not be asked to take it
+        opened = _acknowledged(opened, owner, clock)
     return _Next(opened, (Change(opened, NoticeReason.FIRST),))
 
 
@@ -235,7 +238,8 @@ def _staged(incident: Incident, verdict: Verdict, clock: _Clock) -> Incident:
     if not _differs(incident.verdict, verdict):
         return incident
     stage = incident.verdict.code is not verdict.code
-    worst = max(incident.worst, verdict.severity, key=lambda one: one.rank)
+    known = incident.worst if incident.status.standing else verdict.severity
+    worst = max(known, verdict.severity, key=lambda one: one.rank)
     sides = _sides(incident.sides, verdict)
     staged = replace(incident, verdict=verdict, worst=worst, sides=sides)
     return _flipped(staged, clock) if stage else staged

@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 
 from agent.core import (
     incidents,
+    maintenance,
     permits,
     proof,
     protection,
+    removal,
     rules,
     telling,
     view,
@@ -33,6 +35,7 @@ from agent.core.event import (
     Observed,
     PermitAsked,
     PermitReleased,
+    SnapshotsRemoved,
     Started,
 )
 from agent.core.policy import Policy
@@ -78,7 +81,8 @@ def _fold(state: State, event: Event, policy: Policy) -> State:
     """Take in what the event says about permits, captures and news."""
     match event:
         case Observed():
-            return telling.heard_of(state, event.observation)
+            heard = telling.heard_of(state, event.observation)
+            return maintenance.heard_of(heard, event.observation, event.at, policy)
         case CaptureReported():
             return protection.progress(state, event.status, event.at)
         case NoticeDelivered():
@@ -90,12 +94,14 @@ def _fold(state: State, event: Event, policy: Policy) -> State:
 
 
 def _asked(state: State, event: Event, policy: Policy) -> State:
-    """Take in what a person or a program asked for."""
+    """Take in what a person or a program asked for, or did."""
     match event:
         case CaptureAsked():
             return protection.on_demand(
                 state, event.capture_id, event.reason, event.at, policy
             )
+        case SnapshotsRemoved():
+            return removal.forgotten(state, event.ids, policy.me)
         case PermitAsked():
             return permits.asked(state, event, policy)
         case PermitReleased():
@@ -106,4 +112,4 @@ def _asked(state: State, event: Event, policy: Policy) -> State:
             )
             return replace(state, ledger=ledger)
         case _:
-            return state
+            return maintenance.asked(state, event)

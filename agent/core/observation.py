@@ -212,6 +212,22 @@ class CaptureBrief:
 
 
 @dataclass(frozen=True, slots=True)
+class MaintenanceBrief:
+    """What peers tell each other about an announced switchover, with ages."""
+
+    id: str
+    node: str | None
+    owner: str
+    reason: str
+    begun_age_s: float
+    remaining_s: float
+    """Until it ends by itself; below zero when it has."""
+    ended_age_s: float | None
+    """How long ago a person ended it; None when nobody has."""
+    ended_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What one agent tells its peers: what it is, and what it sees, with ages."""
 
@@ -233,6 +249,8 @@ class Report:
     """The node's protection line, in words."""
     gate: Gate | None = None
     """What HA software there is led to; None: not looked yet, or an older agent."""
+    maintenance: tuple[MaintenanceBrief, ...] = ()
+    """Announced switchovers, running and lately over."""
 
 
 REPORT_FORMAT = 1

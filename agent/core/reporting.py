@@ -7,6 +7,7 @@ resolved incidents, and the latest notices.
 
 from collections.abc import Mapping
 
+from agent.core import maintenance
 from agent.core.capture import CaptureStatus
 from agent.core.gate import Gate
 from agent.core.incident import Incident, Status
@@ -76,6 +77,7 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
         ),
         protection=protection_line(state, policy),
         gate=view.gate,
+        maintenance=maintenance.briefs(state, at),
     )
 
 
@@ -110,12 +112,14 @@ def protection_line(state: State, policy: Policy) -> str:
 def _outlook_line(outlook: Readiness | None, gate: Gate | None) -> str:
     obstacles = [] if outlook is None or not outlook.obstacles else [outlook.reasons]
     reasons = [*obstacles, *(gate.reasons if gate is not None else ())]
+    off = [outlook.offsite] if outlook is not None and outlook.offsite else []
     if reasons:
-        return f"not ready because {'; '.join(reasons)}"
+        return f"not ready because {'; '.join([*reasons, *off])}"
     told = [
         *([outlook.copy_line] if outlook is not None else []),
         *([gate.line] if gate is not None else []),
         *([outlook.opened_line] if outlook is not None else []),
+        *off,
     ]
     return f"ready ({'; '.join(told)})" if told else "ready"
 

@@ -9,20 +9,43 @@ read, or is down by a majority; one that this agent alone cannot see may accept 
 
 A primary whose commits wait for a synchronous standby is a trouble of that node: it
 goes on beside a failover or a split, and ends by itself.
+
+A move that an operator has announced is news and no trouble, once the former primary
+is known to accept no writes; whoever announced it has taken it.
 """
+
+from collections.abc import Mapping
 
 from agent.core.agreement import failover_is_over, standing_failover
 from agent.core.detector import Look
 from agent.core.lsn import Lsn
+from agent.core.maintenance import covering
 from agent.core.observation import Channel
 from agent.core.rule import Finding, Hold, Rule, Scope
 from agent.core.rules_reach import is_down, postgres_down
 from agent.core.scene import Scene, ServerSight
 from agent.core.state import PrimarySeen
-from agent.core.verdict import Family, Severity, VerdictCode
+from agent.core.verdict import Fact, Family, Severity, VerdictCode
 
 
 def failover(scene: Scene, _: str) -> Finding | None:
+    """The primary has moved, and nobody had announced that."""
+    found = scene.once("failover", lambda: _moved(scene))
+    return None if found is None or is_planned(found.evidence) else found
+
+
+def planned_failover(scene: Scene, _: str) -> Finding | None:
+    """The primary has moved as was announced."""
+    found = scene.once("failover", lambda: _moved(scene))
+    return found if found is not None and is_planned(found.evidence) else None
+
+
+def is_planned(evidence: Mapping[str, Fact]) -> bool:
+    """Whether this is the evidence of a failover that was announced."""
+    return evidence.get("planned_by") is not None
+
+
+def _moved(scene: Scene) -> Finding | None:
     """Compare the only primary of now with the last one that was."""
     old, new = scene.state.knowledge.primary, scene.sole_primary
     if old is None or new is None:
@@ -47,8 +70,27 @@ def failover(scene: Scene, _: str) -> Finding | None:
             "switch_lsn": None if switch is None else str(switch),
             "not_replicated_bytes": lost,
             "old_seen": known_not_writable(scene, old.node),
+            **_announced(scene, old.node, new.node),
         }
     )
+
+
+def _announced(scene: Scene, old: str, new: str) -> dict[str, Fact]:
+    """Return by whom and why the move was announced, if it was.
+
+    A former primary that is merely unseen may still accept writes: then no word of
+    anybody makes the move harmless. What was told of as a trouble stays one.
+    """
+    told = standing_failover(scene.state, new)
+    if told is not None:
+        names = ("planned_by", "planned_because")
+        return {
+            n: told.verdict.evidence[n] for n in names if n in told.verdict.evidence
+        }
+    plan = covering(scene.state, new, scene.at)
+    if plan is None or not _seen_not_writable(scene, old):
+        return {}
+    return {"planned_by": plan.owner, "planned_because": plan.reason}
 
 
 def _just_told(scene: Scene, node: str) -> Finding | None:
@@ -83,6 +125,14 @@ def known_not_writable(scene: Scene, node: str) -> bool:
     if node not in scene.policy.order:
         return False  # a node that was renamed or taken out has not failed
     return is_down(scene, node) or postgres_down(scene, node) is not None
+
+
+def _seen_not_writable(scene: Scene, node: str) -> bool:
+    """Whether somebody sees that the node accepts no writes.
+
+    What a majority calls down may only be cut off from it.
+    """
+    return known_not_writable(scene, node) and not is_down(scene, node)
 
 
 def no_primary(scene: Scene, _: str) -> Finding | None:
@@ -159,5 +209,15 @@ ROWS = (
         Scope.NODES,
         "Commits on a primary wait for a synchronous standby for longer than 5 s.",
         writes_blocked,
+    ),
+    Rule(
+        407,
+        VerdictCode.FAILOVER,
+        Family.PRIMARY,
+        Severity.INFO,
+        Scope.CLUSTER,
+        "The primary moved as announced, and the former one takes no writes.",
+        planned_failover,
+        sticky=True,
     ),
 )

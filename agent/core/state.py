@@ -21,6 +21,7 @@ from agent.core.observation import (
     Told,
 )
 from agent.core.permit import Permit
+from agent.core.plan import Maintenance
 from agent.core.readiness import Readiness
 from agent.core.verdict import Verdict
 
@@ -47,6 +48,8 @@ class Ledger:
     captures: tuple[Capture, ...] = ()
     permits: tuple[Permit, ...] = ()
     told: tuple[ToldEntry, ...] = ()
+    maintenance: tuple[Maintenance, ...] = ()
+    """Announced switchovers, in the order in which they were heard of."""
 
 
 @dataclass(frozen=True, slots=True)

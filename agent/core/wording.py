@@ -47,6 +47,8 @@ _LABELS = {
     "not_seen": "no fresh answer from",
     "old_seen": "old primary known to take no writes",
     "overlap_s": "both took writes for at least",
+    "planned_because": "because of",
+    "planned_by": "announced by",
     "past_fork_bytes": "WAL past the fork, at most",
     "primaries": "nodes that accept writes",
     "reachable": "voters it sees",

@@ -15,6 +15,7 @@ from agent import codec
 from agent.core.capture import Capture
 from agent.core.incident import Incident
 from agent.core.permit import Permit
+from agent.core.plan import Maintenance
 from agent.core.state import Ledger, ToldEntry
 
 T = TypeVar("T")
@@ -28,6 +29,7 @@ class Kind(StrEnum):
     CAPTURE = "capture"
     PERMIT = "permit"
     TOLD = "told"
+    MAINTENANCE = "maintenance"
 
 
 Key = tuple[Kind, str]
@@ -48,6 +50,7 @@ def split(ledger: Ledger) -> Iterator[tuple[Kind, Sequence[tuple[str, object]]]]
     yield Kind.CAPTURE, [(item.order.capture_id, item) for item in ledger.captures]
     yield Kind.PERMIT, [(item.id, item) for item in ledger.permits]
     yield Kind.TOLD, [(item.notice_id, item) for item in ledger.told]
+    yield Kind.MAINTENANCE, [(item.id, item) for item in ledger.maintenance]
 
 
 def ranked(ledger: Ledger, before: Mapping[Key, Entry]) -> dict[Key, Entry]:
@@ -88,6 +91,7 @@ def joined(rows: Iterable[tuple[Kind, str, str]]) -> Ledger:
         captures=_values(bodies[Kind.CAPTURE], Capture),
         permits=_values(bodies[Kind.PERMIT], Permit),
         told=_values(bodies[Kind.TOLD], ToldEntry),
+        maintenance=_values(bodies[Kind.MAINTENANCE], Maintenance),
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from agent.core import explain, rules
 from agent.core.capture import Grade, Phase
-from agent.core.event import GateSeen, ServerRead, Surveyed
+from agent.core.event import GateSeen, MaintenanceBegun, ServerRead, Surveyed
 from agent.core.gate import Gate, HaSoftware, Wired
 from agent.core.incident import Status
 from agent.core.lineage import Fingerprint, Switch
@@ -245,6 +245,22 @@ def test_row_401_a_promotion_after_a_death_is_a_failover():
     assert (found.evidence["from"], found.evidence["to"]) == ("n1", "n2")
     assert (found.evidence["from_timeline"], found.evidence["to_timeline"]) == (1, 2)
     assert found.sticky
+
+
+def test_row_407_a_switchover_that_was_announced_is_news():
+    cluster = Cluster()
+    cluster.run(2)
+    for name, agent in cluster.agents.items():
+        at = cluster.at(name, 0.9)
+        agent.step(MaintenanceBegun(at, "mnt-1", "n2", "ann", "patch n1", 600.0))
+    cluster.servers["n1"].up = False
+    cluster.run(1)
+    cluster.servers["n2"].promote()
+    cluster.servers["n3"].follows = "n2"
+    cluster.run(1)
+    found = cluster.verdict("n3", "failover")
+    assert (found.rule, found.severity) == (407, Severity.INFO)
+    assert found.evidence["planned_by"] == "ann"
 
 
 def test_row_403_nobody_accepts_writes():
