@@ -29,9 +29,10 @@ def check_copy(record: Record, programs: Programs | None) -> None:
     if copy is None or upto is None or lineage is None:
         return
     if programs is None:
+        why = record.no_programs or "PostgreSQL's programs were not found"
         raise CaptureError(
-            "the WAL of the copy cannot be checked without PostgreSQL's programs",
-            "set local.bin_dir to the folder that holds pg_waldump",
+            "the copy is read back and kept, but its WAL cannot be checked and it"
+            f" cannot be opened here: {why}",
         )
     folder = record.folder / WAL
     end = known or Lsn(0)

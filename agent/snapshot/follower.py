@@ -77,9 +77,11 @@ class Follower:
 
     def programs(self) -> Programs | None:
         """Return the server's programs; None when they are not to be found."""
+        self._record.no_programs = ""
         try:
             return self._reader.programs()
-        except PostgresError:
+        except PostgresError as error:
+            self._record.no_programs = str(error)
             return None
 
     def open(self) -> None:

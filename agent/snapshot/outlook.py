@@ -23,6 +23,7 @@ from agent.postgres.postmaster import running
 from agent.postgres.programs import find_programs
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.frozen import folders_of
+from agent.snapshot.pin import closed
 from agent.snapshot.plan import Plan, make_plan
 from agent.snapshot.program import SnapshotProgram
 from agent.snapshot.record import COLD, COLD_SHARED, FROZEN, HOT, HOT_SHARED
@@ -199,6 +200,7 @@ def _no_pin(data_dir: Path) -> str:
     home = data_dir.resolve()
     if home.is_mount():
         return "PGDATA is a mount point"
-    if not os.access(home.parent, os.W_OK | os.X_OK):
-        return f"{home.parent} is closed to the agent"
-    return ""
+    with suppress(OSError):
+        why = closed(home.parent)
+        return f"{home.parent} is {why}" if why else ""
+    return f"{home.parent} cannot be looked at"

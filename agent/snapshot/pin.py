@@ -142,10 +142,20 @@ class Pin:
         for source, _ in sources:
             if source.stat().st_dev != source.parent.stat().st_dev:
                 raise PinError(f"{source} is a mount point")
-            if not os.access(source.parent, os.W_OK | os.X_OK):
-                raise PinError(f"{source.parent} is not writable for the agent")
+            why = closed(source.parent)
+            if why:
+                raise PinError(f"{source.parent} is {why}")
         self._note(sources)
         return sources
+
+
+def closed(folder: Path) -> str:
+    """Return why no farm can be made in a folder; empty if one can. Raises OSError."""
+    if os.access(folder, os.W_OK | os.X_OK):
+        return ""
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return "on a read-only file system"
+    return "not writable for the agent"
 
 
 def incarnation(data_dir: Path) -> str:

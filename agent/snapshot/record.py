@@ -95,6 +95,8 @@ class Record:
     missing_bytes: int = 0
     """The room that is missing, where the reason is that."""
     pin: str = "none"
+    no_programs: str = ""
+    """Why the server's programs are not to be had, where they are not."""
     start_lsn: Lsn | None = None
     tail_lsn: Lsn | None = None
     timeline: int | None = None
