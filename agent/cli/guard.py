@@ -76,7 +76,7 @@ def permit(
         )
     question = {"purpose": purpose}
     if data_dir is not None:
-        question["data_dir_id"] = _folder_id(data_dir)
+        question["data_dir_id"] = folder_id(data_dir)
     answer = call.agent.post("/v1/guard/permits", question)
     told = ""
     while answer["state"] == "pending":
@@ -90,13 +90,13 @@ def permit(
     return pass_code if answer["state"] in ("granted", "released") else 1
 
 
-def _folder_id(folder: Path) -> str:
+def folder_id(folder: Path) -> str:
     """Return device and inode, by which the agent knows its data directory."""
     try:
         found = folder.stat()
     except OSError as error:
         raise PostgresError(
-            f"--data-dir {safe(folder)}: {error.strerror}",
+            f"the data directory {safe(folder)}: {error.strerror}",
             "name the data directory of the stopped server",
         ) from error
     return f"{found.st_dev}:{found.st_ino}"

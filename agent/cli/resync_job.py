@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cli.call import Call, segment
 from agent.cli.console import safe, say
+from agent.cli.guard import folder_id
 from agent.core.lsn import Lsn
 from agent.core.resync import Wish
 from agent.errors import ConfigError, GuardError, PostgresError
@@ -46,7 +47,7 @@ class AgentGate:
         self._agent = call.agent
         self._node = node
         self._purpose = "resync" if forced is None else f"resync, forced: {forced}"
-        self.data_dir_id = ""
+        self.data_dir = Path()
 
     def standing(self) -> "Standing":
         """Ask what is so. Raises AgentUnreachableError."""
@@ -74,7 +75,7 @@ class AgentGate:
         question = {
             "purpose": self._purpose[:200],
             "node": self._node,
-            "data_dir_id": self.data_dir_id,
+            "data_dir_id": folder_id(self.data_dir),
         }
         tell("asking the agent for a permit")
         answer = self._agent.post("/v1/guard/permits", question)
@@ -132,8 +133,7 @@ def make_job(
     data_dir = _data_dir(settings, node)
     owner = owner_of(data_dir if data_dir.exists() else data_dir.parent)
     _right_user(owner)
-    found = os.stat(data_dir) if data_dir.exists() else None  # noqa: PTH116 - links are followed
-    gate.data_dir_id = f"{found.st_dev}:{found.st_ino}" if found else ""
+    gate.data_dir = data_dir
     notes = Notes(settings.state_dir)
     local = _local(settings, data_dir, owner, notes.folder)
     name, parts = _source(settings, node, source, gate)
@@ -220,7 +220,15 @@ def _source(
     if named is not None and ("=" in named or "://" in named):
         return _by_dsn(settings, named)
     if named is None:
-        line = [each for each in gate.standing().line if each != node]
+        whole = gate.standing().line
+        line = [each for each in whole if each != node]
+        if whole == (node,):
+            raise GuardError(
+                f"{node} is the node whose writes are kept: a resync takes away what"
+                f" only {node} has",
+                "resync the other side; or decide for it: --source NODE --force"
+                " --reason TEXT",
+            )
         if len(line) != 1:
             many = " or ".join(line)
             why = f"{many}: nobody can tell" if line else "no other primary is seen"

@@ -206,11 +206,13 @@ def settle(local: Local, end: Lsn | None, say: Say) -> None:
     """
     say("the server crashed: its recovery runs in isolation, to a clean stop")
     follows = (local.data_dir / "standby.signal").exists()
-    settings = dict(SETTLED)
+    control = read_control(local.data_dir, local.programs)
+    # It would note in pg_control that it records no hints, and pg_rewind refuse.
+    hints = "on" if control.wal_log_hints else "off"
     with PrivateServer(
         local.data_dir,
         local.programs,
-        settings=settings,
+        settings={**SETTLED, "wal_log_hints": hints},
         start_timeout_s=SETTLE_S,
         standby=follows,
     ) as server:
