@@ -18,6 +18,10 @@ class SnapshotOut(Answer):
     grade: str
     levels: list[str]
     method: str
+    """How the full copy was made: `copy`, `reflink`, `frozen copy`, `cold copy`,
+    `cold reflink`; empty without one."""
+    method_note: str
+    """Why so: what stood against a better method, or which program froze it."""
     reason: str
     incidents: list[str]
     system_id: str | None

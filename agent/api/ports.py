@@ -46,6 +46,8 @@ class SnapshotCard:
     version_num: int | None
     closed: bool
     """Whether nothing more is added to it."""
+    method_note: str = ""
+    """Why it was made so."""
     kept: Kept | None = None
     """Who keeps it from being pruned."""
     twin: Twin | None = None

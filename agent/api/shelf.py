@@ -134,4 +134,5 @@ def card(manifest: Manifest) -> SnapshotCard:
         files=len(manifest.files),
         version_num=manifest.version_num,
         closed=manifest.closed,
+        method_note=manifest.method_note,
     )

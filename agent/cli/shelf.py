@@ -63,6 +63,7 @@ def plain(folder: Path, manifest: Manifest) -> dict[str, Any]:
         "grade": manifest.grade.value,
         "levels": [level.value for level in manifest.levels],
         "method": manifest.method,
+        "method_note": manifest.method_note,
         "reason": manifest.reason,
         "incidents": list(manifest.incident_ids),
         "system_id": manifest.system_id,

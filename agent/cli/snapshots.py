@@ -258,6 +258,7 @@ def _second(instant: str | None) -> str | None:
 def _details(found: dict[str, Any]) -> "RenderableType":
     shown = {key: value for key, value in found.items() if key != "capture"}
     shown["size"] = bytes_text(found["bytes"])
+    shown["method_note"] = safe(found.get("method_note") or "") or None
     mark = found.get("kept")
     shown["kept"] = f"by {mark['who']}: {safe(mark['reason'])}" if mark else None
     twin = found.get("offsite") or {}

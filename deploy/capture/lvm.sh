@@ -2,8 +2,8 @@
 # Freezes PostgreSQL's folders on LVM, for capture.exec of Splitguard.
 #
 # Takes a snapshot of each logical volume that holds one of the folders, and mounts it
-# read-only below MOUNTS. It has to run as root, and its mounts must be seen by the
-# agent: deploy/README.md says how. A snapshot of a plain volume has room for SIZE of
+# read-only below MOUNTS. That takes root: run by another user it asks sudo, for which
+# deploy/README.md has the two changes. A snapshot of a plain volume has room for SIZE of
 # what is written to the volume meanwhile; when that is full, the copy is made without
 # it. One of a thin volume needs no size.
 set -eu
@@ -26,7 +26,6 @@ volume_of() {
 }
 
 check() {
-    [ "$(id -u)" -eq 0 ] || complain "only root can take snapshots of volumes"
     for folder in "$@"; do
         volume_of "$folder" >/dev/null
     done
@@ -56,9 +55,9 @@ snapshot() {
             lvcreate --quiet -s -n "$name" -l "$SIZE" "$group/$volume" >&2
         fi
         mkdir -p -- "$place"
-        options=ro
+        options=ro,nosuid,nodev,noexec
         # A second XFS of the same identity is refused without this.
-        [ "$(findmnt -n -o FSTYPE --target "$folder")" = xfs ] && options=ro,nouuid
+        [ "$(findmnt -n -o FSTYPE --target "$folder")" = xfs ] && options=$options,nouuid
         mount -o "$options" -- "/dev/$group/$name" "$place" >&2
     fi
     [ "$top" = / ] && top=
@@ -81,6 +80,14 @@ remove() {
 
 [ $# -ge 2 ] || complain "usage: check DIR... | create ID DIR... | remove ID"
 case $1 in
-check | create | remove) "$@" ;;
+check) ;;
+create | remove)
+    case $2 in
+    .* | *[!A-Za-z0-9._-]*) complain "no name for a snapshot: $2" ;;
+    esac
+    ;;
 *) complain "no such verb: $1" ;;
 esac
+# Whoever may not do it himself asks sudo, where that is allowed.
+[ "$(id -u)" -eq 0 ] || exec sudo -n -- "$0" "$@"
+"$@"

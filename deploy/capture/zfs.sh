@@ -53,6 +53,12 @@ remove() {
 tab=$(printf '\t')
 [ $# -ge 2 ] || complain "usage: check DIR... | create ID DIR... | remove ID"
 case $1 in
-check | create | remove) "$@" ;;
+check) ;;
+create | remove)
+    case $2 in
+    .* | *[!A-Za-z0-9._-]*) complain "no name for a snapshot: $2" ;;
+    esac
+    ;;
 *) complain "no such verb: $1" ;;
 esac
+"$@"

@@ -68,6 +68,14 @@ def test_systemd_finds_nothing_to_say_about_the_unit_of_a_witness(root):
     assert what_systemd_says(root) == ""
 
 
+@pytest.mark.parametrize("program", ["lvm", "zfs"])
+def test_systemd_finds_nothing_to_say_about_the_unit_for_snapshots(root, program):
+    drop_ins = root / f"etc/systemd/system/{UNIT.name}.d"
+    drop_ins.mkdir()
+    shutil.copy(DEPLOY / f"capture/{program}.conf", drop_ins)
+    assert what_systemd_says(root) == ""
+
+
 def test_a_misspelt_key_would_be_found(root):
     installed = root / "etc/systemd/system" / UNIT.name
     installed.write_text(UNIT.read_text("utf-8").replace("KillMode=", "KillMod="))
