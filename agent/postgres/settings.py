@@ -4,7 +4,8 @@ Theory of operation. Three groups: what keeps it from reaching out (archiving,
 restoring, replicating, subscribing, preloading, TCP), what recovery insists on (the
 values that pg_control recorded: it refuses smaller ones), and what makes a scratch
 server cheap. What a version does not know yet is left out, since an unknown name is
-fatal.
+fatal. Before 12 recovery had no settings but a file of its own, recovery.conf: there
+is none in a private server's folder, or it is ours.
 """
 
 from pathlib import Path
@@ -13,10 +14,25 @@ from agent.postgres.control import ControlData
 
 ORIGINS_MAX = 1000
 """Replication origins in the copy that a private server can load, at least."""
+RECOVERY_CONF_LAST = 11
+"""The last version that recovers by recovery.conf, and knows no recovery.signal."""
 _TRIGGER_FILE_LAST = 15
 _LIBRARY_VERSION = 15
 _SLOT_SYNC_VERSION = 17
 _ORIGINS_VERSION = 18
+
+_RECOVERY = frozenset(
+    {
+        "archive_cleanup_command", "recovery_end_command", "recovery_target",
+        "recovery_target_action", "recovery_target_lsn", "recovery_target_name",
+        "recovery_target_time", "recovery_target_timeline", "recovery_target_xid",
+        "primary_conninfo", "primary_slot_name", "promote_trigger_file",
+        "restore_command",
+    }
+)  # fmt: skip
+"""What RECOVERY_CONF_LAST and older know in recovery.conf only."""
+_FIRST = {"jit": 11, "wal_recycle": 12, "wal_keep_size": 13}
+"""Other settings with the first major version that has them, where that is past 10."""
 
 _QUIET = {
     "listen_addresses": "",
@@ -96,7 +112,22 @@ def overrides(
     }
     if major > _TRIGGER_FILE_LAST:
         del given["promote_trigger_file"]
-    return given
+    return {name: value for name, value in given.items() if knows(major, name)}
+
+
+def knows(major: int, name: str) -> bool:
+    """Whether this version has the setting, of those that are given to copies here."""
+    if major <= RECOVERY_CONF_LAST and name in _RECOVERY:
+        return False
+    return major >= _FIRST.get(name, 0)
+
+
+def recovery_file(major: int, tip_timeline: int) -> tuple[str, str]:
+    """Return name and content of the file that has a copy recover to a timeline."""
+    if major > RECOVERY_CONF_LAST:
+        return "recovery.signal", ""
+    target = f"recovery_target_timeline = '{tip_timeline}'\n"
+    return "recovery.conf", "restore_command = '/bin/false'\n" + target
 
 
 def needed(control: ControlData, major: int) -> dict[str, str]:

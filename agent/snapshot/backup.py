@@ -22,6 +22,8 @@ from agent.snapshot.server import Breaker
 START_S = 3600.0
 """A checkpoint that takes longer than this ends the backup."""
 _TIMELINE = re.compile(r"^START TIMELINE: ([0-9]{1,10})$", re.MULTILINE)
+_START_FILE = re.compile(r"^START WAL LOCATION: \S+ \(file ([0-9A-F]{8})", re.MULTILINE)
+"""Of version 10, whose label names no timeline by itself."""
 _NOT_GRANTED = "42501"
 _IDLE_LIMITS = (
     ("idle_in_transaction_session_timeout", 90600),
@@ -93,10 +95,11 @@ class BackupSession:
         )
         row = self._row(stop)
         label = str(row[1] or "")
-        timeline = _TIMELINE.search(label)
-        if timeline is None:
+        timeline, file = _TIMELINE.search(label), _START_FILE.search(label)
+        if file is None:
             raise CaptureError("pg_backup_stop gave no usable label")
-        return Ended(Lsn.parse(str(row[0])), int(timeline[1]), label.encode("utf-8"))
+        number = int(file[1], 16) if timeline is None else int(timeline[1])
+        return Ended(Lsn.parse(str(row[0])), number, label.encode("utf-8"))
 
     def trip(self) -> None:
         """End the session from outside, whatever it waits for."""

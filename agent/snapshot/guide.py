@@ -8,7 +8,13 @@ server needs some settings at least as large as they were.
 """
 
 from agent.postgres.control import ControlData
-from agent.postgres.settings import harmless, needed
+from agent.postgres.settings import (
+    RECOVERY_CONF_LAST,
+    harmless,
+    knows,
+    needed,
+    recovery_file,
+)
 from agent.snapshot.manifest import Manifest
 
 README = "README.txt"
@@ -24,7 +30,7 @@ To read it, as the user that is to run the server (not root), with the programs 
 PostgreSQL {major} in PATH:
 
   mkdir -m 700 copy && tar -xf {id}.tar -C copy && cd copy
-  rm -rf data/*.signal data/pg_replslot/*
+  rm -rf data/{recovery} data/pg_replslot/*
   cp -r wal/. data/pg_wal/
   cp open/* data/
   pg_ctl -D data -w -l server.log -o "-k /tmp -p 54399" start
@@ -76,13 +82,14 @@ def texts(
     `with_secrets`: what was cut out of configuration goes along, encrypted.
     """
     spans = manifest.copy_timeline != manifest.timeline
-    conf = _CONF.format(
+    major = manifest.version_num // 10000
+    lines = _CONF.format(
         # Off, nobody can read before the end; on, pg_ctl waits for the end by itself,
         # but only where recovery follows no promotion.
         hot_standby="off" if spans else "on",
         timeline=manifest.timeline,
-    )
-    major = manifest.version_num // 10000
+    ).splitlines(keepends=True)
+    conf = "".join(line for line in lines if knows(major, line.split(" ")[0]))
     for name, value in {**needed(control, major), **harmless(major)}.items():
         conf += f"{name} = '{value}'\n"
     readme = _README.format(
@@ -90,6 +97,7 @@ def texts(
         node=manifest.node,
         cluster=manifest.cluster,
         major=major,
+        recovery="recovery.conf" if major <= RECOVERY_CONF_LAST else "*.signal",
         grade=f"Grade {manifest.grade.value}, up to WAL position {manifest.end_lsn}.",
     )
     if manifest.withheld:
@@ -106,7 +114,8 @@ def texts(
     }
     if spans:
         # Its WAL goes over a promotion: only an archive recovery follows there.
-        made[f"{OPEN}/recovery.signal"] = ""
+        name, text = recovery_file(major, manifest.timeline)
+        made[f"{OPEN}/{name}"] = text
     return {
         path: text.encode("utf-8", "surrogateescape") for path, text in made.items()
     }

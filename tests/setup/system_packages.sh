@@ -16,6 +16,7 @@ needed=(
     ip                                  iproute2
     mkfs.xfs                            xfsprogs
     nft                                 nftables
+    npm                                 npm
     promtool                            prometheus
     shellcheck                          shellcheck
     setpriv                             util-linux
