@@ -23,6 +23,7 @@ SMALL, OTHER, VIEW = "small", "other", "view"
 SIZE = "256m"
 WITHIN_S = 110.0
 MIB = 1 << 20
+PLAIN = 1000
 MOUNT = f"""
 set -eu
 mount -t tmpfs -o "size=$2,mode=0777" tmpfs "$1/{SMALL}"
@@ -38,7 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Make the mark known."""
     config.addinivalue_line(
         "markers",
-        "apart(small, other): runs on file systems of its own, of these sizes",
+        "apart(small, other, plain): runs on file systems of its own, so large; plain:"
+        " as a user whom permissions bind, root or not",
     )
 
 
@@ -59,7 +61,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             f"--rootdir={pyfuncitem.config.rootpath}", pyfuncitem.nodeid,
         ]  # fmt: skip
         ran = subprocess.run(
-            [*apart(), "sh", "-c", MOUNT, "sh", folder, *sizes, *back(), *again],
+            [*apart(), "sh", "-c", MOUNT, "sh", folder, *sizes,
+             *back(plain=mark.kwargs.get("plain", False)), *again],
             cwd=pyfuncitem.config.rootpath, capture_output=True, text=True,
             env={**os.environ, INSIDE: name}, timeout=WITHIN_S, check=False,
         )  # fmt: skip
@@ -74,11 +77,16 @@ def apart() -> list[str]:
     return ["unshare", *user, "--mount", "--propagation", "private", "--"]
 
 
-def back() -> list[str]:
-    """The command that becomes this user again, whom a server takes for no root."""
-    if os.geteuid() == 0:
+def back(*, plain: bool) -> list[str]:
+    """The command that becomes this user again, whom a server takes for no root.
+
+    With `plain` root gets another number and none of its rights, but its files.
+    """
+    if os.geteuid() == 0 and not plain:
         return []
-    who = [f"--map-user={os.geteuid()}", f"--map-group={os.getegid()}"]
+    who = [
+        f"--map-user={os.geteuid() or PLAIN}", f"--map-group={os.getegid() or PLAIN}"
+    ]  # fmt: skip
     return ["unshare", "--user", *who, "--"]
 
 
