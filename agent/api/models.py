@@ -207,6 +207,8 @@ class StatusOut(Answer):
     protection: dict[str, ProtectionOut]
     incidents_open: int
     notices: NoticesOut
+    decisions: list[str]
+    """What people announced or decided, as far as it is in force: a sentence each."""
 
 
 class NodesOut(Answer):

@@ -22,6 +22,7 @@ from agent.cli import (
     guard,
     incidents,
     journal,
+    maintenance,
     replay,
     resync,
     run,
@@ -62,6 +63,7 @@ def make_app(argv: list[str]) -> typer.Typer:
     app.add_typer(incidents.app, name="incidents")
     app.add_typer(snapshots.app, name="snapshots")
     app.add_typer(guard.app, name="guard")
+    app.add_typer(maintenance.app, name="maintenance")
     app.add_typer(journal.app, name="journal")
     replay.add_to(app)
     resync.add_to(app)

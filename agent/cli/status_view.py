@@ -43,6 +43,7 @@ def page(status: Status, incidents: list[dict[str, Any]]) -> "RenderableType":
         *_others(status),
         *_protection(status),
         *_incidents(status, incidents),
+        *_decisions(status),
         words(""),
         words(footer(status), "dim"),
     )
@@ -63,6 +64,12 @@ def _headline(status: Status) -> "list[RenderableType]":
     if headline["next_step"] and headline["severity"] in GRAVE:
         lines.append(words(f"Next: {safe(headline['next_step'])}", "bold"))
     return lines
+
+
+def _decisions(status: Status) -> "list[RenderableType]":
+    """Return what people announced or decided; an older agent does not say."""
+    told = status.get("decisions") or []
+    return [words(""), *(words(safe(one)) for one in told)] if told else []
 
 
 def nodes(status: Status) -> "RenderableType":

@@ -12,6 +12,7 @@ from agent.errors import SplitguardError
 
 _SPAN = re.compile(r"([0-9]{1,6})\s*([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+DAY_S = 86_400.0
 HINT = "give a span such as 30m, 2h or 1d, or an instant such as 2026-11-23T03:15Z"
 
 

@@ -14,7 +14,7 @@ from tests.fix_desk import Served, healthy, isolated, node_down, serve, split_br
 
 STATUS_KEYS = {
     "cluster", "observer", "as_of", "data_age_s", "headline", "verdicts", "nodes",
-    "matrix", "protection", "incidents_open", "notices",
+    "matrix", "protection", "incidents_open", "notices", "decisions",
 }  # fmt: skip
 HEADLINE_KEYS = {"verdict", "severity", "subject", "since", "sentence", "next_step"}
 

@@ -14,6 +14,7 @@ from agent.api.models import (
     StatusOut,
     VerdictOut,
 )
+from agent.api.present.decisions import decisions
 from agent.api.present.frame import Frame, rfc3339, rfc3339_or_none, short
 from agent.api.present.incidents import capture_out
 from agent.api.present.nodes import losing, matrix, node_out, protection
@@ -44,6 +45,7 @@ def status(frame: Frame) -> StatusOut:
         },
         incidents_open=len(standing(frame.state)),
         notices=NoticesOut(undelivered=frame.outbox.undelivered),
+        decisions=decisions(frame),
     )
 
 
