@@ -37,7 +37,7 @@ ONLOOKER = Principal("onlooker", frozenset((Scope.READ,)))
 TOKEN_LENGTH_MAX = 500
 LOOPBACK_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
 REALM = 'realm="Splitguard"'
-_READ_ONCE = "an agent reads tokens when it starts: restart it after a change"
+_READ_ONCE = "an agent reads tokens when it starts, and on SIGHUP (systemctl reload)"
 
 
 MARK = "splitguard.local"

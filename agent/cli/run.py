@@ -24,8 +24,13 @@ def run(
         ),
     ] = None,
 ) -> int:
-    """Run the agent in the foreground. It logs to stderr and ends on SIGTERM."""
-    settings = Call(config=config).settings()
+    """Run the agent in the foreground. It logs to stderr and ends on SIGTERM.
+
+    On SIGHUP it reads configuration and tokens again. What is wrong changes nothing,
+    and what needs a restart is named in the log.
+    """
+    call = Call(config=config)
+    settings = call.settings()
     from agent.daemon import lifecycle
 
-    return lifecycle.run(settings)
+    return lifecycle.run(settings, call.settings)

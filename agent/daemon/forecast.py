@@ -82,7 +82,7 @@ def unsent(catalogue: Catalogue) -> str:
 
 
 async def keep_watching_the_gate(
-    settings: Settings,
+    settings: Callable[[], Settings],
     state: Callable[[], State],
     clock: Clock,
     post: Callable[[Event], None],
@@ -94,7 +94,7 @@ async def keep_watching_the_gate(
         if not isinstance(server, ServerFacts):
             await clock.sleep(NOT_FOUND_S)
             continue
-        gate = await asyncio.to_thread(survey, _mine(settings, server))
+        gate = await asyncio.to_thread(survey, _mine(settings(), server))
         if gate.reasons != known and gate.reasons:
             log.warning("not ready: %s", "; ".join(gate.reasons))
         known = gate.reasons

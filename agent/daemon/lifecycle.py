@@ -3,9 +3,9 @@
 Theory of operation. Everything that can be wrong with the configuration or the
 machine is found before anything runs: the journal is opened, sockets are bound,
 secrets are read; each failure ends with one message and exit code 1. Then all
-parts run until SIGTERM or SIGINT. The end is bounded: no new rounds, requests get
-two seconds, the capture engine's threads three; what is on disk stays and is taken
-up again at the next start.
+parts run until SIGTERM or SIGINT; SIGHUP reads the configuration anew. The end is
+bounded: no new rounds, requests get two seconds, the capture engine's threads three;
+what is on disk stays and is taken up again at the next start.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from agent.config import Settings
@@ -30,11 +30,14 @@ STOP_S = 4.0
 """All parts together have so long to end; then the process ends without them."""
 
 
-def run(settings: Settings) -> int:
-    """Run the agent until it is told to stop; return the exit code."""
+def run(settings: Settings, read: Callable[[], Settings]) -> int:
+    """Run the agent until it is told to stop; return the exit code.
+
+    On SIGHUP `read` reads the configuration once more; it raises ConfigError.
+    """
     _log_to_stderr()
     try:
-        return asyncio.run(_main(settings))
+        return asyncio.run(_main(settings, read))
     except SplitguardError as error:
         _say(error)
         return 1
@@ -57,29 +60,34 @@ def _log_to_stderr() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-async def _main(settings: Settings) -> int:
+async def _main(settings: Settings, read: Callable[[], Settings]) -> int:
     # Name look-ups and disk readings share these threads: a dead name server must not
     # take the last one.
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="blocking")
     asyncio.get_running_loop().set_default_executor(threads)
-    stop = asyncio.Event()
-    with _signals(stop):
-        assembly = await assemble(settings, os.environ)
+    stop, hang_up = asyncio.Event(), asyncio.Event()
+    with _signals(stop, hang_up):
+        assembly = await assemble(settings, os.environ, read)
         try:
-            return await _until(stop, assembly)
+            return await _until(stop, hang_up, assembly)
         finally:
             await assembly.close()
 
 
 @contextlib.contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
+def _signals(stop: asyncio.Event, hang_up: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    meanings = {
+        signal.SIGTERM: stop,
+        signal.SIGINT: stop,
+        signal.SIGHUP: hang_up,
+    }
+    for number, meant in meanings.items():
+        loop.add_signal_handler(number, meant.set)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in meanings:
             loop.remove_signal_handler(number)
 
 
@@ -87,10 +95,12 @@ async def _told(stop: asyncio.Event) -> None:
     await stop.wait()
 
 
-async def _until(stop: asyncio.Event, assembly: Assembly) -> int:
+async def _until(
+    stop: asyncio.Event, hang_up: asyncio.Event, assembly: Assembly
+) -> int:
     """Run all parts until `stop`, or until one of them ends by itself."""
     serving = asyncio.create_task(assembly.serve())
-    working = [asyncio.create_task(part) for part in assembly.parts()]
+    working = [asyncio.create_task(part) for part in assembly.parts(hang_up)]
     stopping = asyncio.create_task(_told(stop))
     log.info(
         "%s: agent of %s listens on %s",

@@ -12,6 +12,10 @@ class Renderer:
     """Renders the body and names the channels that a notice is told on."""
 
     def __init__(self, settings: Settings) -> None:
+        self.renew(settings)
+
+    def renew(self, settings: Settings) -> None:
+        """Render the next notices by these settings."""
         self._settings = settings
         self._policy = settings.policy()
         self._channels = tuple(channel.name for channel in settings.channels)

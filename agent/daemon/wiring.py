@@ -13,7 +13,7 @@ import os
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from agent.api.app import make_app
 from agent.api.ports import ApiOptions
 from agent.api.shelf import CatalogueShelf
-from agent.api.tokens import TokenBook
 from agent.config import Settings
-from agent.config.secret import read_secret
 from agent.core.capture import CaptureStatus
 from agent.core.event import CaptureReported, NoticeDelivered, Started
 from agent.core.state import State
@@ -36,13 +34,13 @@ from agent.daemon.crash import CrashPoints
 from agent.daemon.executor import ActionExecutor
 from agent.daemon.forecast import keep_looking, keep_watching_the_gate
 from agent.daemon.recorder import Recorder
+from agent.daemon.reload import Reload, channels_of, peer_token_of, token_book
 from agent.daemon.removals import Removals
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
 from agent.daemon.shelving import calendar, recipients, sender, upkeep
 from agent.errors import ConfigError, JournalError
 from agent.notify.outbox import OutboxWorker
-from agent.notify.webhook import WebhookChannel
 from agent.probe.prober import NetworkProber
 from agent.probe.target import ProbeSettings, Target
 from agent.snapshot.catalogue import Catalogue
@@ -72,7 +70,9 @@ class OnThread(Protocol):
 class Assembly:
     """All parts of one agent, built and not yet running."""
 
+    reload: Reload
     settings: Settings
+    """As the agent was built; what can be changed since stands in `reload`."""
     runtime: Runtime
     cadence: Cadence
     outbox: OutboxWorker
@@ -91,8 +91,13 @@ class Assembly:
         """Answer HTTP until the end begins."""
         await self.servers.run()
 
-    def parts(self) -> tuple[Coroutine[object, object, None], ...]:
-        """Return everything that runs until it is cancelled."""
+    def parts(
+        self, hang_up: asyncio.Event
+    ) -> tuple[Coroutine[object, object, None], ...]:
+        """Return everything that runs until it is cancelled.
+
+        With each `hang_up` the configuration is read anew.
+        """
         self.calendar.start()
         if self.sender is not None:
             self.sender.start()
@@ -102,6 +107,7 @@ class Assembly:
             self.outbox.run(),
             self.recorder.run(),
             self._keep_counting(),
+            self.reload.run(hang_up),
         ]
         if self.beside is not None:
             parts.append(self.cadence.read_disk())
@@ -112,10 +118,11 @@ class Assembly:
         """Return what looks now and then at what lies beside the server."""
         settings, runtime, clock = self.settings, self.runtime, SystemClock()
         removals = Removals(settings.capture_dir)
+        now = self.reload
         return [
             keep_looking(beside, settings, clock, runtime.post),
             keep_watching_the_gate(
-                settings, lambda: runtime.state, clock, runtime.post
+                lambda: now.settings, lambda: runtime.state, clock, runtime.post
             ),
             removals.watch(settings.me, lambda: runtime.state, clock, runtime.post),
         ]
@@ -162,8 +169,10 @@ class Assembly:
                 sdnotify.alive()
 
 
-async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
-    """Build all parts of the agent.
+async def assemble(
+    settings: Settings, environ: Mapping[str, str], read: Callable[[], Settings]
+) -> Assembly:
+    """Build all parts of the agent; `read` reads the configuration once more.
 
     Raises SplitguardError (ConfigError, JournalError) with what to do.
     """
@@ -171,13 +180,9 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
     reserve = Reserve(settings.capture_dir, int(settings.capture.reserve * MIB))
     _make_private(settings.state_dir, "state_dir")
     _make_private(settings.capture_dir, "capture.dir")
-    tokens = _tokens(settings)
+    tokens = token_book(settings)
     peers = HttpClient(_client_tls(settings))
     receivers = HttpClient()
-    channels = [
-        WebhookChannel(each.name, each.read_url(), each.read_secret(), receivers)
-        for each in settings.channels
-    ]
     tcp = servers.bind_tcp(settings.listen)
     unix = servers.bind_unix(settings.socket)
     journal_thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -188,8 +193,10 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
     )
     recorder = Recorder(settings.policy(), journal, clock, _on(journal_thread))
     restored = journal.load()
+    renderer = Renderer(settings)
+    parts = _parts(settings, journal, recorder, _on(journal_thread), crash)
     runtime = Runtime(
-        _parts(settings, journal, recorder, _on(journal_thread), crash),
+        replace(parts, render=renderer),
         State(restored.ledger, restored.knowledge),
     )
     prober = _prober(settings, clock, peers)
@@ -197,7 +204,7 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
     beside = _beside(settings, runtime, crash, MakesWay(reserve, keeper))
     outbox = OutboxWorker(
         journal,
-        channels,
+        channels_of(settings, receivers),
         clock,
         _on(journal_thread),
         lambda notice_id: runtime.post(NoticeDelivered(clock.moment(), notice_id)),
@@ -208,13 +215,12 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
     executor = ActionExecutor(prober, beside, clock, runtime.post, outbox.wake)
     runtime.employ(executor, cadence.hurry)
     options = _options(settings, recorder)
-    shelf = CatalogueShelf(
-        Catalogue(settings.capture_dir),
-        settings.local.bin_dir,
-        recipients(settings),
+    app = make_app(runtime, _shelf(settings), tokens, options)
+    reload = Reload(
+        read, settings, app.state.context, prober, outbox, renderer, receivers
     )
-    app = make_app(runtime, shelf, tokens, options)
     return Assembly(
+        reload=reload,
         settings=settings,
         runtime=runtime,
         cadence=cadence,
@@ -229,6 +235,14 @@ async def assemble(settings: Settings, environ: Mapping[str, str]) -> Assembly:
         journal_thread=journal_thread,
         prober=prober,
         clients=[peers, receivers],
+    )
+
+
+def _shelf(settings: Settings) -> CatalogueShelf:
+    return CatalogueShelf(
+        Catalogue(settings.capture_dir),
+        settings.local.bin_dir,
+        recipients(settings),
     )
 
 
@@ -275,13 +289,6 @@ def _make_private(folder: Path, key: str) -> None:
         )
 
 
-def _tokens(settings: Settings) -> TokenBook | None:
-    auth = settings.auth
-    if auth.tokens_file is None and auth.peer_token_file is None:
-        return None
-    return TokenBook.load(auth.tokens_file, auth.peer_token_file)
-
-
 def _client_tls(settings: Settings) -> Tls | None:
     tls = settings.tls
     if tls.ca is None and tls.cert is None:
@@ -297,7 +304,6 @@ def _server_tls(settings: Settings) -> servers.Tls | None:
 
 
 def _prober(settings: Settings, clock: SystemClock, http: HttpClient) -> NetworkProber:
-    peer_token = settings.auth.peer_token_file
     targets = {
         member.name: Target(
             name=member.name,
@@ -310,7 +316,7 @@ def _prober(settings: Settings, clock: SystemClock, http: HttpClient) -> Network
     shared = ProbeSettings(
         cluster=settings.cluster,
         me=settings.me,
-        peer_token=read_secret(peer_token) if peer_token else "",
+        peer_token=peer_token_of(settings),
         deadline_s=settings.probe.deadline_s,
     )
     return NetworkProber(targets, shared, clock, http)

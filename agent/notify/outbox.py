@@ -70,6 +70,14 @@ class OutboxWorker:
         self._ended: set[tuple[str, str]] = set()
         self._unnoted: set[tuple[str, str]] = set()
 
+    def renew(self, channels: Sequence[NoticeChannel]) -> None:
+        """Deliver to these channels from the next attempt on. From the loop's thread.
+
+        What waits for one that is gone becomes a dead letter, as at a start.
+        """
+        self._channels = {channel.name: channel for channel in channels}
+        self._wake.set()
+
     def wake(self) -> None:
         """Look for due messages now. From the loop's thread only."""
         self._wake.set()

@@ -8,6 +8,7 @@ believed that does not have the shape and the sender that were expected.
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 from agent import codec
 from agent.core.observation import REPORT_FORMAT, Outcome, Report
@@ -47,6 +48,10 @@ class PeerProbe:
 
     async def close(self) -> None:
         """Nothing of its own to close: connections are the client's."""
+
+    def renew(self, token: str) -> None:
+        """Show this token from the next question on."""
+        self._settings = replace(self._settings, peer_token=token)
 
     def _headers(self) -> Mapping[str, str]:
         headers = {"x-splitguard-node": self._settings.me}

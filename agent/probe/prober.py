@@ -92,6 +92,12 @@ class NetworkProber:
                 f"this agent's own probe failed ({type(error).__name__}); see its log",
             )
 
+    def renew(self, peer_token: str) -> None:
+        """Show this token to peers from the next question on."""
+        for probe in self._probes.values():
+            if isinstance(probe, PeerProbe):
+                probe.renew(peer_token)
+
     async def close(self) -> None:
         """Let go of all kept connections."""
         for probe in self._probes.values():

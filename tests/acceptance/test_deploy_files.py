@@ -38,10 +38,11 @@ def root(tmp_path: Path) -> Path:
     system = tmp_path / "usr/lib/systemd/system"
     shutil.copytree("/usr/lib/systemd/system", system, symlinks=True)
     (tmp_path / "lib").symlink_to("usr/lib")
-    program = tmp_path / "opt/splitguard/bin/splitguard"
-    program.parent.mkdir(parents=True)
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
+    for called in ("opt/splitguard/bin/splitguard", "bin/kill"):
+        program = tmp_path / called
+        program.parent.mkdir(parents=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
     units = tmp_path / "etc/systemd/system"
     units.mkdir(parents=True)
     shutil.copy(UNIT, units)

@@ -36,7 +36,7 @@ async def test_who_has_a_new_token_is_told_when_it_is_read(served: Served):
             path = "/v1/snapshots/n1-1/archive"
             answer = await client.get(path, headers=new)
         assert answer.status_code == wanted
-        assert "reads tokens when it starts: restart it" in answer.json()["hint"]
+        assert "reads tokens when it starts, and on SIGHUP" in answer.json()["hint"]
 
 
 @pytest.mark.parametrize("path", READ)

@@ -63,7 +63,7 @@ async def seen(tmp_path: Path, states: list[State]) -> Waits:
     now, last = iter(states), states[-1]
     watching = asyncio.create_task(
         forecast.keep_watching_the_gate(
-            settings, lambda: next(now, last), clock, clock.post
+            lambda: settings, lambda: next(now, last), clock, clock.post
         )
     )
     async with asyncio.timeout(LIMIT_S):
