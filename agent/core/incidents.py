@@ -136,7 +136,9 @@ def _begun(verdict: Verdict, ledger: Ledger, clock: _Clock) -> _Next:
     key = incident_key(system, verdict.family, verdict.subject, verdict.discriminator)
     spent = ledger.occurrences.get(key, 0)
     told = standing_at_peers(key, clock.state, clock.at, clock.policy)
-    occurrence = preferred(told or {1 + spent}, spent)
+    # What a peer still holds open although people were told that it is over gives way.
+    unspent = {number for number in told if number > spent}
+    occurrence = preferred(unspent or {1 + spent}, spent)
     age_s = verdict.evidence.get("since_age_s")
     since_age_s = age_s if isinstance(age_s, int | float) and age_s > 0 else 0.0
     pending = Incident(
@@ -254,12 +256,10 @@ def _sides(known: tuple[str, ...], verdict: Verdict) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*known, *names)))
 
 
-def _flipped(
-    incident: Incident, clock: _Clock, wall_s: float | None = None
-) -> Incident:
+def _flipped(incident: Incident, clock: _Clock, wall_s: float = 0.0) -> Incident:
     """Write the present status and stage into the history, as of now or `wall_s`."""
     flip = Flip(
-        clock.at.wall_s if wall_s is None else wall_s,
+        wall_s or clock.at.wall_s,
         incident.status,
         incident.verdict.code.value,
         incident.verdict.rule,

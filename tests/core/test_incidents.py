@@ -363,6 +363,14 @@ def test_a_trouble_that_a_peer_holds_open_is_joined():
     assert life.only.occurrence == 4
 
 
+def test_what_was_called_over_is_not_opened_again_because_a_peer_is_late():
+    """People were told that it is over; of the same id they would hear no more."""
+    life = Life(Ledger(occurrences={brief(1).key: 1}))
+    life.peers = {"n2": (brief(1),)}
+    life.at(1, DOWN)
+    assert life.only.occurrence == 2
+
+
 def test_of_two_occurrences_the_lower_one_stays():
     life = Life(Ledger(occurrences={brief(1).key: 1}))
     life.at(1, DOWN)
