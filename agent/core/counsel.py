@@ -53,6 +53,17 @@ MEANINGS = {
     VerdictCode.CONFIG_ERROR: "The configuration does not fit the machines.",
 }
 
+PIN_LEFT = 607
+"""The row of `unprotected` that is about a server which is gone already."""
+STEPS_OF_ROWS = {
+    PIN_LEFT: (
+        "Copy {place} to where there is room (cp -a), start a server on that copy and"
+        " see what it holds; the WAL is in snapshot {capture}. Then run `splitguard"
+        " snapshots delete {capture} --reason TEXT`, which removes the links too."
+    ),
+}
+"""Where a row needs another next step than its verdict."""
+
 NEXT_STEPS = {
     VerdictCode.HEALTHY: "Nothing to do.",
     VerdictCode.UNKNOWN: (

@@ -9,7 +9,13 @@ fixed for a verdict stands in `counsel`, what is so here is put together below.
 
 from collections.abc import Callable, Mapping
 
-from agent.core.counsel import MEANINGS, NEXT_STEPS, PLANNED_NEXT
+from agent.core.counsel import (
+    MEANINGS,
+    NEXT_STEPS,
+    PIN_LEFT,
+    PLANNED_NEXT,
+    STEPS_OF_ROWS,
+)
 from agent.core.incident import Incident, Status
 from agent.core.policy import Policy, WinnerRule
 from agent.core.verdict import Fact, Verdict, VerdictCode
@@ -33,7 +39,8 @@ def next_step(verdict: Verdict, incident: str = "ID") -> str:
     words = _Words({**_words(verdict), "incident": incident})
     if is_known(verdict.evidence.get("planned_by")):
         return PLANNED_NEXT.format_map(words)
-    return NEXT_STEPS[verdict.code].format_map(words)
+    step = STEPS_OF_ROWS.get(verdict.rule, NEXT_STEPS[verdict.code])
+    return step.format_map(words)
 
 
 def sentence(verdict: Verdict, policy: Policy) -> str:
@@ -236,6 +243,14 @@ def _parted(evidence: Evidence) -> str:
 
 def _predicted(evidence: Evidence) -> str:
     predicted = evidence.get("winner")
+    if evidence.get("pins_disputed"):
+        said = evidence["pins_disputed"]
+        return f"Two pins exclude each other ({said}), so neither counts."
+    if is_known(evidence.get("pinned_by")):
+        return (
+            f"{predicted} is to be kept: pinned by {evidence['pinned_by']} because "
+            f"{evidence.get('pinned_because')}."
+        )
     if predicted is not None:
         return f"{predicted} will probably be kept."
     if evidence.get("winner_rule") == WinnerRule.NEWEST_COMMIT:
@@ -284,6 +299,18 @@ def _link(verdict: Verdict, _: Policy) -> str:
     return f"The link between {words['pair']} is down{what}; others see both."
 
 
+def _unprotected(verdict: Verdict, policy: Policy) -> str:
+    if verdict.rule == PIN_LEFT:
+        return _plain(
+            "{subject} was wiped, cloned or rewound before a copy of it was complete"
+            " ({capture}); what it held is only in the hard links of {place}, as far as"
+            " nothing was written over them, and waits for a person."
+        )(verdict, policy)
+    return _plain(
+        "{subject} holds writes that would be lost, and it is not captured: {reason}."
+    )(verdict, policy)
+
+
 _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
     VerdictCode.HEALTHY: _healthy,
     VerdictCode.UNKNOWN: _unknown,
@@ -316,9 +343,7 @@ _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
     VerdictCode.SPLIT_BRAIN: _split,
     VerdictCode.LINEAGE_DIVERGED: _diverged,
     VerdictCode.LINEAGE_TWIN: _twin,
-    VerdictCode.UNPROTECTED: _plain(
-        "{subject} holds writes that would be lost, and it is not captured: {reason}."
-    ),
+    VerdictCode.UNPROTECTED: _unprotected,
     VerdictCode.CAPTURE_NOT_READY: _not_ready,
     VerdictCode.DESTRUCTIVE_CONFIG: _plain(
         "{software} on {subject} deletes a losing side's data before anybody has kept "

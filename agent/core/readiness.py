@@ -22,6 +22,14 @@ class Obstacle:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftPin:
+    """Hard links that are all there is of a server which is gone."""
+
+    capture: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class Readiness:
     """What a full copy of the local server would need and find now."""
 
@@ -41,6 +49,8 @@ class Readiness:
     """Held for the WAL tail and the journal; None where none is wanted."""
     reserve_lacks: int = 0
     """So many bytes more it would have, if there were room."""
+    pins: tuple[LeftPin, ...] = ()
+    """Of captures that were closed before a copy was complete."""
     method: str = ""
     """How the copy would be made now; empty where nobody has looked."""
     offsite: str = ""

@@ -6,6 +6,7 @@ agent says so of its own server only; it is the one that can do something about 
 """
 
 from agent.core.capture import Capture, Grade, Level, Phase
+from agent.core.counsel import PIN_LEFT
 from agent.core.rule import CLUSTER, Finding, Hold, Rule, Scope
 from agent.core.rules_split import lineage_diverged, split_brain
 from agent.core.scene import Scene
@@ -79,6 +80,25 @@ def capture_stalled(scene: Scene, _: str) -> Finding | None:
     )
 
 
+def pin_left(scene: Scene, _: str) -> Finding | None:
+    """Find that a server was lost before a copy of it was complete.
+
+    Its files are there under the names of a pin, as far as nobody wrote over them. That
+    is no snapshot, and nobody but a person can say what it is worth.
+    """
+    readiness = scene.state.view.readiness
+    if readiness is None or not readiness.pins:
+        return None
+    found = readiness.pins[0]
+    return Finding(
+        {
+            "capture": found.capture,
+            "place": found.place,
+            "reason": f"what it held is only in the hard links of {found.place}",
+        }
+    )
+
+
 def _known_loser(scene: Scene) -> bool:
     """Whether a standing incident has named the local server a loser already."""
     return any(
@@ -137,6 +157,17 @@ ROWS = (
         Scope.SELF,
         "The server beside this agent is a loser, and its capture stands still.",
         capture_stalled,
+        accuses=False,
+    ),
+    Rule(
+        PIN_LEFT,
+        VerdictCode.UNPROTECTED,
+        Family.PROTECTION,
+        Severity.CRITICAL,
+        Scope.SELF,
+        "The server beside this agent was lost before a copy of it was complete; hard"
+        " links of its files wait for a person.",
+        pin_left,
         accuses=False,
     ),
 )

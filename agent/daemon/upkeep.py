@@ -27,6 +27,7 @@ from agent.ports import Desk
 from agent.snapshot import marks
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.manifest import Manifest
+from agent.snapshot.pin import left_behind
 from agent.snapshot.removal import remove, sweep
 from agent.snapshot.retention import (
     Bond,
@@ -142,9 +143,17 @@ class Upkeep:
                 not manifest.closed
                 or in_work(bond, ledger)
                 or bool(holds(bond, ledger))
+                or self._is_pinned(manifest)
                 or not self._has_twin(manifest)
             ),
         )
+
+    def _is_pinned(self, manifest: Manifest) -> bool:
+        """Whether hard links are all that is left of its server: a person decides."""
+        try:
+            return bool(left_behind(self._catalogue.folder(manifest.id)))
+        except OSError:
+            return True
 
     def _has_twin(self, manifest: Manifest) -> bool:
         """Whether its archive lies off-site and was read back, if that is wanted."""

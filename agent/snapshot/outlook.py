@@ -16,14 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.core.capture import Grade
-from agent.core.readiness import Obstacle, Readiness
+from agent.core.readiness import LeftPin, Obstacle, Readiness
 from agent.errors import CatalogueError, PostgresError, SplitguardError
 from agent.postgres.connect import session
 from agent.postgres.postmaster import running
 from agent.postgres.programs import find_programs
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.frozen import folders_of
-from agent.snapshot.pin import closed
+from agent.snapshot.pin import closed, left_behind
 from agent.snapshot.plan import Plan, make_plan
 from agent.snapshot.program import SnapshotProgram
 from agent.snapshot.record import COLD, COLD_SHARED, FROZEN, HOT, HOT_SHARED
@@ -84,7 +84,19 @@ class Outlook:
             yielding_bytes=self._yielding(),
             reserve_bytes=held,
             reserve_lacks=lacking,
+            pins=self._left_pins(),
         )
+
+    def _left_pins(self) -> tuple[LeftPin, ...]:
+        """Return the pins that nobody will release by himself."""
+        catalogue = Catalogue(self._settings.capture_dir)
+        found: list[LeftPin] = []
+        with suppress(CatalogueError, OSError):
+            for one in catalogue.list():
+                if one.closed and not one.complete:
+                    farms = left_behind(catalogue.folder(one.id))
+                    found += [LeftPin(one.id, str(farm)) for farm in farms[:1]]
+        return tuple(found)
 
     def _reserve(self) -> tuple[int | None, int]:
         """Return how large the reserve is, and what it lacks."""

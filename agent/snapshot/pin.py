@@ -120,13 +120,7 @@ class Pin:
         ]
 
     def _noted(self) -> set[Path]:
-        """Return the folders that farms were made in, as far as they are noted."""
-        try:
-            noted = json.loads((self.folder / NOTES).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return set()
-        places = noted if isinstance(noted, list) else []
-        return {Path(place) for place in places if isinstance(place, str)}
+        return _noted(self.folder)
 
     def _note(self, sources: list[tuple[Path, Path]]) -> None:
         """Write down where farms are about to be made, besides where they were."""
@@ -147,6 +141,34 @@ class Pin:
                 raise PinError(f"{source.parent} is {why}")
         self._note(sources)
         return sources
+
+
+def left_behind(folder: Path) -> tuple[Path, ...]:
+    """Return the farms of the capture in this folder, PGDATA's first. Raises OSError.
+
+    Only what its notes speak of: a snapshot that came from elsewhere has none here.
+    """
+    return tuple(
+        sorted(
+            (
+                farm
+                for parent in _noted(folder)
+                for farm in parent.glob(f"{PREFIX}{folder.name}@*")
+                if farm.is_dir() and not farm.is_symlink()
+            ),
+            key=lambda farm: (not farm.name.endswith("@data"), farm),
+        )
+    )
+
+
+def _noted(folder: Path) -> set[Path]:
+    """Return the folders that farms were made in, as far as they are noted."""
+    try:
+        noted = json.loads((folder / NOTES).read_bytes())
+    except (FileNotFoundError, ValueError):
+        return set()
+    places = noted if isinstance(noted, list) else []
+    return {Path(place) for place in places if isinstance(place, str)}
 
 
 def closed(folder: Path) -> str:

@@ -3,7 +3,7 @@
 Theory of operation. Who removed what, and why, is written down before anything is
 touched. Then the folder gets a name that no snapshot can have, so that at no instant
 half a snapshot is listed, and is emptied. What a killed process left under such a name
-is swept away later.
+is swept away later. A pin that was left goes first, as long as its notes are there.
 """
 
 import json
@@ -15,6 +15,7 @@ from agent.errors import SnapshotError
 from agent.snapshot import marks
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.files import PRIVATE_FILE, fsync_path, remove_tree, write_all
+from agent.snapshot.pin import left_behind
 
 RECORD = "removed.jsonl"
 """In the capture folder: one line for each snapshot that was removed."""
@@ -43,6 +44,8 @@ def remove(
     }
     try:
         _record(folder.parent / RECORD, json.dumps(line))
+        for farm in left_behind(folder):
+            remove_tree(farm)
         doomed = folder.with_name(_DOOMED + snapshot_id)
         remove_tree(doomed)
         folder.rename(doomed)

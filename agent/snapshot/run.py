@@ -27,7 +27,7 @@ from agent.snapshot.copykeeper import CopyKeeper
 from agent.snapshot.files import hash_file, remove_tree
 from agent.snapshot.follower import Follower, Where
 from agent.snapshot.manifest import FileEntry
-from agent.snapshot.pin import HELD, Pin
+from agent.snapshot.pin import HELD, Pin, left_behind
 from agent.snapshot.record import Record
 from agent.snapshot.reserve import NO_ROOM
 from agent.snapshot.resume import take_up
@@ -208,7 +208,11 @@ class CaptureRun(threading.Thread):
         if not self._left or record.grade.rank >= Grade.COMPLETE.rank:
             record.pin = self._pin.release()
         elif record.pin == HELD:
-            return f"{self._left}; the pin stays until somebody removes it"
+            places = ", ".join(map(str, left_behind(record.folder)))
+            return (
+                f"{self._left}; what it held before is only in the pin {places}, which"
+                " waits for a person"
+            )
         return self._left
 
     def _sealed(self, entry: FileEntry) -> FileEntry:

@@ -14,7 +14,7 @@ from agent.core.lineage import Fingerprint, Switch
 from agent.core.lsn import Lsn
 from agent.core.observation import Channel, ReadFailure
 from agent.core.policy import NodeSpec, Policy, WinnerRule
-from agent.core.readiness import Obstacle, Readiness
+from agent.core.readiness import LeftPin, Obstacle, Readiness
 from agent.core.rule import Hold
 from agent.core.verdict import Severity, VerdictCode
 from tests.core import given
@@ -443,6 +443,31 @@ def captured(cluster, **status):
     agent.state = replace(
         agent.state, ledger=replace(agent.state.ledger, captures=(capture,))
     )
+
+
+def test_row_607_a_pin_that_is_all_there_is_waits_for_a_person():
+    cluster = Cluster()
+    cluster.run(2)
+    agent = cluster.agents["n1"]
+    pin = LeftPin("n1-aa", "/pg/.splitguard-pin-n1-aa@data")
+    found = Readiness(
+        method="copy", needed_bytes=1, free_bytes=2, seconds=1.0, no_pin="",
+        opened_wall_s=None, pins=(pin,),
+    )  # fmt: skip
+    agent.step(Surveyed(cluster.at("n1", 0.9), found))
+    cluster.run(1)
+    verdict = cluster.verdict("n1", "unprotected")
+    assert (verdict.rule, verdict.subject) == (607, "n1")
+    told = explain.sentence(verdict, agent.policy)
+    assert "is only in the hard links of /pg/.splitguard-pin-n1-aa@data" in told
+    assert "waits for a person" in told
+    step = explain.next_step(verdict)
+    assert step.startswith("Copy /pg/.splitguard-pin-n1-aa@data to where")
+    assert "splitguard snapshots delete n1-aa" in step
+    assert "unprotected" not in cluster.codes("n2")
+    agent.step(Surveyed(cluster.at("n1", 0.95), replace(found, pins=())))
+    cluster.run(1)
+    assert "unprotected" not in cluster.codes("n1")
 
 
 def test_row_601_a_loser_whose_capture_failed_is_unprotected():
