@@ -23,6 +23,7 @@ from agent.core.event import (
     PermitReleased,
     ServerRead,
     Ticked,
+    WinnerDecided,
 )
 from agent.core.moment import Moment
 from agent.core.observation import (
@@ -183,8 +184,17 @@ def _requests(event: Event, me: str) -> Iterator[tuple[Seen, str]]:
         case MaintenanceEnded():
             text = f"{event.who} ends the announcement {event.maintenance_id}"
             yield _once(event.at, me, REQUEST, text)
+        case WinnerDecided():
+            text = f"{event.who} {_decided(event)}"
+            yield _once(event.at, me, REQUEST, text)
         case _:
             return
+
+
+def _decided(event: WinnerDecided) -> str:
+    if event.node is None:
+        return "takes the pin of the winner back"
+    return f"pins {event.node} as the winner: {event.reason}"
 
 
 def _observed(seen: Observation, at: Moment, me: str) -> Iterator[tuple[Seen, str]]:

@@ -93,6 +93,8 @@ class PermitAsked:
     at: Moment
     permit_id: str
     purpose: str
+    source: str | None = None
+    """The server that is to be copied from, `host:port`, where that is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,17 @@ class MaintenanceEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class WinnerDecided:
+    """A person says whose writes are to be kept after a split."""
+
+    at: Moment
+    node: str | None
+    """None takes the decision back."""
+    who: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NoticeDelivered:
     """Every receiver of a notice has it."""
 
@@ -159,5 +172,6 @@ Event = (
     | Acknowledged
     | MaintenanceBegun
     | MaintenanceEnded
+    | WinnerDecided
     | NoticeDelivered
 )

@@ -18,6 +18,7 @@ from agent.core import (
     incidents,
     maintenance,
     permits,
+    pinning,
     proof,
     protection,
     removal,
@@ -82,7 +83,8 @@ def _fold(state: State, event: Event, policy: Policy) -> State:
     match event:
         case Observed():
             heard = telling.heard_of(state, event.observation)
-            return maintenance.heard_of(heard, event.observation, event.at, policy)
+            told = maintenance.heard_of(heard, event.observation, event.at, policy)
+            return pinning.heard_of(told, event.observation, event.at, policy)
         case CaptureReported():
             return protection.progress(state, event.status, event.at)
         case NoticeDelivered():
@@ -112,4 +114,4 @@ def _asked(state: State, event: Event, policy: Policy) -> State:
             )
             return replace(state, ledger=ledger)
         case _:
-            return maintenance.asked(state, event)
+            return pinning.asked(maintenance.asked(state, event), event)

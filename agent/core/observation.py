@@ -85,6 +85,8 @@ class PostgresSight:
     """Backends that wait for a synchronous standby."""
     waiting_for_sync_s: float
     """The longest of these waits."""
+    control_timeline: int | None = None
+    """What pg_control says: late until the first checkpoint after a promotion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,18 @@ class MaintenanceBrief:
 
 
 @dataclass(frozen=True, slots=True)
+class PinBrief:
+    """What peers tell each other about who is to be kept after a split."""
+
+    node: str | None
+    who: str
+    reason: str
+    revision: int
+    age_s: float
+    incident: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What one agent tells its peers: what it is, and what it sees, with ages."""
 
@@ -251,6 +265,8 @@ class Report:
     """What HA software there is led to; None: not looked yet, or an older agent."""
     maintenance: tuple[MaintenanceBrief, ...] = ()
     """Announced switchovers, running and lately over."""
+    pins: tuple[PinBrief, ...] = ()
+    """The latest decision on who is to be kept; several where people disagree."""
 
 
 REPORT_FORMAT = 1

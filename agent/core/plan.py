@@ -28,3 +28,18 @@ class Maintenance:
         return (
             self.ended_wall_s is None and self.begun_wall_s <= wall_s < self.end_wall_s
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What an operator decided about who is to be kept after a split."""
+
+    node: str | None
+    """Whose writes are to be kept; None: no pin is to count any more."""
+    who: str
+    reason: str
+    revision: int
+    """Counts up with every decision that anybody who made one knew of."""
+    wall_s: float
+    incident: str | None = None
+    """The split that it was made in: with that one it ends. None: made beforehand."""

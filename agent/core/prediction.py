@@ -2,10 +2,11 @@
 
 Theory of operation. The HA software in front decides, not this agent; so this is a
 prediction, it says by which rule, and it only orders the work. Whoever is the only
-one that accepts writes is the winner. Among several it is the one that was predicted
-when the fork was first seen (a third node that follows the loser after the heal must
-not flip it), else the one on the highest timeline, ties by the number of followers
-and then by the order of the list. Where the software takes the newest commit, no
+one that accepts writes is the winner. Among several it is the one that an operator has
+pinned, who and why is shown with it; else the one that was predicted when the fork was
+first seen (a third node that follows the loser after the heal must not flip it), else
+the one on the highest timeline, ties by the number of followers and then by the order
+of the list. Where the software takes the newest commit, no
 reading tells which that is: then nobody is named, and every side is kept in full.
 """
 
@@ -13,9 +14,14 @@ from dataclasses import dataclass
 
 from agent.core.detector import key
 from agent.core.observation import Channel, PostgresSight, ServerFacts
+from agent.core.pinning import decision
+from agent.core.plan import Pin
 from agent.core.policy import Policy, WinnerRule
 from agent.core.state import State
-from agent.core.verdict import Family
+from agent.core.verdict import Fact, Family
+
+PINNED = "pinned"
+"""The rule of a prediction that an operator decided."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,10 @@ class Prediction:
     node: str | None
     rule: str
     reason: str
+    pin: Pin | None = None
+    """The operator's decision that it follows, if it does."""
+    otherwise: str | None = None
+    """Who would be predicted without that decision."""
 
 
 def winner(state: State, policy: Policy) -> Prediction:
@@ -33,6 +43,33 @@ def winner(state: State, policy: Policy) -> Prediction:
     if not sides:
         return Prediction(None, "none", "no node is known to accept writes")
     rival = _unread_rival(state, sides)
+    plain = _unpinned(state, policy, sides, rival)
+    pin = decision(state).pin
+    if pin is None or pin.node not in _in_question(sides, rival):
+        return plain
+    reason = f"pinned by {pin.who} because {pin.reason}"
+    return Prediction(pin.node, PINNED, reason, pin, plain.node)
+
+
+def decided(state: State, predicted: Prediction) -> dict[str, Fact]:
+    """Return as evidence what people decided, as far as it counts or clashes."""
+    disputed = decision(state).disputed
+    if disputed:
+        said = (f"{pin.who}: {pin.node or 'no pin'}" for pin in disputed)
+        return {"pins_disputed": "; ".join(said)}
+    if predicted.pin is None:
+        return {}
+    return {
+        "pinned_by": predicted.pin.who,
+        "pinned_because": predicted.pin.reason,
+        "winner_otherwise": predicted.otherwise,
+    }
+
+
+def _unpinned(
+    state: State, policy: Policy, sides: dict[str, PostgresSight], rival: str | None
+) -> Prediction:
+    """Return who would be kept if nobody had decided anything."""
     if rival is not None:
         reason = f"{rival} accepted writes too, and was not read since"
         return Prediction(None, "none", reason)
@@ -47,6 +84,12 @@ def winner(state: State, policy: Policy) -> Prediction:
         reason = "the newest commit wins, and no reading tells which side has it"
         return Prediction(None, policy.winner_rule.value, reason)
     return _highest(sides, policy)
+
+
+def _in_question(sides: dict[str, PostgresSight], rival: str | None) -> tuple[str, ...]:
+    """Return between whom there is a question; a single side leaves none."""
+    known = (*sides, *(() if rival is None else (rival,)))
+    return known if len(known) > 1 else ()
 
 
 def _unread_rival(state: State, sides: dict[str, PostgresSight]) -> str | None:
@@ -95,10 +138,15 @@ def _highest(sides: dict[str, PostgresSight], policy: Policy) -> Prediction:
 
 
 def _frozen(state: State) -> str | None:
-    """Return who was predicted when the standing split was first seen."""
+    """Return who was predicted when the standing split was first seen.
+
+    What an operator pinned since stands beside it and does not replace it.
+    """
     for incident in state.ledger.incidents:
         if incident.verdict.family is Family.SPLIT and incident.status.standing:
-            frozen = incident.verdict.evidence.get("winner")
+            evidence = incident.verdict.evidence
+            pinned = evidence.get("winner_rule") == PINNED
+            frozen = evidence.get("winner_otherwise" if pinned else "winner")
             return frozen if isinstance(frozen, str) else None
     return None
 

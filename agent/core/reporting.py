@@ -7,7 +7,7 @@ resolved incidents, and the latest notices.
 
 from collections.abc import Mapping
 
-from agent.core import maintenance
+from agent.core import maintenance, pinning
 from agent.core.capture import CaptureStatus
 from agent.core.gate import Gate
 from agent.core.incident import Incident, Status
@@ -78,6 +78,7 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
         protection=protection_line(state, policy),
         gate=view.gate,
         maintenance=maintenance.briefs(state, at),
+        pins=pinning.briefs(state, at),
     )
 
 

@@ -17,7 +17,7 @@ from agent.core.detector import Look, key
 from agent.core.kinship import fork_timeline, past_fork, relate
 from agent.core.lineage import Fork, Kinship, Lineage
 from agent.core.observation import Channel
-from agent.core.prediction import winner
+from agent.core.prediction import decided, winner
 from agent.core.proof import same_server
 from agent.core.quorum import majority
 from agent.core.rule import Finding, Hold, Rule, Scope
@@ -136,6 +136,7 @@ def _sides(scene: Scene, tips: AbstractSet[str]) -> dict[str, Fact]:
         "tips": ",".join(sorted(tips, key=lambda name: order[name])),
         "winner": predicted.node,
         "winner_rule": predicted.rule,
+        **decided(scene.state, predicted),
         "losers": ",".join(sorted(lost, key=lambda name: order[name])),
     }
 

@@ -21,7 +21,7 @@ from agent.core.observation import (
     Told,
 )
 from agent.core.permit import Permit
-from agent.core.plan import Maintenance
+from agent.core.plan import Maintenance, Pin
 from agent.core.readiness import Readiness
 from agent.core.verdict import Verdict
 
@@ -50,6 +50,9 @@ class Ledger:
     told: tuple[ToldEntry, ...] = ()
     maintenance: tuple[Maintenance, ...] = ()
     """Announced switchovers, in the order in which they were heard of."""
+    pins: tuple[Pin, ...] = ()
+    """The latest decision on who is to be kept after a split; several where people who
+    did not know of each other decided otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,9 @@ _LABELS = {
     "not_seen": "no fresh answer from",
     "old_seen": "old primary known to take no writes",
     "overlap_s": "both took writes for at least",
+    "pinned_because": "because",
+    "pinned_by": "pinned by",
+    "pins_disputed": "pins that exclude each other",
     "planned_because": "because of",
     "planned_by": "announced by",
     "past_fork_bytes": "WAL past the fork, at most",
@@ -56,6 +59,7 @@ _LABELS = {
     "since_age_s": "last sign of life before that",
     "tips": "sides",
     "winner": "probably kept",
+    "winner_otherwise": "probably kept without the pin",
     "winner_rule": "who is kept follows from",
     "writable": "its server accepts writes",
 }
@@ -64,6 +68,7 @@ _WINNER_RULES = {
     "highest-timeline": "the highest timeline",
     "newest-commit": "the newest commit, which no reading shows",
     "none": "nothing that is known yet",
+    "pinned": "what an operator decided",
     "only": "its being the only one that accepts writes",
 }
 

@@ -15,7 +15,7 @@ from agent import codec
 from agent.core.capture import Capture
 from agent.core.incident import Incident
 from agent.core.permit import Permit
-from agent.core.plan import Maintenance
+from agent.core.plan import Maintenance, Pin
 from agent.core.state import Ledger, ToldEntry
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ class Kind(StrEnum):
     PERMIT = "permit"
     TOLD = "told"
     MAINTENANCE = "maintenance"
+    PIN = "pin"
 
 
 Key = tuple[Kind, str]
@@ -51,6 +52,10 @@ def split(ledger: Ledger) -> Iterator[tuple[Kind, Sequence[tuple[str, object]]]]
     yield Kind.PERMIT, [(item.id, item) for item in ledger.permits]
     yield Kind.TOLD, [(item.notice_id, item) for item in ledger.told]
     yield Kind.MAINTENANCE, [(item.id, item) for item in ledger.maintenance]
+    yield (
+        Kind.PIN,
+        [(f"{item.revision}/{item.node or ''}", item) for item in ledger.pins],
+    )
 
 
 def ranked(ledger: Ledger, before: Mapping[Key, Entry]) -> dict[Key, Entry]:
@@ -92,6 +97,7 @@ def joined(rows: Iterable[tuple[Kind, str, str]]) -> Ledger:
         permits=_values(bodies[Kind.PERMIT], Permit),
         told=_values(bodies[Kind.TOLD], ToldEntry),
         maintenance=_values(bodies[Kind.MAINTENANCE], Maintenance),
+        pins=_values(bodies[Kind.PIN], Pin),
     )
 
 
