@@ -18,7 +18,7 @@ from agent.core.machine import Step
 from agent.core.notice import Notice, NoticeReason
 from agent.core.permit import Permit, PermitState
 from agent.core.state import Knowledge, Ledger, SplitProof, State
-from agent.core.verdict import Family, Verdict, VerdictCode
+from agent.core.verdict import Fact, Family, Verdict, VerdictCode
 from tests.sim import wal
 from tests.sim.ha import Resync
 from tests.sim.harness import Agent, Simulation, Watcher
@@ -30,13 +30,16 @@ DOWN_BOUND_S = 8.0
 SPLIT_BOUND_S = 8.0
 FORK_BOUND_S = 12.0
 MOVED_BOUND_S = 12.0
+COURT_S = 12.0
+"""Whoever has watched for so long, undisturbed, has no excuse."""
 ISOLATED_S = 6.0
 SETTLED_S = 6.0
 """What has been so for so long is known to whoever could see it."""
 STALE_S = 3.0
 TAPE_LIMIT = 600
-CALM_S = 4.0
-"""A trouble that was gone for less than this is the same one."""
+CALM_S = 2.0
+"""A trouble that was gone for less than this is the same one: what it takes to resolve
+one, less what it takes to see it again."""
 
 
 class ViolatedError(Exception):
@@ -72,8 +75,16 @@ class Oracles(Watcher):
         """By family and subject: incident ids of which people were told, and when."""
         self.moves: dict[tuple[str, int], str] = {}
         """By where and to which timeline the primary moved: the id told for it."""
-        self.well: dict[str, float] = {}
-        """By node, or `a|b`: when it was last without any trouble for CALM_S."""
+        self.well: dict[tuple[str, str], float] = {}
+        """By node and part of it: when it last had been without trouble for CALM_S."""
+        self.recorded: set[tuple[str, Fact]] = set()
+        """To where, and to which timeline, any incident says the primary moved."""
+        self.leader = ""
+        """The last primary that a court could watch for a while."""
+        self.dues: set[tuple[object, ...]] = set()
+        self.over: dict[str, set[str]] = defaultdict(set)
+        """By agent: ids of incidents that it has called over."""
+        self.winners: dict[tuple[str, str], Fact] = {}
         self._tapes: dict[str, State] = {}
 
     # --- each step ------------------------------------------------------------------
@@ -101,6 +112,16 @@ class Oracles(Watcher):
             new = old.get(incident.id) in (None, Status.PENDING)
             if incident.status is Status.OPEN and new:
                 self._opened(agent, incident)
+            if incident.verdict.code is VerdictCode.FAILOVER:
+                told = incident.verdict.evidence
+                self.recorded.add((str(told.get("to")), told.get("to_timeline")))
+            if incident.status is Status.RESOLVED:
+                self.over[agent.name].add(incident.id)
+            elif incident.id in self.over[agent.name]:
+                words = f"{agent.name}: {incident.verdict.code} again as {incident.id}"
+                raise ViolatedError("what_is_over_is_not_opened_again", words)
+            if incident.verdict.family is Family.SPLIT:
+                self.the_prediction_is_frozen(agent, incident)
 
     def _permits_moved(self, agent: Agent, before: Ledger, after: Ledger) -> None:
         known = {one.id: one.state for one in before.permits}
@@ -139,8 +160,14 @@ class Oracles(Watcher):
             for one in truth.witnesses(subject, SETTLED_S)
             if truth.watching(one, SETTLED_S)
         ]
-        others = len(truth.voters) - len(able) - (subject in truth.voters)
-        if others >= truth.majority:
+        gone = [
+            one
+            for one in truth.voters
+            if max(truth.lasted_s("mute agent", one), truth.lasted_s("off", one))
+            >= SETTLED_S
+        ]
+        others = set(truth.voters) - {*able, *gone, subject}
+        if len(others) >= truth.majority:
             return ""
         return f"{subject} is down, but {','.join(able)} could see it"
 
@@ -180,6 +207,24 @@ class Oracles(Watcher):
         if self.loud:
             words = f"{agent.name}: {first} and {second} by {proof.method}"
             raise ViolatedError("split_only_if_two_wrote", words)
+
+    def the_prediction_is_frozen(self, agent: Agent, incident: Incident) -> None:
+        """Who will probably be kept does not change while it may still be kept."""
+        place = (agent.name, incident.id)
+        evidence = incident.verdict.evidence
+        new, old = evidence.get("winner"), self.winners.get(place)
+        split = incident.verdict.code is VerdictCode.SPLIT_BRAIN
+        if not split or incident.status is Status.RESOLVED:
+            self.winners.pop(place, None)
+            return
+        self.winners[place] = new
+        if old is None or new is None or old == new:
+            return
+        server = self.world.servers[str(old)]
+        fact = ("answers", server.name, server.started, "False")
+        if self.truth.lasted_s(*fact) >= SETTLED_S:
+            words = f"{agent.name}: {old} was predicted, now {new}"
+            raise ViolatedError("the_prediction_is_frozen", words)
 
     def isolated_accuses_nobody(
         self, agent: Agent, verdicts: tuple[Verdict, ...]
@@ -282,10 +327,12 @@ class Oracles(Watcher):
                     raise ViolatedError("no_new_id_for_an_old_trouble", words)
         if verdict.family not in (Family.REACH, Family.SELF):
             return
+        if verdict.code is VerdictCode.MANAGER_DOWN:
+            return
         told = self.first[verdict.family.value, verdict.subject]
         now_s = self.world.now_s
         for known, when_s in told.items():
-            ended_s = self.well.get(verdict.subject, 0.0)
+            ended_s = self.well.get((verdict.subject, _part(verdict.code)), 0.0)
             if known != incident.id and ended_s < when_s - CALM_S:
                 words = (
                     f"{agent.name}: {verdict.code} of {verdict.subject} as"
@@ -300,43 +347,66 @@ class Oracles(Watcher):
         """Look at the world once a second."""
         now_s = self.world.now_s
         for name in self.world.names:
-            if self._without_trouble(name):
-                self.well[name] = now_s
+            for part in self._well_parts(name):
+                self.well[name, part] = now_s
         if not self.truth.calm(DOWN_BOUND_S):
             return
-        court = self.truth.court(DOWN_BOUND_S)
+        court = self.truth.court(COURT_S)
         if not court:
             return
         self.never_silent_about_a_death(court)
         self.never_silent_about_a_split(court)
         self.never_silent_about_a_fork(court)
+        self.never_silent_about_a_move(court)
         self.stale_permits_are_void()
 
-    def _without_trouble(self, name: str) -> bool:
-        truth = self.truth
-        server = self.world.servers.get(name)
-        served = server is None or truth.lasted_s("server", name) >= CALM_S
-        linked = not any(
-            ("shut", name, other) in truth.since or ("shut", other, name) in truth.since
-            for other in self.world.names
+    def _well_parts(self, name: str) -> Iterable[str]:
+        """What of a node has been without trouble for CALM_S."""
+        truth, world = self.truth, self.world
+        met = sum(
+            ("shut", name, one) not in truth.since
+            and ("shut", one, name) not in truth.since
+            and one not in world.dead
+            for one in truth.voters
         )
-        return truth.lasted_s("agent", name) >= CALM_S and served and linked
+        if met < min(2, truth.majority):
+            return
+        agent = truth.lasted_s("agent", name) >= CALM_S
+        server = truth.lasted_s("server", name) >= CALM_S
+        if agent:
+            yield "agent"
+        if agent and met >= truth.majority:
+            yield "self"
+        if server:
+            yield "server"
+        if agent or server:
+            yield "node"
 
-    def _missing(self, what: str, oracle: str, words: str) -> None:
-        self.score.missed[what] += 1
+    def _due(self, what: str, *episode: object) -> None:
+        """Count what had to be said, once for each trouble."""
+        if (what, *episode) not in self.dues:
+            self.dues.add((what, *episode))
+            self.score.due[what] += 1
+
+    def _missing(self, what: str, words: str, *episode: object) -> None:
+        """Somebody does not say what had to be said."""
+        if ("missed", what, *episode) not in self.dues:
+            self.dues.add(("missed", what, *episode))
+            self.score.missed[what] += 1
         if self.loud:
-            raise ViolatedError(oracle, words)
+            raise ViolatedError("never_silent_past_the_bound", words)
 
     def never_silent_about_a_death(self, court: tuple[str, ...]) -> None:
         """A silent machine is called down by everybody who is in the majority."""
         for name in self.world.names:
             if not self.truth.silent(name, DOWN_BOUND_S) or name in court:
                 continue
-            self.score.due["node-down"] += 1
+            since_s = self.truth.silent_since(name)
+            self._due("node-down", name, since_s)
             for judge in court:
                 if not self._says(judge, name, VerdictCode.NODE_DOWN):
                     words = f"{judge} does not say that {name} is down"
-                    self._missing("node-down", "never_silent_past_the_bound", words)
+                    self._missing("node-down", words, name, since_s)
 
     def _says(self, judge: str, subject: str, *codes: VerdictCode) -> bool:
         """Whether it is a verdict there, and an incident if there is memory."""
@@ -344,7 +414,9 @@ class Oracles(Watcher):
         said = any(
             one.code in codes and one.subject == subject for one in state.view.verdicts
         )
-        if not said or self.truth.lasted_s("remembers", judge) < DOWN_BOUND_S:
+        if (self.loud and not said) or self.truth.lasted_s(
+            "remembers", judge
+        ) < DOWN_BOUND_S:
             return said
         return any(
             one.status.standing
@@ -361,6 +433,15 @@ class Oracles(Watcher):
             self.truth.open(judge, name, seconds) for judge in court
         )
 
+    def _sole_primary(self, court: tuple[str, ...], seconds: float) -> Server | None:
+        """The only server that has accepted writes for so long, if all can read it."""
+        writable = self.world.writable
+        alone = self.truth.lasted_s("writable", *writable) >= seconds
+        if len(writable) != 1 or not alone:
+            return None
+        server = self.world.servers[writable[0]]
+        return server if self._visible(server.name, court, seconds) else None
+
     def never_silent_about_a_split(self, court: tuple[str, ...]) -> None:
         """Two visible servers that accept writes are called a split brain."""
         two = [
@@ -370,23 +451,23 @@ class Oracles(Watcher):
         ]
         if len(two) < 2:
             return
-        self.score.due["split-brain"] += 1
+        runs = tuple((name, self.world.servers[name].runs) for name in two)
+        self._due("split-brain", runs)
         for judge in court:
             if not self._says(judge, "cluster", VerdictCode.SPLIT_BRAIN):
                 words = f"{judge} does not say that {two} are split"
-                self._missing("split-brain", "never_silent_past_the_bound", words)
+                self._missing("split-brain", words, runs)
 
     def never_silent_about_a_fork(self, court: tuple[str, ...]) -> None:
         """A server that holds what the only primary lacks is named a loser."""
-        writable = self.world.writable
-        if len(writable) != 1 or not self._visible(writable[0], court, FORK_BOUND_S):
+        primary = self._sole_primary(court, FORK_BOUND_S)
+        if primary is None:
             return
-        primary = self.world.servers[writable[0]]
         for server in self.world.servers.values():
             if server.name in court and self._is_loser(server, primary):
-                self.score.due["lineage"] += 1
+                self._due("lineage", server.name, server.moved_s)
                 for judge in court:
-                    self._names_a_loser(judge, server.name)
+                    self._names_a_loser(judge, server)
 
     def _is_loser(self, server: Server, primary: Server) -> bool:
         """Whether it has long, and for everybody to read, been past the fork."""
@@ -402,7 +483,8 @@ class Oracles(Watcher):
         hidden = same and server.fingerprints == primary.fingerprints
         return server.lsn > met.lsn and not hidden
 
-    def _names_a_loser(self, judge: str, loser: str) -> None:
+    def _names_a_loser(self, judge: str, server: Server) -> None:
+        loser = server.name
         codes = (
             VerdictCode.LINEAGE_DIVERGED,
             VerdictCode.LINEAGE_TWIN,
@@ -412,7 +494,26 @@ class Oracles(Watcher):
             if one.code in codes and loser in str(one.evidence.get("losers")):
                 return
         words = f"{judge} does not say that {loser} holds what the primary lacks"
-        self._missing("lineage", "never_silent_past_the_bound", words)
+        self._missing("lineage", words, loser, server.moved_s)
+
+    def never_silent_about_a_move(self, court: tuple[str, ...]) -> None:
+        """A new primary is known to all who can read it, and is on record."""
+        leader = self._sole_primary(court, MOVED_BOUND_S)
+        if leader is None or self.leader == leader.name:
+            return
+        moved, self.leader = bool(self.leader), leader.name
+        if not moved:
+            return
+        self._due("failover", leader.name, leader.runs)
+        for judge in court:
+            known = self.sim.agents[judge].state.knowledge.primary
+            if known is None or known.node != leader.name:
+                words = f"{judge} does not know that {leader.name} is primary"
+                self._missing("failover", words, leader.name, leader.runs)
+        place = (leader.name, leader.timeline)
+        if not {place, (leader.name, None)} & self.recorded:
+            words = f"nobody has put on record that the primary moved to {place}"
+            self._missing("failover", words, leader.name, leader.runs)
 
     def stale_permits_are_void(self) -> None:
         """A grant does not outlive what it was given for."""
@@ -470,3 +571,13 @@ class Oracles(Watcher):
         if len(tape) <= TAPE_LIMIT and state != agent.state:
             words = f"{agent.name} comes out differently after {len(tape)} events"
             raise ViolatedError("replay_gives_the_same_state", words)
+
+
+def _part(code: VerdictCode) -> str:
+    """Which part of a node a verdict is about."""
+    parts = {
+        VerdictCode.POSTGRES_DOWN: "server",
+        VerdictCode.AGENT_DOWN: "agent",
+        VerdictCode.OBSERVER_ISOLATED: "self",
+    }
+    return parts.get(code, "node")

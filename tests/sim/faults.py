@@ -12,16 +12,26 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from agent.core import event as events
+from agent.core.gate import Gate, HaSoftware, Wired
 from agent.core.incident import Status
 from agent.core.observation import Channel
+from agent.core.readiness import Obstacle, Readiness
 from tests.sim.ha import Software
 from tests.sim.harness import Agent, Simulation
 
 Undo = Callable[[], None]
+ENOUGH = Readiness(1 << 30, 1 << 35, 10.0, "", None)
+"""What a look before a capture finds when all is well."""
+LACKING = Readiness(
+    1 << 30, 1 << 20, 10.0, "", None, (Obstacle("no room", "Make room."),)
+)
 
 
 class Faults:
     """Does harm to a simulation."""
+
+    pause_s = 8.0
+    """An agent or a server stands still for no longer than this."""
 
     def __init__(
         self, sim: Simulation, software: Software, dice: random.Random
@@ -72,6 +82,11 @@ class Faults:
             "acknowledge": self._acknowledge,
             "release": self._release,
             "send the HA software to sleep": self._sleep,
+            "take an address for another": self._alias,
+            "answer as another system": self._foreign,
+            "lack room for a capture": self._survey,
+            "set the HA software to wipe": self._wipe,
+            "announce a switchover": self._announce,
         }
 
     def palette(self) -> tuple[str, ...]:
@@ -190,7 +205,7 @@ class Faults:
     # --- agents and machines -------------------------------------------------------
 
     def _freeze(self):
-        name, seconds = self._machine(), self.dice.uniform(0.3, 8.0)
+        name, seconds = self._machine(), self.dice.uniform(0.3, self.pause_s)
         self.sim.freeze(name, seconds)
         return f"{name} for {seconds:.1f} s", None
 
@@ -382,3 +397,48 @@ class Faults:
     def _sleep(self):
         self.software.asleep = True
         return "", partial(setattr, self.software, "asleep", False)
+
+    def _alias(self):
+        server, other = self._server(), self._server()
+        if server is other:
+            return None
+        self.world.aliases[server.name] = other.name
+        undo = partial(self.world.aliases.pop, server.name, None)
+        return f"{server.name} leads to {other.name}", undo
+
+    def _foreign(self):
+        server = self._server()
+        server.system_id = "7300000000000000999"
+        return server.name, partial(setattr, server, "system_id", "")
+
+    def _survey(self):
+        name = self._server().name
+        self._seen(name, events.Surveyed(self.sim.moment(name), LACKING))
+        return name, partial(self._room_again, name)
+
+    def _room_again(self, name: str) -> None:
+        self._seen(name, events.Surveyed(self.sim.moment(name), ENOUGH))
+
+    def _wipe(self):
+        name = self._server().name
+        harsh = HaSoftware(
+            "Patroni", "patroni.yml", Wired.NOT_WIRED, ("remove_data_directory",)
+        )
+        self._seen(name, events.GateSeen(self.sim.moment(name), Gate((harsh,))))
+        return name, partial(self._tame, name)
+
+    def _tame(self, name: str) -> None:
+        self._seen(name, events.GateSeen(self.sim.moment(name), Gate()))
+
+    def _seen(self, name: str, event: events.Event) -> None:
+        if self.sim.runs(name):
+            self.sim.submit(name, event)
+
+    def _announce(self):
+        name = self._machine()
+        self._rows += 1
+        begun = events.MaintenanceBegun(
+            self.sim.moment(name), f"plan-{self._rows}", None, "ada", "patching", 30.0
+        )
+        self._seen(name, begun)
+        return name, None

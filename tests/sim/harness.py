@@ -227,6 +227,10 @@ class Simulation:
     def frozen(self, name: str) -> bool:
         return self.now_s < self.agents[name].frozen_until_s
 
+    def suspended(self, name: str) -> bool:
+        """Whether a whole machine stands still."""
+        return self.agents[name].clock.since_s is not None
+
     def runs(self, name: str) -> bool:
         """Whether an agent's process runs, frozen or not."""
         return self.agents[name].alive and name not in self.world.dead
@@ -358,7 +362,8 @@ class Simulation:
         node, channel = question.node, question.channel
         asked = (name, boots, again)
         made = None
-        if node not in self.world.dead and (
+        off = node in self.world.dead or self.suspended(node)
+        if not off and (
             node == name or self.world.network.answers(name, node, channel)
         ):
             made = self._answer(node, question)
@@ -392,7 +397,10 @@ class Simulation:
     def _by_sql(
         self, node: str, yes: Observation, no: Observation
     ) -> Observation | None:
+        node = self.world.aliases.get(node, node)
         server = self.world.servers[node]
+        if node in self.world.dead or self.suspended(node):
+            return None
         if not server.running:
             return no
         if server.paused:
@@ -456,8 +464,9 @@ class Simulation:
             agent.tape.append(event)
         made = machine.step(before, event, agent.policy)
         actions = self._committed(agent, event, before, made)
-        for watcher in self.watchers:
-            watcher.stepped(agent, event, before, made)
+        if agent.alive:
+            for watcher in self.watchers:
+                watcher.stepped(agent, event, before, Step(agent.state, actions))
         for action in actions:
             self._carry_out(agent, action)
 

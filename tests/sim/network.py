@@ -28,6 +28,8 @@ class Network:
     """Questions on this channel are taken and never answered."""
     slow: dict[Way, float] = field(default_factory=dict)
     """Seconds that are added to a round trip that the first began."""
+    floor: float = 0.0
+    """A loss that is always there."""
     loss: float = 0.0
     """How often a question goes unanswered, 0 to 1."""
     jitter_s: float = 0.0
@@ -55,7 +57,8 @@ class Network:
         return ROUND_TRIP_S + slow_s + jitter_s
 
     def loses(self, asker: str, target: str, dice: random.Random) -> bool:
-        return bool(self.loss) and asker != target and dice.random() < self.loss
+        loss = max(self.loss, self.floor)
+        return bool(loss) and asker != target and dice.random() < loss
 
     def touch(self, first: str, second: str, now_s: float) -> None:
         self.touched[min(first, second), max(first, second)] = now_s

@@ -45,6 +45,7 @@ class Truth:
         network, names = self.world.network, self.world.names
         if not network.loss and not network.jitter_s:
             yield ("calm",)
+        yield ("writable", *self.world.writable)
         for name in names:
             yield from self._of(name)
         for one in names:
@@ -64,9 +65,12 @@ class Truth:
     def _of(self, name: str) -> Iterable[Fact]:
         world = self.world
         agent, server = self.sim.agents[name], world.servers.get(name)
-        if name in world.dead:
+        if name in world.dead or self.sim.suspended(name):
             yield ("off", name)
             return
+        manages = agent.policy.spec(name).has_manager
+        up = manages and name not in world.managers_down
+        yield ("manager" if up else "mute manager", name)
         watches = agent.alive and not self.sim.frozen(name)
         if watches:
             yield ("watches", name, str(agent.boots))
@@ -77,7 +81,11 @@ class Truth:
             yield ("mute agent", name)
         if server is None or not server.answers:
             yield ("mute server", name)
-        elif not server.refusing and world.now_s >= server.recovers_until_s:
+        elif (
+            not server.refusing
+            and world.now_s >= server.recovers_until_s
+            and not world.aliases
+        ):
             yield ("answers", name, server.started, str(server.in_recovery))
         if server is not None and not server.unreadable and watches:
             yield ("readable", name, str(server.running))
@@ -128,13 +136,23 @@ class Truth:
         if self.lasted_s("off", name) >= seconds:
             return True
         return (
-            self.lasted_s("mute agent", name) >= seconds
+            self.lasted_s("mute manager", name) >= seconds
+            and self.lasted_s("mute agent", name) >= seconds
             and self.lasted_s("mute server", name) >= seconds
         )
 
+    def silent_since(self, name: str) -> float:
+        """Since when it was noticed that nothing answers there."""
+        facts = (("off", name), ("mute agent", name), ("mute server", name))
+        return max(self.since.get(fact, 0.0) for fact in facts)
+
     def witnesses(self, name: str, seconds: float) -> tuple[str, ...]:
         """Voters that could ask a machine, which answered, for so long."""
-        lives = max(self.lasted_s("agent", name), self.lasted_s("server", name))
+        lives = max(
+            self.lasted_s("agent", name),
+            self.lasted_s("server", name),
+            self.lasted_s("manager", name),
+        )
         if lives < seconds:
             return ()
         return tuple(

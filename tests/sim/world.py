@@ -51,6 +51,8 @@ class World:
     lag: random.Random | None = None
     """Dice for how late a disk shows a new timeline; None: at once."""
     timeline_max: int = 1
+    aliases: dict[str, str] = field(default_factory=dict)
+    """Whose address leads to which other server, by mistake."""
 
     def __post_init__(self) -> None:
         origin = wal.begin()

@@ -1,0 +1,335 @@
+"""Planted faults: decisions of the core and the shell made wrong, one at a time.
+
+Theory of operation. Each plant replaces one function by a wrong one, as a careless
+change would. The simulator must turn red within a bounded number of seeds; a plant that
+stays green shows what the oracles cannot see. Replacing is done where the function is
+looked up, and undone afterwards.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from agent.core import (
+    incidents,
+    kinship,
+    permits,
+    prediction,
+    proof,
+    protection,
+    rules,
+    rules_reach,
+    rules_split,
+    telling,
+    view,
+)
+from agent.core.capture import Grade
+from agent.core.lineage import Kinship, Relation
+from agent.core.permit import PermitState
+from agent.core.quorum import tally
+from agent.core.state import State
+from tests.sim import journal
+
+Wrong = Callable[[Any], Any]
+"""Takes the right function and returns the wrong one."""
+
+
+@dataclass(frozen=True)
+class Plant:
+    """One planted fault."""
+
+    name: str
+    what: str
+    """What a reader of the table should know of it."""
+    places: tuple[tuple[object, str], ...]
+    """Where the function is looked up: module (or class) and name."""
+    wrong: Wrong
+    first: int = 0
+    """A seed from which it is known to show soon."""
+
+    @contextmanager
+    def planted(self) -> Iterator[None]:
+        """Have the fault in place for a while."""
+        right = [getattr(owner, name) for owner, name in self.places]
+        made = self.wrong(right[0])
+        try:
+            for owner, name in self.places:
+                setattr(owner, name, made)
+            yield
+        finally:
+            for (owner, name), old in zip(self.places, right, strict=True):
+                setattr(owner, name, old)
+
+
+def _two_readings(right):
+    def by_readings(state, node, at, policy):
+        own = [one for one in state.view.readings if one.node == node]
+        for other in state.view.readings:
+            if own and other.node != node:
+                yield proof._proof((own[-1], other), proof.THREE_READINGS, at, policy)
+
+    return by_readings
+
+
+def _same_number(right):
+    def relate(first, second):
+        if first.timeline == second.timeline:
+            return Relation(Kinship.SAME, None)
+        return right(first, second)
+
+    return relate
+
+
+def _counted_twice(right):
+    def vote_on(scene, node):
+        voters = frozenset(scene.policy.voters)
+        ayes = set(scene.unseen_on_all(node)) - {node}
+        again = {f"{one} again" for one in ayes if one == scene.me}
+        return tally(voters | again, ayes | again, voters - {node})
+
+    return vote_on
+
+
+def _of_the_reachable(right):
+    def vote_on(scene, node):
+        ayes = frozenset(scene.unseen_on_all(node)) - {node}
+        voters = frozenset(scene.reachable) - {node}
+        return tally(voters, ayes, voters)
+
+    return vote_on
+
+
+def _stale(right):
+    def build(state, at, policy):
+        reports = {
+            node: replace(seen, received_s=at.monotonic_s)
+            for node, seen in state.view.reports.items()
+        }
+        fresh = replace(state, view=replace(state.view, reports=reports))
+        return replace(right(fresh, at, policy), state=state)
+
+    return build
+
+
+def _never_isolated(right):
+    return lambda state, at, policy: replace(right(state, at, policy), isolated=False)
+
+
+def _unwritten(right):
+    def commit(self, ledger, knowledge, notices):
+        before = self.ledger
+        done = right(self, ledger, knowledge, notices)
+        if done and ledger.permits != before.permits:
+            self.ledger = replace(ledger, permits=before.permits)
+        return done
+
+    return commit
+
+
+def _no_occurrence(right):
+    return lambda key, _: right(key, 1)
+
+
+def _never_void(right):
+    return lambda state, permit, at, policy: permit
+
+
+def _any_grade(right):
+    def protects(state, capture, permit):
+        status = replace(
+            capture.status,
+            grade=Grade.COMPLETE,
+            timeline=permit.timeline,
+            reached_lsn=permit.final_lsn,
+            final_lsn=permit.final_lsn,
+        )
+        return right(state, replace(capture, status=status), permit)
+
+    return protects
+
+
+def _no_hold(right):
+    def cleared(incident, clock):
+        return right(
+            incident,
+            replace(clock, policy=replace(clock.policy, resolve_hold_s=0.0)),
+        )
+
+    return cleared
+
+
+def _unfrozen(right):
+    return lambda state: None
+
+
+def _in_hand(right):
+    def started(state, event):
+        made = right(state, event)
+        ids = frozenset(one.order.capture_id for one in made.ledger.captures)
+        return replace(made, view=replace(made.view, in_hand=ids))
+
+    return started
+
+
+def _no_standin(right):
+    return lambda state, at, policy: 1000 * policy.order[policy.me]
+
+
+def _forgets_the_move(right):
+    return lambda last, node, state, at, policy: True
+
+
+def _any_order(right):
+    def match(state, permit, server, at, policy):
+        """Take what was kept for another position."""
+        found = right(state, permit, server, at, policy)
+        capture = protection.unfinished(state, policy)
+        if capture is None or capture.status.grade.rank < Grade.COMPLETE.rank:
+            return found
+        return replace(
+            found,
+            state=PermitState.GRANTED,
+            granted_s=at.monotonic_s,
+            granted_wall_s=at.wall_s,
+            capture_id=capture.order.capture_id,
+        )
+
+    return match
+
+
+def _runs(right):
+    """Grant although the server still runs."""
+
+    def answer(state, permit, at, policy):
+        server = state.view.server
+        if permit.state is not PermitState.PENDING or server is None:
+            return right(state, permit, at, policy)
+        stopped = (
+            replace(server, running=False) if hasattr(server, "running") else server
+        )
+        if getattr(stopped, "end_lsn", 0) is None:
+            last = state.view.positions.get(policy.me)
+            stopped = replace(stopped, end_lsn=None if last is None else last.lsn)
+        made = State(state.ledger, state.knowledge, replace(state.view, server=stopped))
+        return right(made, permit, at, policy)
+
+    return answer
+
+
+def _ended_is_over(right):
+    return lambda scene, proof, node, started: True
+
+
+_BUILD = ((rules, "build"), (view, "build"), (incidents, "build"))
+
+PLANTS = (
+    Plant(
+        "proof with two readings",
+        "one sight of each of two primaries proves a split",
+        ((proof, "_by_readings"),),
+        _two_readings,
+    ),
+    Plant(
+        "equal numbers, same lineage",
+        "two servers on one timeline number never differ",
+        ((kinship, "relate"), (rules_split, "relate"), (protection, "relate")),
+        _same_number,
+    ),
+    Plant(
+        "own vote counted twice",
+        "an agent confirms its own sight of a death",
+        ((rules_reach, "vote_on"),),
+        _counted_twice,
+    ),
+    Plant(
+        "majority of the reachable",
+        "who cannot be heard is not in the denominator",
+        ((rules_reach, "vote_on"),),
+        _of_the_reachable,
+    ),
+    Plant(
+        "stale reports accepted",
+        "a peer's last report counts for ever",
+        _BUILD,
+        _stale,
+    ),
+    Plant(
+        "observer-isolated suppressed",
+        "who sees no majority goes on accusing",
+        _BUILD,
+        _never_isolated,
+    ),
+    Plant(
+        "permit before the journal",
+        "a grant is given that is not on disk",
+        ((journal.Journal, "commit"),),
+        _unwritten,
+    ),
+    Plant(
+        "id without occurrence",
+        "the same trouble again gets the same id",
+        ((incidents, "incident_id"),),
+        _no_occurrence,
+    ),
+    Plant(
+        "grant never void",
+        "a grant stands when the server runs or has moved",
+        ((permits, "_hold"),),
+        _never_void,
+    ),
+    Plant(
+        "capture believed without a grade",
+        "a copy that was begun counts as proven",
+        ((permits, "_protects"),),
+        _any_grade,
+    ),
+    Plant(
+        "copy of another position",
+        "a proven copy counts for whatever came after it",
+        ((permits, "_match"),),
+        _any_order,
+    ),
+    Plant(
+        "grant for a running server",
+        "the server need not be stopped",
+        ((permits, "_answer"),),
+        _runs,
+    ),
+    Plant(
+        "flap opens a new incident",
+        "a trouble is over the moment that it is not seen",
+        ((incidents, "_cleared"),),
+        _no_hold,
+    ),
+    Plant(
+        "winner not frozen",
+        "the prediction follows what happens later",
+        ((prediction, "_frozen"),),
+        _unfrozen,
+    ),
+    Plant(
+        "capture not handed over again",
+        "a restart forgets that the engine has lost its work",
+        ((view, "_started"),),
+        _in_hand,
+    ),
+    Plant(
+        "nobody stands in",
+        "only the first agent of the list ever tells",
+        ((telling, "_rank"),),
+        _no_standin,
+    ),
+    Plant(
+        "move followed before it is on record",
+        "a new primary is known before anybody was told of it",
+        ((view, "_moved"),),
+        _forgets_the_move,
+    ),
+    Plant(
+        "split ends unseen",
+        "a proven split counts as over at once",
+        ((rules_split, "_ended"),),
+        _ended_is_over,
+    ),
+)
