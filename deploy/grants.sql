@@ -1,4 +1,4 @@
--- Splitguard's two roles, for PostgreSQL 14 and later.
+-- Splitguard's two roles, for PostgreSQL 10 and later.
 -- Run once on the primary, as a superuser: psql -X -d postgres -f grants.sql
 -- It may be run again at any time. Passwords are not set here:
 --   psql -c '\password splitguard_probe'

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from agent.core.resync import Source, Target
 
+SIGNAL_FILES = 12
+"""From this major version on a file without content makes a server a standby."""
+
 
 @dataclass(frozen=True, slots=True)
 class Around:
@@ -44,6 +47,7 @@ def refusals(target: Target, source: Source, around: Around) -> tuple[Refusal, .
     """Return everything that speaks against it; nothing when it may be done."""
     found = [
         *by_managers(around),
+        *_by_version(target),
         *_by_winner(target, source, around),
         *_by_source(target, source, around),
     ]
@@ -74,6 +78,19 @@ def by_managers(around: Around) -> list[Refusal]:
 def _split(told: str) -> tuple[str, str]:
     name, _, instead = told.partition(": ")
     return name, instead
+
+
+def _by_version(target: Target) -> list[Refusal]:
+    if target.major >= SIGNAL_FILES:
+        return []
+    return [
+        Refusal(
+            f"PostgreSQL {target.major} is made a standby by recovery.conf, and this"
+            f" command writes what {SIGNAL_FILES} and later read",
+            "stop it; splitguard guard permit --purpose pg_rewind;"
+            " then run pg_rewind and write recovery.conf by hand",
+        )
+    ]
 
 
 def _by_winner(target: Target, source: Source, around: Around) -> list[Refusal]:

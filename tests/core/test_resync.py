@@ -206,6 +206,7 @@ AROUND = Around(line=("n2",))
             True,
         ),
         ({"later_timeline": 5}, {}, {}, "timeline 5 is taken", True),
+        ({}, {"major": 11}, {}, "11 is made a standby by recovery.conf", False),
     ],
 )
 def test_what_speaks_against_it_is_told(around, target, source, sentence, forcible):

@@ -186,7 +186,7 @@ async def test_the_probe_sees_a_pair_and_its_promotion_by_its_grants_only(other:
     primary.write(5)
     standby.caught_up(primary)
     later = [await sight(dsn) for dsn in dsns]
-    assert later[0].next_xid > up.next_xid
+    assert (later[0].next_xid or 0) > (up.next_xid or 0) > 0
     assert later[0].senders[0].reply_mark != sender.reply_mark
     assert later[1].receiver_mark != down.receiver_mark
     standby.promote()
