@@ -419,5 +419,12 @@ def stage16(postgres_home: Path) -> Iterator[Stage]:
         yield made
 
 
+@pytest.fixture
+def stage15(postgres_home: Path) -> Iterator[Stage]:
+    """Servers of the version whose pg_rewind believes pg_control."""
+    with stage_of("15", postgres_home) as made:
+        yield made
+
+
 def as_root() -> bool:
     return os.geteuid() == 0

@@ -97,6 +97,9 @@ class PermitIn(Question):
     )
     """Device and inode of the data directory that is to be resynced, `DEVICE:INODE`.
     Refused unless it is the one that this agent reads."""
+    source: Word | None = None
+    """The server that it will be copied from, `HOST:PORT` as configured. Nothing is
+    granted while that is seen not to be the primary; unknown ones are not judged."""
 
 
 class PermitOut(Answer):
@@ -118,6 +121,8 @@ class PermitOut(Answer):
     bytes_total: int
     seconds_left: float | None
     released_by: str | None
+    source: str | None = None
+    """The server that it will be copied from, where that was told."""
 
 
 class ReleaseIn(Question):

@@ -54,6 +54,15 @@ def permit(
             show_default=False,
         ),
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            help="HOST:PORT of the server that will be copied from, as configured: it"
+            " has to be the primary still.",
+            show_default=False,
+        ),
+    ] = None,
     pass_code: Annotated[
         int,
         typer.Option(
@@ -75,6 +84,8 @@ def permit(
             f"{pass_code} says something else", param_hint="--pass-code"
         )
     question = {"purpose": purpose}
+    if source is not None:
+        question["source"] = source
     if data_dir is not None:
         question["data_dir_id"] = folder_id(data_dir)
     answer = call.agent.post("/v1/guard/permits", question)

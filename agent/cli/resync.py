@@ -11,7 +11,6 @@ import typer
 
 from agent.cli.call import Call, asks_agent
 from agent.cli.console import grid, safe, words
-from agent.cli.resync_job import AgentGate, make_job, tell
 from agent.core.resync import Wish
 
 if TYPE_CHECKING:
@@ -63,6 +62,7 @@ def resync(  # noqa: PLR0913 - typer makes an option of each
     waits for the permit), then it is rewound or cloned, started, and compared. Run it
     as root or as the owner of the data directory; run again, it goes on where it was.
     """
+    from agent.cli.resync_job import AgentGate, make_job, tell
     from agent.cli.shelf import ends_on_sigterm
     from agent.guard import resync as work
 

@@ -7,11 +7,13 @@ show in the list of processes.
 """
 
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.cli.call import Call, segment
+from agent.cli.client import RefusedError
 from agent.cli.console import safe, say
 from agent.cli.guard import folder_id
 from agent.core.lsn import Lsn
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 WAIT_S = 2.0
 MARGIN_S = 10.0
+ROUNDS = 5
+CONFLICT = 409
 PASSING = frozenset({"granted", "released"})
 _OF_THE_PROBE = frozenset(
     {"user", "password", "passfile", "dbname", "application_name", "options",
@@ -78,7 +82,7 @@ class AgentGate:
             "data_dir_id": folder_id(self.data_dir),
         }
         tell("asking the agent for a permit")
-        answer = self._agent.post("/v1/guard/permits", question)
+        answer = self._asked(question)
         told = ""
         while answer["state"] == "pending":
             if answer["reason"] != told:
@@ -91,6 +95,21 @@ class AgentGate:
                 f"no permit: {answer['reason']}", "run this once more: it goes on"
             )
         return str(answer["id"])
+
+    def _asked(self, question: dict[str, str]) -> dict[str, Any]:
+        """Enter the request.
+
+        The agent reads the folder once a round: right after the old data was put back
+        it may know another one there, or none.
+        """
+        for _ in range(ROUNDS):
+            try:
+                return self._agent.post("/v1/guard/permits", question)
+            except RefusedError as error:
+                if error.status != CONFLICT:
+                    raise
+            time.sleep(WAIT_S)
+        return self._agent.post("/v1/guard/permits", question)
 
     def holds(self, permit_id: str) -> bool:
         """Whether that permit still lets a resync pass."""

@@ -47,6 +47,10 @@ class Permit:
     """The same by the wall clock, which goes on while the agent is down."""
     asked_s: float = 0.0
     """When (monotonic) it was asked; the disk must have been read after that."""
+    source: str | None = None
+    """The server that is to be copied from, `host:port`, where that was told."""
+    source_timeline: int | None = None
+    """The timeline on which that server was when the permit was granted."""
     at_work: bool = False
     """Whether what it let pass may still be at work on the folder: from the grant on,
     until the server was seen running again, or writing on."""

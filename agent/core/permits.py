@@ -4,13 +4,15 @@ Theory of operation. A resync destroys what the local server holds beyond the
 winner, so whoever is about to start one asks first. The answer is `pending`
 while the server may still write, while its last position is not known, and
 while the capture has not been proven complete up to that position; then it is
-`granted`. A grant is void after ten minutes, and as soon as the server is seen
+`granted`, unless the server that is to be copied from is not the primary any more
+(`permit_source`). A grant is void after ten minutes, and as soon as the server is seen
 running again: it was used, or the server may write past what was promised.
 Blocking is safe, granting too early is not; so every doubt is `pending`.
 """
 
 from dataclasses import replace
 
+from agent.core import permit_source
 from agent.core.capture import Capture, Grade
 from agent.core.event import PermitAsked, PermitReleased
 from agent.core.moment import Moment
@@ -36,6 +38,7 @@ def asked(state: State, event: PermitAsked, policy: Policy) -> State:
         id=event.permit_id,
         node=policy.me,
         purpose=event.purpose,
+        source=event.source,
         state=PermitState.PENDING,
         reason="the server's files have not been read since you asked",
         asked_wall_s=event.at.wall_s,
@@ -161,11 +164,15 @@ def _match(
         return replace(permit, reason="the capture has not begun")
     if _protects(state, capture, permit):
         status = capture.status
+        against = permit_source.objection(state, permit, at, policy)
+        if against:
+            return replace(_copying(permit, capture), reason=against)
         return replace(
             permit,
             state=PermitState.GRANTED,
             granted_s=at.monotonic_s,
             granted_wall_s=at.wall_s,
+            source_timeline=permit_source.timeline(state, permit, at, policy),
             at_work=True,
             capture_id=status.capture_id,
             bytes_done=status.bytes_done,
@@ -240,6 +247,9 @@ def _hold(state: State, permit: Permit, at: Moment, policy: Policy) -> Permit:
     if has_moved(state, permit):
         reason = "the server has written past the position that was granted"
         return replace(permit, state=PermitState.VOID, reason=reason, at_work=False)
+    moved = permit_source.moved(state, permit, at, policy)
+    if moved:
+        return replace(permit, state=PermitState.VOID, reason=moved)
     return permit
 
 

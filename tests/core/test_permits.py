@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core import permits
+from agent.core import permit_source, permits
 from agent.core.capture import Grade, Phase
 from agent.core.event import PermitAsked, PermitReleased
 from agent.core.lsn import Lsn
@@ -244,3 +244,101 @@ def test_a_status_from_before_the_order_grants_nothing():
     state = ask(server=stopped(), server_read_s=10.5, captures=(stale,))
     permit = answered(state)
     assert permit.state is PermitState.PENDING
+
+
+SOURCE = "10.0.0.2:5432"
+NAMED = replace(
+    POLICY,
+    nodes=tuple(
+        replace(spec, upstreams=(f"10.0.0.{number}:5432",))
+        for number, spec in enumerate(POLICY.nodes, start=1)
+    ),
+)
+
+
+def seen(sights, sent_s=11.0):
+    """What was read last of other nodes."""
+    return {
+        f"{node}/postgres": given.postgres(node, sight, sent_s)
+        for node, sight in sights.items()
+    }
+
+
+def from_source(sights, source=SOURCE, at_s=11.2):
+    state = given.state(
+        server=stopped(),
+        server_read_s=10.5,
+        captures=(covered(),),
+        latest=seen(sights),
+    )
+    state = permits.asked(state, replace(ASKED, source=source), NAMED)
+    return permits.advance(state, given.at(at_s), NAMED)
+
+
+PRIMARY = given.sight()
+STANDBY = given.sight(in_recovery=True)
+LATE = replace(PRIMARY, timeline=2, control_timeline=1, version_num=150018)
+
+
+@pytest.mark.parametrize(
+    ("sights", "reason"),
+    [
+        ({"n2": PRIMARY}, None),
+        ({}, None),
+        ({"n2": PRIMARY, "n3": PRIMARY}, None),
+        ({"n2": STANDBY}, "is a standby: waiting until it is the primary"),
+        ({"n2": STANDBY, "n3": PRIMARY}, "is a standby, and n3 accepts writes"),
+        ({"n3": PRIMARY}, "is not seen, and n3 accepts writes"),
+        ({"n3": STANDBY}, None),
+        ({"n2": LATE}, "control file still says timeline 1, it is on 2"),
+        ({"n2": replace(LATE, version_num=160000)}, None),
+        ({"n2": replace(LATE, control_timeline=2)}, None),
+        ({"n2": replace(LATE, control_timeline=None)}, None),
+    ],
+)
+def test_nothing_is_granted_from_a_source_that_is_not_the_primary(sights, reason):
+    permit = from_source(sights).ledger.permits[0]
+    if reason is None:
+        assert permit.state is PermitState.GRANTED
+    else:
+        assert permit.state is PermitState.PENDING
+        assert f"n2 ({SOURCE})" in permit.reason
+        assert reason in permit.reason
+
+
+@pytest.mark.parametrize("source", [None, "10.9.9.9:5432", "10.0.0.1:5432"])
+def test_a_source_that_nobody_knows_is_not_judged(source):
+    state = from_source({"n2": STANDBY, "n3": PRIMARY}, source)
+    assert state.ledger.permits[0].state is PermitState.GRANTED
+
+
+def test_a_late_control_file_is_not_waited_for_without_end():
+    later = 11.0 + permit_source.READY_S
+    state = given.state(
+        server=stopped(),
+        server_read_s=10.5,
+        captures=(covered(),),
+        latest=seen({"n2": LATE}, later),
+    )
+    state = permits.asked(state, replace(ASKED, source=SOURCE), NAMED)
+    after = permits.advance(state, given.at(later), NAMED)
+    assert after.ledger.permits[0].state is PermitState.GRANTED
+
+
+@pytest.mark.parametrize(
+    ("sight", "reason"),
+    [
+        (STANDBY, "became a standby after the grant"),
+        (replace(PRIMARY, timeline=3), "went from timeline 1 to 3 after the grant"),
+        (PRIMARY, None),
+    ],
+)
+def test_a_grant_ends_when_its_source_is_another_one(sight, reason):
+    state = from_source({"n2": PRIMARY})
+    state = replace(state, view=replace(state.view, latest=seen({"n2": sight}, 12.0)))
+    permit = permits.advance(state, given.at(12.2), NAMED).ledger.permits[0]
+    if reason is None:
+        assert permit.state is PermitState.GRANTED
+    else:
+        assert permit.state is PermitState.VOID
+        assert reason in permit.reason

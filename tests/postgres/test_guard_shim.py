@@ -1,5 +1,6 @@
 """The shim in front of the real pg_rewind, with real servers and a real agent."""
 
+import os
 import shutil
 import signal
 import subprocess
@@ -94,6 +95,52 @@ def test_recovery_by_pg_rewind_itself_does_not_disturb_what_is_kept(
 
 
 @pytest.mark.fact("P14")
+def test_a_source_that_is_a_standby_is_waited_for(
+    stage16: Stage, gate: Gate, agent_beside
+):
+    """Somebody else has won since Patroni asked: that one is not copied."""
+    old, new = stage16.split()
+    agent = agent_beside(old, new)
+    shim = shim_for(gate, agent, old)
+    old.stop()
+    new.stop()
+    new.follow(old)
+    new.start()
+    ran = rewind(gate, shim, old.data_dir, new)
+    ran.says("is a standby: waiting until it is the primary", 60)
+    assert ran.waits
+    new.promote()
+    assert ran.ends(60) == 0, ran.said
+    assert "Done!" in ran.said
+
+
+def test_a_source_that_was_promoted_just_now_is_waited_for(
+    stage15: Stage, gate: Gate, agent_beside
+):
+    """pg_rewind of 15 would say that no rewind is required."""
+    old, new = stage15.pair()
+    old.write(20, "common")
+    new.caught_up(old)
+    pid = new.value(
+        "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"
+    )
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        new.promote()
+        old.write(20, "old")
+        agent = agent_beside(old, new)
+        shim = shim_for(gate, agent, old)
+        old.stop()
+        ran = rewind(gate, shim, old.data_dir, new)
+        ran.says("its control file still says timeline 1, it is on 2", 60)
+        assert ran.waits
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert ran.ends(60) == 0, ran.said
+    assert "no rewind required" not in ran.said
+    assert "Done!" in ran.said
+
+
 def test_without_an_agent_the_loser_is_kept_until_there_is_one(
     stage16: Stage, gate: Gate, agent_beside
 ):

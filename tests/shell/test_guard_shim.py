@@ -70,6 +70,34 @@ def test_the_version_is_the_real_programs_own(gate: Gate, shell):
     assert ran.said == "pg_rewind (PostgreSQL) 15.0\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--source-server", DSN], "10.0.0.2:5432"),
+        (["--source-server=host=n2.example port=6432"], "n2.example:6432"),
+        (["--source-server", "password='p host=secret' host = '/run/pg'"],
+         "/run/pg:5432"),
+        (["--source-server", "postgresql://me:hunter2@10.0.0.3:6/db?sslmode=require"],
+         "10.0.0.3:6"),
+        (["--source-server", "host=x hostaddr=10.0.0.4 password=hunter2"],
+         "10.0.0.4:5432"),
+        (["--source-server", "service=mine"], None),
+        (["--source-pgdata", "/elsewhere"], None),
+    ],
+)  # fmt: skip
+def test_the_agent_is_told_the_source_and_no_password(gate: Gate, shell, words, told):
+    asked = gate.folder / "asked"
+    program = f'#!/bin/sh\nprintf "%s " "$@" >{asked}\nexit 93\n'
+    shim = gate.shim(splitguard=gate.program("splitguard", program))
+    ran = start(gate, shell, shim, "-D", gate.data(), *words)
+    assert ran.ends() == 7, ran.said
+    found = asked.read_text()
+    assert ("--source" in found) is (told is not None)
+    assert told is None or f"--source {told} " in found
+    assert "hunter2" not in found
+    assert "secret" not in found
+
+
 @pytest.mark.fact("P8")
 def test_help_works_while_the_real_program_is_away(gate: Gate, shell):
     """Patroni deletes the data folder where it takes a rewind for impossible."""

@@ -23,6 +23,7 @@ def permit_out(frame: Frame, permit: Permit) -> PermitOut:
         bytes_total=permit.bytes_total,
         seconds_left=permit.seconds_left,
         released_by=permit.released_by,
+        source=permit.source,
     )
 
 

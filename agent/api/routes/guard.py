@@ -37,7 +37,8 @@ async def ask_permit(
     _ours(ctx, question.node)
     _same_folder(ctx, question.data_dir_id)
     permit_id = f"permit-{ctx.options.new_id()}"
-    event = PermitAsked(ctx.desk.now(), permit_id, question.purpose)
+    now, purpose = ctx.desk.now(), question.purpose
+    event = PermitAsked(now, permit_id, purpose, question.source)
     await ctx.desk.submit(event)
     frame = ctx.frame()
     permit = _find(frame, permit_id)

@@ -10,7 +10,7 @@ SPARE_KIB=65536   # stays free on the rescue volume at least
 
 called_path=${PATH-}
 PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-told='' child='' link='' locked=''
+told='' child='' link='' locked='' source=''
 
 say() { printf 'splitguard: %s\n' "$1" >&2; }
 
@@ -209,8 +209,9 @@ splitguard() { # in a clean environment: no password of the caller, nothing for 
 }
 
 ask() {
-    splitguard guard permit --purpose "$PURPOSE" --data-dir "$pgdata" \
-        --pass-code "$PASS_CODE"
+    set -- --purpose "$PURPOSE" --data-dir "$pgdata" --pass-code "$PASS_CODE"
+    [ -n "$source" ] && set -- "$@" --source "$source"
+    splitguard guard permit "$@"
 }
 
 out_of_order() { # Splitguard does not answer, or refuses; returns when it seems to

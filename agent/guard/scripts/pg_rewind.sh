@@ -89,7 +89,7 @@ let_go() { # a rewind writes into files that are held: they keep nothing any mor
 
 # --- the command line, read as pg_rewind reads it -------------------------------------
 
-pgdata='' dry_run=no foreign=no
+pgdata='' conninfo='' dry_run=no foreign=no
 
 option_of() { # the long option that a name or its beginning means, in $option
     option=''
@@ -121,6 +121,7 @@ read_command_line() {
                             *) [ $# -gt 0 ] && value=$1 && shift ;;
                         esac
                         [ "$option" = target-pgdata ] && pgdata=$value
+                        [ "$option" = source-server ] && conninfo=$value
                         ;;
                     dry-run) dry_run=yes ;;
                     '' | ambiguous | help | version) foreign=yes ;;
@@ -151,6 +152,28 @@ read_command_line() {
     done
 }
 
+word_of() { # one word of a connection string, if it is a plain one
+    printf '%s' "$conninfo" | tr '\n' ' ' |
+        sed -E "s/password[[:space:]]*=[[:space:]]*('([^'\\\\]|\\\\.)*'|[^[:space:]]*)//g" |
+        sed -nE "s/^(.*[[:space:]])?$1[[:space:]]*=[[:space:]]*'?([A-Za-z0-9_.:\/-]+)('|[[:space:]]|\$).*/\2/p"
+}
+
+place_of_source() { # HOST:PORT, and nothing else of it: there may be a password
+    case $conninfo in
+        postgres://* | postgresql://*)
+            printf '%s' "$conninfo" | tr '\n' ' ' |
+                sed -nE 's|^[a-z]+://([^/?]*@)?([A-Za-z0-9_.-]+)(:([0-9]+))?([/?].*)?$|\2:\4|p' |
+                sed 's/:$/:5432/'
+            ;;
+        *)
+            host=$(word_of hostaddr)
+            [ -n "$host" ] || host=$(word_of host)
+            port=$(word_of port)
+            [ -n "$host" ] && echo "$host:${port:-5432}"
+            ;;
+    esac
+}
+
 read_command_line "$@"
 # An option of a later version may take a value that looks like -n: with one in sight
 # nothing counts as a dry run. Without a target, and as root, pg_rewind refuses by itself.
@@ -159,6 +182,7 @@ if [ -z "$pgdata" ] || [ "$(id -u)" = 0 ] || { [ $dry_run = yes ] && [ $foreign 
     exec "$REAL" "$@"
 fi
 
+source=$(place_of_source)
 check_caller
 wait_for_lock
 wait_for_permit

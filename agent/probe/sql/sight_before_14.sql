@@ -39,6 +39,8 @@ SELECT json_build_object(
                        FROM pg_catalog.pg_control_recovery()),
                     (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint())))
         END,
+        'control_timeline', (SELECT timeline_id
+                               FROM pg_catalog.pg_control_checkpoint()),
         'write_lsn', CASE
             WHEN NOT server.in_recovery THEN pg_catalog.pg_current_wal_insert_lsn()
             ELSE greatest((SELECT (to_jsonb(receiver) ->> 'written_lsn')::pg_lsn
