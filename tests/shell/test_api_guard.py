@@ -136,10 +136,14 @@ async def test_captures_switched_off_are_said(served: Served):
     assert "capture.enabled" in answer.json()["hint"]
 
 
-async def test_only_the_folder_that_the_agent_reads_is_spoken_for(served: Served):
+async def test_only_the_folder_that_the_agent_reads_is_spoken_for(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+):
     view = served.desk.state.view
     assert isinstance(view.server, ServerFacts)
     known = replace(view.server, identity="boot:64768:1234", data_dir="/srv/data")
+    server = served.desk.sim.world.servers["n1"]
+    monkeypatch.setattr(server, "facts", lambda: known)
     served.desk.state = replace(served.desk.state, view=replace(view, server=known))
     assert (await asked(served, data_dir_id="64768:1234")).status_code == 201
     other = await asked(served, data_dir_id="64768:99")

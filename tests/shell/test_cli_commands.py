@@ -101,9 +101,10 @@ def test_a_permit_is_asked_for_the_very_folder_and_told_by_the_wanted_code(
     identity = f"boot:{found.st_dev}:{found.st_ino}"
 
     def stop(sim):
-        real = sim.world.facts
-        sim.world.facts = lambda name: replace(real(name), identity=identity)
-        sim.world.servers["n1"].running = False
+        server = sim.world.servers["n1"]
+        real = server.facts
+        server.facts = lambda: replace(real(), identity=identity)
+        server.running = False
         sim.run(5)
 
     words = ("guard", "permit", "--pass-code", "93", "--socket", agent.socket)
