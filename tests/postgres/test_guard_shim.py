@@ -114,6 +114,7 @@ def test_a_source_that_is_a_standby_is_waited_for(
     assert "Done!" in ran.said
 
 
+@pytest.mark.fact("no-rewind-required")
 def test_a_source_that_was_promoted_just_now_is_waited_for(
     stage15: Stage, gate: Gate, agent_beside
 ):

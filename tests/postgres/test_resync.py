@@ -111,6 +111,7 @@ def kept(agent: Agent) -> Any:
 
 
 @pytest.mark.fact("rewind-overwrites-settings")
+@pytest.mark.fact("rewind-overwrites-settings")
 def test_a_clean_loser_is_kept_and_rewound(stage: Stage, beside: Beside):
     old, new = stage.split()
     agent = beside(old, new)
@@ -125,6 +126,7 @@ def test_a_clean_loser_is_kept_and_rewound(stage: Stage, beside: Beside):
 
 
 @pytest.mark.fact("stopped-cleanly")
+@pytest.mark.fact("P14")
 def test_a_crashed_loser_is_recovered_in_isolation_and_rewound(
     stage: Stage, beside: Beside
 ):
@@ -143,6 +145,7 @@ def test_a_crashed_loser_is_recovered_in_isolation_and_rewound(
 
 
 @pytest.mark.fact("stopped-cleanly")
+@pytest.mark.fact("P16")
 def test_a_crashed_standby_of_the_losing_side_comes_back_too(
     stage: Stage, beside: Beside
 ):
@@ -163,6 +166,7 @@ def test_a_crashed_standby_of_the_losing_side_comes_back_too(
     follows(third, new)
 
 
+@pytest.mark.fact("P15")
 def test_twins_of_one_switch_are_cloned_and_no_row_stays(stage: Stage, beside: Beside):
     """Both were promoted at one LSN: pg_rewind sees nothing to do (P15)."""
     base = stage.primary("n0")
@@ -198,6 +202,7 @@ def recycle(server: Server) -> None:
 
 
 @pytest.mark.fact("P14")
+@pytest.mark.fact("P14")
 def test_a_loser_whose_wal_is_gone_is_cloned(stage16: Stage, beside: Beside):
     old, new = stage16.split()
     recycle(old)
@@ -208,6 +213,7 @@ def test_a_loser_whose_wal_is_gone_is_cloned(stage16: Stage, beside: Beside):
     follows(old, new)
 
 
+@pytest.mark.fact("P14")
 def test_a_loser_that_records_no_page_changes_is_cloned_with_its_pg_wal_elsewhere(
     stage16: Stage, beside: Beside
 ):
@@ -235,6 +241,7 @@ def test_a_loser_that_records_no_page_changes_is_cloned_with_its_pg_wal_elsewher
 
 
 @pytest.mark.fact("no-rewind-required")
+@pytest.mark.fact("no-rewind-required", "control-lags")
 def test_a_source_that_was_promoted_just_now_is_waited_for(
     stage: Stage, beside: Beside
 ):
@@ -311,6 +318,7 @@ def test_the_side_that_would_be_kept_is_not_resynced(stage16: Stage, beside: Bes
     assert not agent.permits()
 
 
+@pytest.mark.fact("older-timeline-wins")
 @pytest.mark.fact("older-timeline-wins")
 def test_a_winner_on_the_older_timeline_is_followed_when_a_person_insists(
     stage: Stage, beside: Beside

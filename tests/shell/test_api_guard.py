@@ -3,6 +3,8 @@
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from agent.core.observation import ReadFailure, ServerFacts
 from tests.fix_desk import Served, healthy, serve, split_brain
 
