@@ -34,6 +34,7 @@ from agent.api.routes import (
     peer,
     snapshots,
     status,
+    winner,
 )
 from agent.api.tokens import TokenBook
 from agent.ports import Desk
@@ -48,6 +49,7 @@ PARTS = (
     guard,
     journal,
     maintenance,
+    winner,
     peer,
     events,
     metrics,

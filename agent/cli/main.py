@@ -29,6 +29,7 @@ from agent.cli import (
     snapshots,
     status,
     token,
+    winner,
 )
 from agent.cli.console import say
 from agent.cli.lab_door import add_lab
@@ -64,6 +65,7 @@ def make_app(argv: list[str]) -> typer.Typer:
     app.add_typer(snapshots.app, name="snapshots")
     app.add_typer(guard.app, name="guard")
     app.add_typer(maintenance.app, name="maintenance")
+    app.add_typer(winner.app, name="winner")
     app.add_typer(journal.app, name="journal")
     replay.add_to(app)
     resync.add_to(app)
