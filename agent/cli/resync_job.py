@@ -31,6 +31,7 @@ WAIT_S = 2.0
 MARGIN_S = 10.0
 ROUNDS = 5
 CONFLICT = 409
+POSTGRES_PORT = "5432"
 PASSING = frozenset({"granted", "released"})
 _OF_THE_PROBE = frozenset(
     {"user", "password", "passfile", "dbname", "application_name", "options",
@@ -52,6 +53,7 @@ class AgentGate:
         self._node = node
         self._purpose = "resync" if forced is None else f"resync, forced: {forced}"
         self.data_dir = Path()
+        self.source = ""
 
     def standing(self) -> "Standing":
         """Ask what is so. Raises AgentUnreachableError."""
@@ -80,6 +82,7 @@ class AgentGate:
             "purpose": self._purpose[:200],
             "node": self._node,
             "data_dir_id": folder_id(self.data_dir),
+            **({"source": self.source} if self.source else {}),
         }
         tell("asking the agent for a permit")
         answer = self._asked(question)
@@ -156,10 +159,17 @@ def make_job(
     notes = Notes(settings.state_dir)
     local = _local(settings, data_dir, owner, notes.folder)
     name, parts = _source(settings, node, source, gate)
+    host = parts.get("hostaddr") or parts.get("host", "")
+    gate.source = f"{host}:{parts.get('port', POSTGRES_PORT)}" if host else ""
     own = settings.node_settings(node).postgres
     asked = settings.local.dsn or local_dsn(
         data_dir, settings.local.socket_dir, "splitguard_local"
     )
+    if own is None and asked is None:
+        raise ConfigError(
+            (f"node {node} has no postgres: nobody could ask it whether it follows",),
+            "give its connection string, nodes.postgres",
+        )
     follow = settings.resync.follow
     return Job(
         node=node,

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.core.lsn import Lsn
-from agent.core.resync import Choice, Method, Step, Wish, choose, left_over
+from agent.core.resync import Choice, Method, Step, Trial, Wish, choose, left_over
 from agent.core.resync_refusal import (
     Around,
     Refusal,
@@ -32,6 +32,7 @@ from agent.guard.resync_look import Gate, Standing
 from agent.guard.resync_mark import Mark
 from agent.guard.resync_server import Say, last_options, start, stop
 from agent.postgres import standby, upstream
+from agent.postgres.control import read_control
 from agent.postgres.owner import acting_as
 from agent.postgres.upstream import Upstream
 
@@ -70,9 +71,24 @@ def _fresh(job: Job, told: Standing, around: Around, found: Upstream) -> Plan:
     later = resync_look.later_timeline(job.data_dir)
     against = refusals(loser, source, replace(around, later_timeline=later))
     choice = choose(loser, source, job.wish)
+    if not against and choice.method is Method.REWIND and not facts.running:
+        choice = _tried(job, choice)
     if not against:
         against = _by_method(job, choice, found)
     return Plan(against, choice, facts.running, found.ready, Step.NONE)
+
+
+def _tried(job: Job, choice: Choice) -> Choice:
+    """Ask pg_rewind, which looks for the last checkpoint before the fork, and more.
+
+    It cannot be asked about a server that crashed.
+    """
+    if not read_control(job.data_dir, job.local.programs).shut_down:
+        return choice
+    trial, why = Changes(job, lambda _: None).tried()
+    if trial is Trial.FITS:
+        return choice
+    return Choice(Method.CLONE, (*choice.reasons, why), choice.fork)
 
 
 def _around(job: Job, told: Standing, root: Path) -> Around:
@@ -196,6 +212,18 @@ def _prepared(job: Job, gate: Gate, say: Say, root: Path) -> tuple[Mark, Plan]:
     """Stop, wait for permit and source, and decide once more: now it is final."""
     options = last_options(job.data_dir)
     _stop(job, say)
+    try:
+        permit, final = _permitted(job, gate, say, root)
+    except BaseException:
+        say("the server is stopped, and nothing of it was changed")
+        raise
+    for reason in final.choice.reasons:
+        say(f"{final.choice.method.value}: {reason}")
+    mark = Mark(Step.NONE, str(job.data_dir), job.source.name, permit, options=options)
+    return mark, final
+
+
+def _permitted(job: Job, gate: Gate, say: Say, root: Path) -> tuple[str, Plan]:
     permit = gate.permit()
     _until_ready(job, say)
     if not gate.holds(permit):
@@ -207,10 +235,7 @@ def _prepared(job: Job, gate: Gate, say: Say, root: Path) -> tuple[Mark, Plan]:
             f"somebody has started the server of {job.data_dir} again",
             "find out who (systemd, HA software); then run this once more",
         )
-    for reason in final.choice.reasons:
-        say(f"{final.choice.method.value}: {reason}")
-    mark = Mark(Step.NONE, str(job.data_dir), job.source.name, permit, options=options)
-    return mark, final
+    return permit, final
 
 
 def _stop(job: Job, say: Say) -> None:

@@ -450,3 +450,44 @@ def test_root_leaves_everything_to_the_owner(stage16: Stage, beside: Beside):
     places = (old.data_dir, agent.home / "state", *asides(old))
     found = [each for place in places for each in place.rglob("*")]
     assert not [each for each in found if each.lstat().st_uid != owner]
+
+
+def test_a_standby_that_does_not_answer_holds_up_no_stop(
+    stage16: Stage, beside: Beside
+):
+    """A fast stop would wait for it until wal_sender_timeout, a minute."""
+    old, new = stage16.split()
+    third = stage16.standby(old, "n3")
+    receiver = int(third.value("SELECT pid FROM pg_stat_wal_receiver"))
+    os.kill(receiver, signal.SIGSTOP)
+    try:
+        old.write(10, "unseen")
+        agent = beside(old, new)
+        said = resync(agent)
+    finally:
+        os.kill(receiver, signal.SIGCONT)
+    assert "their links are cut" in said
+    follows(old, new)
+
+
+@pytest.mark.fact("P11")
+def test_one_timeline_number_taken_at_two_places_is_cloned(
+    stage16: Stage, beside: Beside
+):
+    base = stage16.primary("n0")
+    old, new = stage16.standby(base), stage16.standby(base, "n3")
+    base.write(20, "common")
+    old.caught_up(base)
+    old.promote()
+    base.write(20, "more")
+    new.caught_up(base)
+    base.stop()
+    new.promote()
+    for each, mark in ((old, "old"), (new, "new")):
+        each.write(20, mark)
+    agent = beside(old, new, line_is=None)
+    new.query("CHECKPOINT")
+    said = resync(agent, "--source", "n2", "--force", "--reason", "n2 has more")
+    assert "stands for two histories" in said
+    assert len(asides(old)) == 1
+    follows(old, new)
