@@ -48,9 +48,12 @@ def heard_of(state: State, seen: Observation, at: Moment, policy: Policy) -> Sta
         return state
     read_s = at.wall_s - (at.monotonic_s - seen.received_s)
     known = {one.id: one for one in state.ledger.maintenance}
+    room = RUNNING_MAX - len(running(state, at))
     for brief in report.maintenance[:TOLD_MAX]:
-        if _is_sound(brief, policy):
-            told = _of_brief(brief, read_s)
+        told = _of_brief(brief, read_s)
+        if brief.id not in known:
+            room -= 1 if told.runs(at.wall_s) else 0
+        if _is_sound(brief, policy) and (brief.id in known or room >= 0):
             known[brief.id] = _joined(known.get(brief.id), told)
     return _with(state, known.values(), at)
 
@@ -133,7 +136,7 @@ def _is_sound(brief: MaintenanceBrief, policy: Policy) -> bool:
     return (
         all(len(text) <= TEXT_MAX for text in texts)
         and (brief.node is None or brief.node in policy.order)
-        and brief.begun_age_s + brief.remaining_s <= SPAN_S_MAX + 1.0
+        and max(0.0, brief.begun_age_s) + brief.remaining_s <= SPAN_S_MAX + 1.0
     )
 
 

@@ -168,10 +168,19 @@ def test_what_ended_anywhere_has_ended():
         brief(reason="x" * 501),
         brief(remaining_s=1e9),
         brief(begun_age_s=SPAN_S_MAX),
+        brief(begun_age_s=-1e9, remaining_s=1e9),
     ],
 )
 def test_what_cannot_be_is_not_believed(absurd):
     assert heard(absurd).ledger.maintenance == ()
+
+
+def test_a_broken_peer_cannot_make_it_more_than_the_limit():
+    state = given.state()
+    for second in range(40):
+        made = (brief(f"mnt-{second}-{n}") for n in range(5))
+        state = heard(*made, second=20.0 + second, state=state)
+    assert len(state.ledger.maintenance) == RUNNING_MAX
 
 
 def test_a_report_that_was_not_accepted_announces_nothing():

@@ -3,6 +3,7 @@
 import pytest
 
 from agent.api.present import Frame, lineage, status
+from agent.core.event import MaintenanceBegun, WinnerDecided
 from agent.web import asset, words
 from agent.web.graph import draw_graph
 from agent.web.tree import LANES_MAX, draw_tree
@@ -190,3 +191,15 @@ async def test_the_page_says_when_the_journal_is_broken():
     async with served.client() as client:
         page = await client.get("/")
     assert "The journal cannot be written: the disk is full" in page.text
+
+
+async def test_the_page_says_what_people_announced_and_decided():
+    sim = healthy()
+    at = sim.moment()
+    sim.submit("n1", MaintenanceBegun(at, "mnt-1", "n2", "ann", "<b>patch</b>", 60.0))
+    sim.submit("n1", WinnerDecided(at, "n1", "bob", "orders"))
+    async with serve(sim, with_tokens=False).client() as client:
+        page = (await client.get("/")).text
+    assert "ann announced a switchover to n2 until" in page
+    assert "&lt;b&gt;patch" in page
+    assert "n1 is pinned as the winner by bob because orders" in page
