@@ -138,15 +138,20 @@ def readings_after(
 
 
 def spans_after(
-    view: View, seen: Observation, sight: PostgresSight
+    view: View, seen: Observation, sight: PostgresSight, policy: Policy
 ) -> tuple[WritableSince, ...]:
     """Return for how long each server was out of recovery, after this answer.
 
     From the answer that first showed it to the latest question that did: the
-    shortest time that the readings prove.
+    shortest time that the readings prove. An answer under this agent's own name counts
+    only if the disk beside it may be that server's: the address may lead elsewhere.
     """
     if sight.in_recovery:
         return view.writable
+    disk = view.server
+    if seen.node == policy.me and isinstance(disk, ServerFacts):
+        if disk.standby_signal or not disk.running:
+            return view.writable
     others = [one for one in view.writable if one.node != seen.node]
     own = [one for one in view.writable if one.node == seen.node]
     run = (sight.postmaster_started, sight.timeline)
@@ -171,12 +176,12 @@ def trimmed(view: View, at: Moment) -> View:
 def same_server(state: State, first: str, second: str, policy: Policy) -> bool:
     """Whether two names lead to one server.
 
-    The identities that the agents beside the servers read decide; where one is
-    missing, the same system id and start of the postmaster do.
+    Either the agents beside them read one identity, or the two answer with one system
+    id and start of the postmaster: an address that leads to another node's server.
     """
     identities = tuple(_identity(state, one, policy) for one in (first, second))
-    if None not in identities:
-        return identities[0] == identities[1]
+    if None not in identities and identities[0] == identities[1]:
+        return True
     runs = [_of(state.view, one)[-1:] for one in (first, second)]
     if not all(runs):
         return False
@@ -270,9 +275,12 @@ def _by_overlap(
     if anchor is None or same_server(state, policy.me, report.node, policy):
         return
     heard, sent_s, slack_s = anchor
+    theirs = _run(report.node, _told(report))
     for own in state.view.writable:
         if own.node != policy.me or _has_proof(state.view, own, report.node):
             continue
+        if own.postmaster_started == theirs.postmaster_started:
+            continue  # an address leads to the other node's server
         for span in report.writable[-SPANS_PER_NODE:]:
             start_s, end_s = _on_our_clock(span, heard, policy)
             overlap_s = min(own.last_s, sent_s + end_s) - max(
@@ -334,7 +342,7 @@ def _overlap_proof(
     own: WritableSince, report: Report, at: Moment, policy: Policy
 ) -> SplitProof:
     """Put the proof down; the peer's run is the one that its report shows."""
-    told = {sight.node: sight.postgres for sight in report.sights if sight.postgres}
+    told = _told(report)
     proof = _proof((_run(own.node, told), _run(report.node, told)), OVERLAP, at, policy)
     sides = {proof.first: "first_started", proof.second: "second_started"}
     return replace(
@@ -344,6 +352,11 @@ def _overlap_proof(
             sides[own.node]: own.postmaster_started,
         },
     )
+
+
+def _told(report: Report) -> dict[str, PostgresSight]:
+    """Return what a report tells of each server that it has read."""
+    return {sight.node: sight.postgres for sight in report.sights if sight.postgres}
 
 
 def _run(node: str, told: Mapping[str, PostgresSight]) -> Reading:

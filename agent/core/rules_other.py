@@ -11,7 +11,7 @@ from agent.core.detector import Look, key
 from agent.core.observation import Channel, Outcome
 from agent.core.rule import Finding, Hold, Rule, Scope
 from agent.core.rules_split import branches
-from agent.core.scene import Scene
+from agent.core.scene import Scene, same_run
 from agent.core.verdict import Family, Severity, VerdictCode
 
 
@@ -50,14 +50,10 @@ def one_server_twice(scene: Scene, pair: str) -> Finding | None:
     if first is None or second is None:
         return None
     ours, theirs = scene.facts(first.node), scene.facts(second.node)
-    if ours is not None and theirs is not None:
-        same = ours.identity == theirs.identity
-    else:
-        same = (first.sight.postmaster_started, first.sight.system_id) == (
-            second.sight.postmaster_started,
-            second.sight.system_id,
-        )
-    if not same:
+    one = None if ours is None else ours.identity
+    other = None if theirs is None else theirs.identity
+    same = one is not None and one == other
+    if not same and not same_run(first.sight, second.sight):
         return None
     started = first.sight.postmaster_started
     return Finding({"reason": "one server under two names", "started": started})

@@ -56,6 +56,14 @@ class Told:
     age_s: float
 
 
+def same_run(one: PostgresSight, other: PostgresSight) -> bool:
+    """Whether two answers are of one server: its start is told to the microsecond."""
+    return (one.postmaster_started, one.system_id) == (
+        other.postmaster_started,
+        other.system_id,
+    )
+
+
 @dataclass(frozen=True)
 class Scene:
     """What is known at one instant, in the form that rules ask for.
@@ -106,7 +114,8 @@ class Scene:
         """The one node that accepts writes; None for none, several, or blindness.
 
         Who comes back from isolation has asked its own server before any other one:
-        until all were asked, one that accepts writes may be unseen.
+        until all were asked, one that accepts writes may be unseen. Nor is there one
+        while two names lead to it: which of them is its own, no answer tells.
         """
         writable = self.writable
         if self.isolated or self.starting or len(writable) != 1:
@@ -114,7 +123,11 @@ class Scene:
         servers = (node.name for node in self.policy.nodes if node.has_postgres)
         if not all(self._asked_since_return(n, Channel.POSTGRES) for n in servers):
             return None
-        return self.sights[writable[0]]
+        found = self.sights[writable[0]]
+        others = (one for name, one in self.sights.items() if name != found.node)
+        if any(same_run(found.sight, one.sight) for one in others):
+            return None
+        return found
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """Return what `make` gives; it is called once for each name and scene."""

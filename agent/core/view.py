@@ -225,7 +225,7 @@ def _read(
     view = replace(
         state.view,
         marks=marks_after(state.view, seen, policy),
-        writable=proof.spans_after(state.view, seen, sight),
+        writable=proof.spans_after(state.view, seen, sight, policy),
         readings=proof.readings_after(state.view, seen, sight),
         positions=_positions(state.view.positions, ((seen.node, sight, seen.sent_s),)),
     )

@@ -78,7 +78,7 @@ def sight(*, in_recovery: bool = False, flush: int = 0x1000, **more) -> Postgres
             write_lsn=Lsn(flush),
             flush_lsn=Lsn(flush),
             replay_lsn=Lsn(flush) if in_recovery else None,
-            postmaster_started="2026-01-01 00:00:00+00",
+            postmaster_started=STARTED,
             next_xid=100,
             upstream=None,
             receiver_mark=None,
@@ -90,7 +90,13 @@ def sight(*, in_recovery: bool = False, flush: int = 0x1000, **more) -> Postgres
     )
 
 
+STARTED = "2026-01-01 00:00:00+00"
+
+
 def postgres(node: str, seen: PostgresSight, sent_s: float) -> Observation:
+    """An answer; two servers were never started in the same microsecond."""
+    if seen.postmaster_started == STARTED:
+        seen = replace(seen, postmaster_started=f"{STARTED} on {node}")
     return Observation(
         node=node,
         channel=Channel.POSTGRES,

@@ -124,7 +124,7 @@ def test_other_stories_prove_nothing(story, readings):
 
 
 def test_identities_from_the_disks_tell_servers_apart_and_names_together():
-    def known(one, other):
+    def known(one, other, started):
         reports = (
             given.heard(
                 "n1", given.report("n1", server=given.facts(identity=one)), 0.5
@@ -133,16 +133,28 @@ def test_identities_from_the_disks_tell_servers_apart_and_names_together():
                 "n2", given.report("n2", server=given.facts(identity=other)), 0.5
             ),
         )
-        same = {"started": "same", "timeline": 1}
         readings = (
-            writable("n1", 1.0, **same),
-            writable("n2", 1.1, **same),
-            writable("n1", 1.2, **same),
+            writable("n1", 1.0, started="a"),
+            writable("n2", 1.1, started=started),
+            writable("n1", 1.2, started="a"),
         )
         return read(*reports, *readings).view.proofs
 
-    assert known("boot:1", "boot:2")
-    assert not known("boot:1", "boot:1")
+    assert known("boot:1", "boot:2", "b")
+    assert not known("boot:1", "boot:1", "b")
+    assert not known("boot:1", "boot:2", "a"), "an address leads to another's server"
+
+
+def test_an_address_that_leads_elsewhere_makes_no_interval_of_this_server():
+    policy = given.policy("n1")
+    for disk, spans in (
+        (given.facts(standby=True), 0),
+        (given.facts(running=False), 0),
+        (given.facts(), 1),
+    ):
+        state = view.fold(State(), ServerRead(given.at(0.5), disk), policy)
+        state = read(writable("n1", 1.0), state=state, policy=policy)
+        assert len(state.view.writable) == spans
 
 
 def test_the_local_identity_is_read_from_the_own_disk():

@@ -400,7 +400,7 @@ class Faults:
 
     def _alias(self):
         server, other = self._server(), self._server()
-        if server is other:
+        if server is other or self.world.aliases:
             return None
         self.world.aliases[server.name] = other.name
         undo = partial(self.world.aliases.pop, server.name, None)

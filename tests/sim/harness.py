@@ -366,15 +366,16 @@ class Simulation:
         if not off and (
             node == name or self.world.network.answers(name, node, channel)
         ):
-            made = self._answer(node, question)
+            made = self._answer(name, question)
         if made is None:
             rest_s = DEADLINE_S - back_s
             self.at(self.now_s + rest_s, partial(self._answered, *asked, question))
         else:
             self.at(self.now_s + back_s, partial(self._answered, *asked, made))
 
-    def _answer(self, node: str, question: Observation) -> Observation | None:
+    def _answer(self, asker: str, question: Observation) -> Observation | None:
         """What is answered over there; None: nothing at all."""
+        node = question.node
         yes = replace(question, outcome=Outcome.ANSWERED)
         no = replace(question, outcome=Outcome.UNREACHABLE, reason="refused")
         match question.channel:
@@ -383,7 +384,8 @@ class Simulation:
             case Channel.MANAGER:
                 return replace(yes, manager=self._manager(node))
             case Channel.POSTGRES:
-                return self._by_sql(node, yes, no)
+                there = node if node == asker else self.world.aliases.get(node, node)
+                return self._by_sql(there, yes, no)
             case _ if not self.agents[node].alive:
                 return no
             case _ if self.frozen(node):
@@ -397,7 +399,6 @@ class Simulation:
     def _by_sql(
         self, node: str, yes: Observation, no: Observation
     ) -> Observation | None:
-        node = self.world.aliases.get(node, node)
         server = self.world.servers[node]
         if node in self.world.dead or self.suspended(node):
             return None

@@ -52,7 +52,7 @@ class World:
     """Dice for how late a disk shows a new timeline; None: at once."""
     timeline_max: int = 1
     aliases: dict[str, str] = field(default_factory=dict)
-    """Whose address leads to which other server, by mistake."""
+    """Whose address leads everybody else to which other server, by mistake."""
 
     def __post_init__(self) -> None:
         origin = wal.begin()
