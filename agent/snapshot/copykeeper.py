@@ -18,6 +18,7 @@ from agent.snapshot.pace import Pace
 from agent.snapshot.record import Record
 from agent.snapshot.room import Room
 from agent.snapshot.settings import EngineSettings
+from agent.snapshot.tail import Beyond
 
 CHAIN_S = 5.0
 """The chain of a running server's copy is checked on no more often than this."""
@@ -46,6 +47,8 @@ class CopyKeeper:
         self._copying: FullCopyThread | None = None
         self._checked_s = -CHAIN_S
         self._failed_s = 0.0
+        self._beyond: Beyond | None = None
+        """The WAL behind a known end as it was when the latest copy was begun."""
         self._failed_hot = False
         """Whether the copy that failed was one of a running server."""
         self.failed = ""
@@ -110,7 +113,11 @@ class CopyKeeper:
         WAL does not extend such a copy: it opens without any recovery.
         """
         copy = self._record.copy
-        return copy is not None and copy.cold and where.upto > copy.needed_lsn
+        if copy is None or not copy.cold:
+            return False
+        if where.unsure and self._beyond != self._follower.tail.beyond:
+            return True
+        return where.upto > copy.needed_lsn
 
     def _start(self, room: Room) -> None:
         source = Source(
@@ -121,6 +128,7 @@ class CopyKeeper:
             self._settings.snapshot_program,
             self._settings.snapshot_timeout_s,
         )
+        self._beyond = self._follower.tail.beyond
         self._copying = FullCopyThread(self._record, source, room, self._crash)
         self._copying.start()
 

@@ -43,6 +43,9 @@ class Where:
     """What the server said itself, if it could be asked."""
     stopping: bool = False
     """Whether the server was told to stop and waits for its clients."""
+    unsure: bool = False
+    """Whether the WAL of a stopped server goes on behind that, nobody knows how far:
+    without its programs only pg_control says where it is at least."""
 
 
 class Follower:
@@ -169,7 +172,9 @@ class Follower:
         except LeftError:
             self._step_back()
             moved = self.tail.advance(where.lineage.timeline, where.upto, None)
-        if where.stopped:
+        if where.unsure:
+            self.tail.take_beyond(where.upto)
+        elif where.stopped:
             self.tail.take_rest()
         self._note(where)
         return moved
@@ -198,6 +203,11 @@ class Follower:
         facts = self._facts()
         if facts.end_lsn is not None:
             return Where(facts.lineage, facts.end_lsn, stopped=True, position=None)
+        if not facts.running and self.programs() is None:
+            return Where(
+                facts.lineage, facts.checkpoint_lsn, stopped=True, position=None,
+                unsure=True,
+            )  # fmt: skip
         return Where(facts.lineage, self._end(facts), stopped=False, position=position)
 
     def _end(self, facts: ServerFacts) -> Lsn:

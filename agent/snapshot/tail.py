@@ -39,6 +39,10 @@ _HEADER = struct.Struct("=HHIQI4xQII")
 system id, segment size, block size. Source: access/xlog_internal.h."""
 
 
+Beyond = frozenset[tuple[str, tuple[int, int]]]
+"""Names of segments, each with what changes when its file is written: inode, time."""
+
+
 class LeftError(Exception):
     """The server is no longer on the line of WAL that is kept."""
 
@@ -85,6 +89,7 @@ class WalTail:
         """Bytes known to be kept of segments that are not closed."""
         self._held: tuple[Segment, int] | None = None
         """The open segment and a handle on its file, whatever becomes of its name."""
+        self._beyond: dict[str, tuple[int, int]] = {}
         self._wanted: Lsn = Lsn(0)
         self.spare: Callable[[int], None] = lambda _: None
         """Asked before so many bytes are written; raises NoRoomError to forbid it."""
@@ -101,6 +106,11 @@ class WalTail:
             if name not in self._closed
         )
         return (*self._closed.values(), *still_open)
+
+    @property
+    def beyond(self) -> Beyond:
+        """Segments that were copied without knowing how much of them counts."""
+        return frozenset(self._beyond.items())
 
     def begin(self, start: Lsn) -> None:
         """Keep WAL from here on."""
@@ -147,6 +157,22 @@ class WalTail:
         self.timeline, self.tail_lsn = timeline, upto
         after = (self.tail_lsn, self.start_lsn, self.timeline, len(self._closed))
         return before != after
+
+    def take_beyond(self, upto: Lsn) -> None:
+        """Copy what lies behind the end that is known, as it is now.
+
+        It counts for nothing, and is copied again once more is known.
+        """
+        for segment in self._segments(None, upto.segment(self._size), None):
+            found = (self._source / segment.name).stat()
+            mark = (found.st_ino, found.st_mtime_ns)
+            if self._beyond.get(segment.name) == mark or not self._belongs(segment):
+                continue
+            self._closed.pop(segment.name, None)
+            known = self._copied.pop(segment.name, 0)
+            self._extend(segment, self._size)
+            self._copied[segment.name] = known
+            self._beyond[segment.name] = mark
 
     def take_rest(self) -> None:
         """Copy every other segment that is what its name says: the server stands."""

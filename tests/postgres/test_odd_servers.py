@@ -6,19 +6,21 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from agent.core.capture import Grade, Level, Phase
+from agent.errors import SplitguardError
 from agent.postgres.owner import give, owner_of
 from agent.postgres.postmaster import orphans, running
 from agent.snapshot.opening import check_opened
 from agent.snapshot.outlook import Outlook
 from agent.snapshot.verify import verify_folder
-from tests.capturing import Client, capturing, ids_in, settings_for
+from tests.capturing import Capturing, Client, capturing, ids_in, settings_for
 from tests.fix_postgres import Server, Stage, copy_tree, eventually, stage_of
 
 pytestmark = pytest.mark.postgres
@@ -266,6 +268,53 @@ def test_configuration_outside_the_data_directory_is_kept_and_not_followed(
         shutil.rmtree(etc)
         assert len(capture.ids()) == 30
         assert check_opened(capture.folder, stage.folder, stage.programs).good
+
+
+@pytest.mark.parametrize("how", [Server.stop, Server.crash])
+def test_a_stopped_server_of_another_version_than_the_programs_is_copied_whole(
+    stage16: Stage, postgres_home: Path, how: Callable[[Server], None]
+):
+    primary = stage16.primary()
+    primary.write(30)
+    primary.query("SELECT pg_switch_wal()")
+    primary.write(30)
+    how(primary)
+    with stage_of("18", postgres_home) as other:
+        strange = replace(primary, programs=other.programs)
+        with capturing(stage16, strange) as capture:
+            capture.order()
+            failed = capture.until("copied", lambda s: s.grade is Grade.CAPTURED)
+            failed = capture.until("it says why", lambda s: s.phase is Phase.FAILED)
+            assert "is PostgreSQL 18, the data directory is of 16" in failed.reason
+            assert failed.method == "cold copy"
+            assert failed.reached_lsn is None
+            assert failed.pin == "held"
+            primary.start()
+            primary.write(10)
+            primary.crash()
+            capture.order(confirmed=failed.tail_lsn)
+            until_rows(capture, stage16, 70)
+        # Elsewhere, with the right programs, it verifies and opens; nobody proved more.
+        assert verify_folder(capture.folder, programs=stage16.programs).good
+        opened = check_opened(capture.folder, stage16.folder, stage16.programs)
+        assert opened.problems == (
+            "the WAL of this snapshot was never proven complete",
+        )
+    with capturing(stage16, primary) as capture:
+        capture.order()
+        capture.until_complete()
+        assert capture.take_the_rest().grade.rank >= Grade.COMPLETE.rank
+
+
+def until_rows(capture: Capturing, stage: Stage, rows: int) -> None:
+    """Wait until a copy that was made again has so many rows."""
+
+    def there() -> bool:
+        with contextlib.suppress(SplitguardError, psycopg.Error, OSError):
+            return len(ids_in(capture.folder, stage)) == rows
+        return False
+
+    eventually("the copy is a later one", there, 40)
 
 
 def test_programs_of_another_version_copy_and_do_not_open(
