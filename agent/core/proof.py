@@ -28,6 +28,7 @@ from agent.core.observation import (
     Heard,
     Observation,
     PostgresSight,
+    ReadFailure,
     Report,
     ServerFacts,
     WritableSpan,
@@ -148,10 +149,8 @@ def spans_after(
     """
     if sight.in_recovery:
         return view.writable
-    disk = view.server
-    if seen.node == policy.me and isinstance(disk, ServerFacts):
-        if disk.standby_signal or not disk.running:
-            return view.writable
+    if seen.node == policy.me and _is_not_writable(view.server):
+        return view.writable
     others = [one for one in view.writable if one.node != seen.node]
     own = [one for one in view.writable if one.node == seen.node]
     run = (sight.postmaster_started, sight.timeline)
@@ -163,6 +162,13 @@ def spans_after(
         started = sight.postmaster_started
         own.append(WritableSince(seen.node, started, seen.received_s, seen.received_s))
     return (*others, *own[-SPANS_PER_NODE:])
+
+
+def _is_not_writable(disk: ServerFacts | ReadFailure | None) -> bool:
+    """Whether the disk beside this agent says that its server takes no writes."""
+    if not isinstance(disk, ServerFacts):
+        return False
+    return disk.standby_signal or not disk.running
 
 
 def trimmed(view: View, at: Moment) -> View:
