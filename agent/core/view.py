@@ -309,16 +309,36 @@ def _looked(view: View, event: Surveyed | GateSeen) -> View:
 
 
 def _ticked(state: State, event: Ticked, policy: Policy) -> State:
-    """Count the round. After a suspension no clock reading before it can be used."""
+    """Count the round."""
     now_s = event.at.monotonic_s
     view = state.view
     if event.health.suspended_s > policy.round_s:
-        view = replace(view, writable=(), readings=(), sent=(), marks={})
+        view = _awake(view)
     sequence = view.sequence + 1
     sent = (*view.sent, (sequence, now_s))[-policy.sent_limit :]
     view = replace(view, sequence=sequence, sent=sent, health=event.health)
     known = replace(state, view=proof.trimmed(view, event.at))
     return replace(known, knowledge=_with_primary(known, event.at, policy))
+
+
+def _awake(view: View) -> View:
+    """Forget what was seen before the machine was suspended.
+
+    No clock reading before it can be used: the monotonic clock stood still meanwhile,
+    so what is a minute old would pass for fresh, here and in what peers are told. By
+    the age of a report that was heard before the sleep, a split would be proven that
+    never was.
+    """
+    return replace(
+        view,
+        latest={},
+        missed={},
+        reports={},
+        writable=(),
+        readings=(),
+        sent=(),
+        marks={},
+    )
 
 
 def _with_primary(state: State, at: Moment, policy: Policy) -> Knowledge:

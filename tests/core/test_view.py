@@ -21,6 +21,7 @@ from agent.core.observation import (
     Sight,
 )
 from agent.core.permit import Permit, PermitState
+from agent.core.reporting import make_report
 from agent.core.state import Ledger, PrimarySeen, State
 from agent.core.verdict import Family, VerdictCode
 from tests.core import given
@@ -324,6 +325,18 @@ def test_after_a_suspension_no_old_reading_of_the_clock_is_used():
     after = tick(state, 3, SelfHealth(0.0, 0.0, 60.0))
     assert [len(after.view.writable), len(after.view.readings)] == [0, 0]
     assert after.view.sent == ((2, 3),)
+
+
+def test_after_a_suspension_peers_are_told_nothing_from_before_it():
+    """A report that was heard before the sleep seems younger than it is by the sleep.
+
+    By its age a peer would place our server's writing before its own server's end.
+    """
+    state = fold(tick(State(), 1), *seen_by_all(2, n1=given.sight()))
+    assert make_report(state, given.at(2.5), given.policy()).heard
+    awake = tick(state, 3, SelfHealth(0.0, 0.0, 60.0))
+    told = make_report(awake, given.at(3), given.policy())
+    assert (told.heard, told.sights, told.writable) == ((), (), ())
 
 
 def seen_by_all(seconds, **sights):
