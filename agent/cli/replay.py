@@ -1,5 +1,8 @@
 """`splitguard replay`: judge again what an agent saw, by the rules of this version."""
 
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     from agent.store.field import FieldJournal
 
 DIFFERS = 1
+STRIDE = 50
+"""Lines between two movements of the progress bar."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,11 +49,34 @@ def replay(
 
     journal = FieldJournal(file)
     rerun = Rerun()
-    rerun.run(journal)
+    with _progress(journal.lines) as told:
+        rerun.run(journal, told)
     found = _plain(journal, rerun)
     call.out.data(found, lambda: _drawn(found), items=found["flips"])
     say(_summary(journal, rerun))
     return DIFFERS if rerun.differences else 0
+
+
+@contextlib.contextmanager
+def _progress(lines: int) -> Iterator[Callable[[int], object]]:
+    """Show a bar on stderr when a person looks at it: a whole day takes minutes."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = ("judging", BarColumn(), "{task.percentage:3.0f} %")
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True
+    ) as bar:
+        task = bar.add_task("judging", total=lines + 1)
+        yield (
+            lambda number: (
+                bar.update(task, completed=number) if number % STRIDE == 0 else None
+            )
+        )
 
 
 def _plain(journal: "FieldJournal", rerun: "Rerun") -> dict[str, Any]:

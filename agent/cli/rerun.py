@@ -7,7 +7,7 @@ the entry before it without a gap the whole state is compared, and the recorded 
 gone on with, so that one early difference does not hide all later ones.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from agent.core import replay
@@ -55,9 +55,12 @@ class Rerun:
     _parted: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     _last: tuple[Line, str, float] | None = None
 
-    def run(self, journal: FieldJournal) -> None:
-        """Go through all of it. Raises JournalError."""
+    def run(
+        self, journal: FieldJournal, told: Callable[[int], object] = lambda _: None
+    ) -> None:
+        """Go through all of it, and tell each line's number. Raises JournalError."""
         for line in journal.read():
+            told(line.number)
             if isinstance(line.entry, Outcome):
                 self._expected = line.entry
                 continue
