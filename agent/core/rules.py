@@ -101,18 +101,16 @@ def _found(scene: Scene) -> Iterator[Verdict]:
     taken: set[tuple[Family, str]] = set()
     subjects = _subjects(scene)
     for row in TRIED:
+        condition, silent = row.condition, scene.isolated and row.accuses
         for subject in subjects[row.scope]:
-            if (row.family, subject) in taken or _muzzled(scene, row, subject):
+            if silent and subject != scene.me:
+                continue  # cut off, an agent speaks of itself only
+            if taken and (row.family, subject) in taken:
                 continue
-            finding = row.condition(scene, subject)
+            finding = condition(scene, subject)
             if finding is not None:
                 taken.add((row.family, subject))
                 yield _verdict(row, subject, finding)
-
-
-def _muzzled(scene: Scene, row: Rule, subject: str) -> bool:
-    """Whether the agent must not say this: cut off, it speaks of itself only."""
-    return scene.isolated and row.accuses and subject != scene.me
 
 
 def _fallback(scene: Scene) -> Verdict:
