@@ -39,6 +39,7 @@ EXEC_HINT = (
     "mend it, or take capture.exec out of the configuration; until then the server is"
     " copied without it"
 )
+LOGIN_HINT = "apply what `splitguard grants` prints, with its lines for pg_hba.conf"
 HINT = "give capture.dir to the agent's user; or is its file system read-only?"
 _MAY = """
 SELECT pg_size_bytes(current_setting('max_wal_size')), current_user,
@@ -136,7 +137,7 @@ class Outlook:
             with session(dsn, connect_timeout_s=ANSWER_S) as asked:
                 self._max_wal_bytes, role, may = asked.execute(_MAY).fetchall()[0]
         except PostgresError as error:
-            self._object(error.message, error.hint)
+            self._object(error.message, error.hint or LOGIN_HINT)
         else:
             if not may:
                 hint = "grant what `splitguard grants` prints"

@@ -24,11 +24,16 @@ class Row:
     to: str = ""
     goal: float | None = None
     """The ratio (the value, where there is none) that is not to be passed."""
+    by_value: bool = False
+    """The goal is one of the value all the same; the ratio is told beside it."""
 
     @property
     def cells(self) -> tuple[str, ...]:
-        judged = self.value if self.ratio is None else self.ratio
+        of_value = self.ratio is None or self.by_value
+        judged = self.value if of_value else (self.ratio or 0.0)
         goal = "" if self.goal is None else f"{self.goal:g}"
+        if self.goal is not None and of_value:
+            goal += f" {self.unit}"
         mark = " over" if self.goal is not None and judged > self.goal else ""
         return (
             self.what,
@@ -59,6 +64,13 @@ class Table:
         """Add a time and its ratio to `base`."""
         base_s, to = base
         self.rows.append(Row(what, seconds, "s", seconds / base_s, to, goal))
+
+    def at_size(self, what: str, seconds: float, goal: float, base: Base) -> None:
+        """Add a time that has a goal of its own, and its ratio to another size's."""
+        base_s, to = base
+        self.rows.append(
+            Row(what, seconds, "s", seconds / base_s, to, goal, by_value=True)
+        )
 
     def text(self) -> str:
         lines = [HEAD, *(row.cells for row in self.rows)]
