@@ -68,6 +68,8 @@ def resync(  # noqa: PLR0913 - typer makes an option of each
 
     if force and not (reason or "").strip():
         raise typer.BadParameter("--force needs a reason", param_hint="--reason")
+    if reason is not None and not force:
+        raise typer.BadParameter("it goes with --force", param_hint="--reason")
     gate = AgentGate(call, node, reason if force else None)
     job = make_job(call, node, source, method, gate, forced=force)
     if dry_run:

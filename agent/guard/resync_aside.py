@@ -157,11 +157,12 @@ def _point(link: Path, target: Path) -> None:
 
 
 def check_room(data_dir: Path, source_bytes: int | None) -> None:
-    """Raise GuardError, with the bytes missing, when a clone has no room beside it.
+    """Raise GuardError, with the bytes missing, when a clone has no place beside it.
 
     `source_bytes` is what the source takes; where it is more than the old data, the
     rest is counted on the volume of the data folder.
     """
+    _check_movable(data_dir)
     parts = {data_dir: _bytes_in(data_dir)}
     for link in _links(data_dir):
         parts[link.resolve()] = _bytes_in(link.resolve())
@@ -181,6 +182,23 @@ def check_room(data_dir: Path, source_bytes: int | None) -> None:
                 f"no room for a clone beside the old data: {missing} bytes are missing"
                 f" on the volume of {part}",
                 "free space there; or move the old data away by hand, and clone then",
+            )
+
+
+def _check_movable(data_dir: Path) -> None:
+    """Raise GuardError where a rename would fail, or would have to copy."""
+    moved = [link.resolve() for link in _links(data_dir)]
+    for path in (data_dir.resolve(), *moved):
+        why = ""
+        if path.stat().st_dev != path.parent.stat().st_dev:
+            why = "it is a volume of its own"
+        elif not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
+            why = f"{path.parent} is closed to its owner"
+        if why:
+            raise GuardError(
+                f"{path} cannot be renamed aside for a clone: {why}",
+                "once the permit is there (`splitguard guard permit`), move the data"
+                " away by hand and clone with pg_basebackup",
             )
 
 

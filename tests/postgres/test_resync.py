@@ -243,10 +243,10 @@ def test_a_loser_that_records_no_page_changes_is_cloned_with_its_pg_wal_elsewher
 @pytest.mark.fact("no-rewind-required")
 @pytest.mark.fact("no-rewind-required", "control-lags")
 def test_a_source_that_was_promoted_just_now_is_waited_for(
-    stage: Stage, beside: Beside
+    stage15: Stage, beside: Beside
 ):
     """Its pg_control is late: pg_rewind of 15 would see nothing to do."""
-    old, new = stage.pair()
+    old, new = stage15.pair()
     old.write(50, "common")
     new.caught_up(old)
     checkpointer = int(
@@ -321,9 +321,9 @@ def test_the_side_that_would_be_kept_is_not_resynced(stage16: Stage, beside: Bes
 @pytest.mark.fact("older-timeline-wins")
 @pytest.mark.fact("older-timeline-wins")
 def test_a_winner_on_the_older_timeline_is_followed_when_a_person_insists(
-    stage: Stage, beside: Beside
+    stage16: Stage, beside: Beside
 ):
-    old, new = stage.split()
+    old, new = stage16.split()
     agent = beside(new, old, line_is=["n1"])
     resync(agent, "--source", "n2", "--force", "--reason", "the minority has it")
     follows(new, old)

@@ -100,6 +100,14 @@ def test_what_cannot_be_moved_leaves_everything_where_it_was(
         resync_aside.check_room(data, 1 << 60)
 
 
+def test_a_place_that_cannot_be_renamed_is_told_before_anything_moves(data: Path):
+    """A mount point, for one; /proc stands for any."""
+    link = data / "pg_tblspc/77"
+    link.symlink_to("/proc")
+    with pytest.raises(GuardError, match="volume of its own"):
+        resync_aside.check_room(data, None)
+
+
 def test_nothing_is_put_back_where_nothing_was_moved(data: Path, tmp_path: Path):
     before = tree(tmp_path)
     resync_aside.put_back(data, SUFFIX)
