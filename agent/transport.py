@@ -17,13 +17,20 @@ import contextlib
 import os
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
-
 from agent.errors import ConfigError, SplitguardError
+
+# httpx would import its own command line, which takes 5 MB; and its lower half looks
+# for sniffio, which nothing here needs, on the disk, ten times in each request.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type] # says: not there
+if "sniffio" not in sys.modules:
+    sys.modules["sniffio"] = None  # type: ignore[assignment] # says: not there
+
+import httpx  # noqa: E402 - only now
 
 BODY_LIMIT_BYTES = 1 << 20
 """The longest body that is read unless the caller says otherwise."""
@@ -115,27 +122,23 @@ Begin = Callable[[Answer], object]
 class HttpClient:
     """Sends requests over kept connections.
 
-    `uds` makes it speak to a unix socket, whatever host the address names.
+    `uds` makes it speak to a unix socket, whatever host the address names. Raises
+    ConfigError when a file of `tls` cannot be used. What this machine trusts is read
+    with the first https address: it takes 1 MB that an agent on loopback does not need.
     """
 
     def __init__(self, tls: Tls | None = None, uds: Path | None = None) -> None:
-        limits = httpx.Limits(
-            max_connections=None,
-            max_keepalive_connections=None,
-            keepalive_expiry=KEEPALIVE_S,
-        )
-        self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(
-                verify=False if uds else (tls or Tls()).context(),
-                uds=str(uds) if uds else None,
-                limits=limits,
-                trust_env=False,
-            ),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=None,  # noqa: S113 - asyncio.timeout bounds the whole request
-            headers={"user-agent": "splitguard", "accept-encoding": "identity"},
-        )
+        self._uds = uds
+        # Only ever given an http address, or one that leads to the socket.
+        self._plain = _client(False, uds)
+        self._secure = None if tls is None else _client(tls.context())
+
+    def _for(self, url: httpx.URL) -> httpx.AsyncClient:
+        if self._uds is not None or url.scheme == "http":
+            return self._plain
+        if self._secure is None:
+            self._secure = _client(Tls().context())
+        return self._secure
 
     async def request(self, request: Request, deadline_s: float) -> Answer:
         """Send the request and read the whole answer within `deadline_s` seconds.
@@ -211,7 +214,9 @@ class HttpClient:
 
     async def close(self) -> None:
         """Close all kept connections."""
-        await self._client.aclose()
+        await self._plain.aclose()
+        if self._secure is not None:
+            await self._secure.aclose()
 
     async def _twice(self, request: Request) -> Answer:
         """Send; once more when a kept connection turned out to be dead."""
@@ -229,12 +234,35 @@ class HttpClient:
     def _stream(
         self, request: Request
     ) -> contextlib.AbstractAsyncContextManager[httpx.Response]:
-        return self._client.stream(
+        url = httpx.URL(request.url)
+        return self._for(url).stream(
             request.method,
-            request.url,
+            url,
             headers=dict(request.headers),
             content=request.content,
         )
+
+
+def _client(
+    verify: ssl.SSLContext | bool, uds: Path | None = None
+) -> httpx.AsyncClient:
+    limits = httpx.Limits(
+        max_connections=None,
+        max_keepalive_connections=None,
+        keepalive_expiry=KEEPALIVE_S,
+    )
+    return httpx.AsyncClient(
+        transport=httpx.AsyncHTTPTransport(
+            verify=verify,
+            uds=str(uds) if uds else None,
+            limits=limits,
+            trust_env=False,
+        ),
+        trust_env=False,
+        follow_redirects=False,
+        timeout=None,  # noqa: S113 - asyncio.timeout bounds the whole request
+        headers={"user-agent": "splitguard", "accept-encoding": "identity"},
+    )
 
 
 async def _whole(request: Request, response: httpx.Response) -> Answer:

@@ -86,4 +86,9 @@ def context(request: Request) -> Context:
     return cast("Context", request.app.state.context)
 
 
-Ctx = Annotated[Context, Depends(context)]
+async def _provided(request: Request) -> Context:
+    """Return the same, without a thread of its own."""
+    return context(request)
+
+
+Ctx = Annotated[Context, Depends(_provided)]

@@ -10,6 +10,7 @@ what is on disk stays and is taken up again at the next start.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -68,6 +69,9 @@ async def _main(settings: Settings, read: Callable[[], Settings]) -> int:
     stop, hang_up = asyncio.Event(), asyncio.Event()
     with _signals(stop, hang_up):
         assembly = await assemble(settings, os.environ, read)
+        # What was made up to now lives as long as the agent: nothing to look for in it.
+        gc.collect()
+        gc.freeze()
         try:
             return await _until(stop, hang_up, assembly)
         finally:

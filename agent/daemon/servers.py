@@ -42,7 +42,25 @@ class Tls:
 
 
 class _QuietServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to the agent."""
+    """A uvicorn server that leaves signals to the agent, and sleeps until its end.
+
+    uvicorn's own loop looks ten times a second whether it should end, and keeps a date
+    header that is switched off here.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._end = asyncio.Event()
+
+    def end(self) -> None:
+        """Begin the end. From the loop's thread."""
+        self.should_exit = True
+        self._end.set()
+
+    async def main_loop(self) -> None:
+        """Wait until the end begins."""
+        await self.on_tick(0)
+        await self._end.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -69,7 +87,7 @@ class Servers:
     def stop(self) -> None:
         """Begin the end: no new requests, open ones get a moment."""
         for server, _ in self._pairs:
-            server.should_exit = True
+            server.end()
 
 
 def _config(app: ASGIApp, tls: Tls | None) -> uvicorn.Config:

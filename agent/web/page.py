@@ -8,13 +8,14 @@ script, so the policy below needs no exception.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING, Any
 
 from agent.web import words
 from agent.web.graph import draw_graph
 from agent.web.tree import draw_tree
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
@@ -41,7 +42,14 @@ class Page:
 
 
 @cache
-def _environment() -> Environment:
+def _environment() -> "Environment":
+    # 2 MB that an agent spends once somebody looks at its page.
+    from jinja2 import (  # noqa: PLC0415
+        Environment,
+        PackageLoader,
+        StrictUndefined,
+    )
+
     environment = Environment(
         loader=PackageLoader("agent.web"),
         autoescape=True,
