@@ -369,8 +369,6 @@ class Oracles(Watcher):
             and one not in world.dead
             for one in truth.voters
         )
-        if met < min(2, truth.majority):
-            return
         agent = truth.lasted_s("agent", name) >= CALM_S
         server = truth.lasted_s("server", name) >= CALM_S
         if agent:
@@ -379,7 +377,7 @@ class Oracles(Watcher):
             yield "self"
         if server:
             yield "server"
-        if agent or server:
+        if (agent or server) and met >= min(2, truth.majority):
             yield "node"
 
     def _due(self, what: str, *episode: object) -> None:

@@ -81,6 +81,8 @@ class Play:
 
     sizes: tuple[int, ...] = (2, 2, 2, *[3] * 14, 4, 4, 4, 5, 5, 6, 7)
     """How many servers a cluster may have, each as likely as the others."""
+    focus: tuple[str, ...] = ()
+    """The only kinds of faults; none: drawn for each cycle."""
     recorded = True
     """Whether some of what happens is recorded and played once more."""
 
@@ -152,7 +154,7 @@ class Play:
         self.software.style = self.style
         sim.run(dice.uniform(3.0, 20.0))
         self.await_well(WELL_S)
-        palette = self.faults.palette()
+        palette = self.focus or self.faults.palette()
         self.say(f"--- harm: {', '.join(palette)}")
         recorded = dice.choice(tuple(sim.agents))
         if self.recorded:
@@ -258,6 +260,10 @@ class Play:
             self.oracles.look()
 
 
-def play(seed: int, hours: float, *, trace: bool = False) -> Outcome:
+def play(
+    seed: int, hours: float, *, trace: bool = False, focus: tuple[str, ...] = ()
+) -> Outcome:
     """Play a seed for so many hours of its world."""
-    return Play(seed, trace=trace).play(hours)
+    made = Play(seed, trace=trace)
+    made.focus = focus
+    return made.play(hours)
