@@ -27,7 +27,7 @@ pytest = found=(); for path in $(1); do \
     then found+=("$$path"); else echo "$$path: no tests yet"; fi; done; \
     [ $${\#found[@]} -eq 0 ] || $(BIN)/python -m pytest "$${found[@]}" $(ARGS)
 
-.PHONY: check setup locks lint format types imports fast sim postgres system \
+.PHONY: check setup locks lint format types imports fast sim sim-selftest soak postgres system \
         system-slow system-all chaos accept browser rest test crash packages bench \
         openapi demo clean help
 
@@ -114,8 +114,14 @@ fast: setup ## core, shell and house-law tests, in two processes
 sim: setup ## fresh simulated worlds for two minutes; SEED=n HOURS=h plays one again
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED) --hours $(HOURS),--budget $(BUDGET)) $(ARGS)
 
-postgres: setup packages .venv/.servers ## tests against real PostgreSQL servers
-	$(call pytest,tests/postgres)
+sim-selftest: setup ## planted faults, each of which must turn the simulator red
+	$(BIN)/python -m tests.sim.selftest $(ARGS)
+
+soak: setup ## a million simulated node-rounds in bad weather; under 20 minutes
+	$(BIN)/python -m tests.sim.soak $(ARGS)
+
+postgres: setup packages .venv/.servers ## tests against real PostgreSQL servers, in two processes
+	$(BIN)/python -m pytest tests/postgres -n 2 $(ARGS)
 
 system: setup packages .venv/.patroni ## real Patroni clusters: cuts, frozen processes, dead agents
 	$(BIN)/python -m pytest tests/system -m "not slow_system" $(ARGS)
@@ -134,9 +140,10 @@ accept: setup packages ## the installed command as a process
 browser: setup packages ## the page in a real Chromium
 	$(call pytest,tests/browser)
 
-rest: setup packages .venv/.patroni .venv/.servers ## what test runs beside fast
-	$(BIN)/python -m pytest tests $(FAST:%=--ignore=%) --ignore=tests/bench \
-	  --ignore=tests/crash --ignore=tests/chaos -m "not slow_system" $(ARGS)
+rest: postgres .venv/.patroni ## what test runs beside fast
+	$(BIN)/python -m pytest tests $(FAST:%=--ignore=%) --ignore=tests/postgres \
+	  --ignore=tests/bench --ignore=tests/crash --ignore=tests/chaos \
+	  -m "not slow_system" $(ARGS)
 
 test: fast rest ## every test but those of bench, crash, chaos and system-slow
 
