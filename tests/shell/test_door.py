@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 SPARED = (
-    "agent.cli", "agent.lab", "jinja2", "obstore", "pydantic.v1", "pygments", "rich",
-    "typer", "yaml",
+    "agent.cli", "agent.lab", "jinja2", "obstore", "prometheus_client", "pydantic.v1",
+    "pygments", "rich", "typer", "yaml",
 )  # fmt: skip
 """What an agent does without until somebody asks for it."""
 
