@@ -71,7 +71,9 @@ def _fresh(job: Job, told: Standing, around: Around, found: Upstream) -> Plan:
     later = resync_look.later_timeline(job.data_dir)
     against = refusals(loser, source, replace(around, later_timeline=later))
     choice = choose(loser, source, job.wish)
-    if not against and choice.method is Method.REWIND and not facts.running:
+    # Of a source that is not ready pg_rewind would say that there is nothing to do.
+    settled = found.ready and not facts.running
+    if not against and choice.method is Method.REWIND and settled:
         choice = _tried(job, choice)
     if not against:
         against = _by_method(job, choice, found)

@@ -128,10 +128,10 @@ def test_a_clean_loser_is_kept_and_rewound(stage: Stage, beside: Beside):
 @pytest.mark.fact("stopped-cleanly")
 @pytest.mark.fact("P14")
 def test_a_crashed_loser_is_recovered_in_isolation_and_rewound(
-    stage: Stage, beside: Beside
+    stage16: Stage, beside: Beside
 ):
-    old, new = stage.split()
-    mark = stage.folder / "archived"
+    old, new = stage16.split()
+    mark = stage16.folder / "archived"
     old.configure(archive_mode="on", archive_command=f"touch {mark}; false")
     agent = beside(old, new)
     new.query("CHECKPOINT")
