@@ -6,10 +6,11 @@ import pytest
 
 from agent.core import maintenance
 from agent.core.action import Tell
-from agent.core.event import MaintenanceBegun, MaintenanceEnded, Observed
+from agent.core.event import MaintenanceBegun, MaintenanceEnded
 from agent.core.explain import next_step, sentence
 from agent.core.incident import Status
 from agent.core.maintenance import KEPT_MAX, RUNNING_MAX, SPAN_S_MAX
+from agent.core.observation import MaintenanceBrief
 from agent.core.plan import Maintenance
 from agent.core.verdict import Severity
 from tests.core import given
@@ -27,7 +28,7 @@ def plan(name="mnt-1", node=None, begun=0.0, end=1800.0, **more):
 
 def brief(name="mnt-1", node=None, **more):
     return replace(
-        maintenance.MaintenanceBrief(name, node, "ann", "patch", 10.0, 600.0, None, ""),
+        MaintenanceBrief(name, node, "ann", "patch", 10.0, 600.0, None, ""),
         **more,
     )
 
@@ -334,4 +335,3 @@ def test_an_observation_without_a_report_announces_nothing():
     state = given.state(maintenance=(plan(),))
     seen = given.postgres("n2", given.sight(), 1.0)
     assert maintenance.heard_of(state, seen, at(2), POLICY) is state
-    assert Observed(at(2), seen)

@@ -79,11 +79,13 @@ async def test_there_is_a_limit_to_what_is_announced_at_once(served):
         assert refused.status_code == 409
 
 
-async def test_a_journal_that_does_not_take_it_puts_nothing_in_force(served):
+async def test_a_journal_that_does_not_take_it_puts_nothing_in_force(
+    served, monkeypatch
+):
     async def forgets(event):
         return served.desk.state
 
-    served.desk.submit = forgets
+    monkeypatch.setattr(served.desk, "submit", forgets)
     async with served.client("operate") as client:
         answer = await client.post("/v1/maintenance", json=BODY)
         assert answer.status_code == 503

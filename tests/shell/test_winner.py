@@ -75,13 +75,13 @@ async def test_only_an_operator_decides():
         assert (await client.get("/v1/winner")).status_code == 403
 
 
-async def test_a_journal_that_does_not_take_it_decides_nothing():
+async def test_a_journal_that_does_not_take_it_decides_nothing(monkeypatch):
     served = serve(healthy())
 
     async def forgets(event):
         return served.desk.state
 
-    served.desk.submit = forgets
+    monkeypatch.setattr(served.desk, "submit", forgets)
     async with served.client("operate") as client:
         answer = await client.post("/v1/winner", json=BODY)
         assert answer.status_code == 503
