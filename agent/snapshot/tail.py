@@ -15,7 +15,6 @@ import re
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.lsn import Lsn, wal_file_name
@@ -28,11 +27,12 @@ from agent.snapshot.files import (
     hash_file,
 )
 from agent.snapshot.manifest import WAL, FileEntry
+from agent.snapshot.overlap import in_batches
+from agent.snapshot.segment import Segment, parse_name
 
 PAGE_BYTES = 8192
 _OVERHEAD_BYTES = 1 << 20
 """Room for the manifest and the small files that go with the WAL."""
-_SEGMENT = re.compile(r"[0-9A-F]{24}")
 _HISTORY = re.compile(r"[0-9A-F]{8}\.history")
 _HEADER = struct.Struct("=HHIQI4xQII")
 """XLogLongPageHeaderData: magic, info, timeline, page address, rest of a record,
@@ -49,23 +49,6 @@ class LeftError(Exception):
 
 class RecycledError(Exception):
     """A segment was gone, or another one, before it could be copied."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A segment file's place in the log."""
-
-    name: str
-    timeline: int
-    number: int
-
-
-def parse_name(name: str, segment_bytes: int) -> Segment | None:
-    """Return what a segment's file name stands for; None for other names."""
-    if _SEGMENT.fullmatch(name) is None:
-        return None
-    timeline, log, low = (int(name[at : at + 8], 16) for at in (0, 8, 16))
-    return Segment(name, timeline, log * (0x1_0000_0000 // segment_bytes) + low)
 
 
 class WalTail:
@@ -143,8 +126,7 @@ class WalTail:
         last = upto.segment(self._size)
         first = max(self._wanted, urgent or self._wanted).segment(self._size)
         first = min(first, last)
-        for segment in self._segments(timeline, first, last):
-            self._close_segment(segment)
+        self._close_segments(self._segments(timeline, first, last))
         for number in range(first, last):
             self._recover(number, timeline)
         offset = int(upto) % self._size
@@ -224,6 +206,24 @@ class WalTail:
                 continue
             found.append(segment)
         return sorted(found, key=lambda each: (each.number, each.timeline))
+
+    def _close_segments(self, segments: list[Segment]) -> None:
+        """Keep whole segments; many are copied before they are put on the disk."""
+        new = [each for each in segments if each.name not in self._closed]
+        if len(new) == 1:
+            self._close_segment(new[0])
+            return
+        ours = (each for each in new if self._belongs(each))
+        for segment, entry in in_batches(ours, self._write, self._settled):
+            self._closed[segment.name] = entry
+            self._copied.pop(segment.name, None)
+
+    def _write(self, segment: Segment) -> None:
+        self._extend(segment, self._size, settle=False)
+
+    def _settled(self, segment: Segment) -> FileEntry:
+        fsync_path(self._keep / segment.name)
+        return self._entry(segment.name)
 
     def _close_segment(self, segment: Segment) -> None:
         """Keep a whole segment, unless it is another one than its name says."""
@@ -315,8 +315,8 @@ class WalTail:
             and size == self._size
         )
 
-    def _extend(self, segment: Segment, upto: int) -> None:
-        """Bring the copy of a segment to `upto` bytes and fsync it."""
+    def _extend(self, segment: Segment, upto: int, *, settle: bool = True) -> None:
+        """Bring the copy of a segment to `upto` bytes, with `settle` on the disk."""
         known = self._copied.get(segment.name, 0)
         if known >= upto:
             return
@@ -332,12 +332,14 @@ class WalTail:
                 os.ftruncate(writing, self._size)
                 self._copy_range(segment, reading, writing, (known, upto))
                 self._still(segment, reading)
-                os.fsync(writing)
+                if settle:
+                    os.fsync(writing)
             finally:
                 os.close(writing)
         finally:
             os.close(reading)
-        self._copied[segment.name] = upto
+        if settle:
+            self._copied[segment.name] = upto
 
     def _check_seam(self, segment: Segment) -> None:
         """See that the segment before still ends as the kept one does.

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from agent.core.lsn import Lsn, wal_file_name
-from agent.snapshot.tail import LeftError, RecycledError, WalTail, parse_name
+from agent.snapshot.segment import parse_name
+from agent.snapshot.tail import LeftError, RecycledError, WalTail
 
 SIZE = 1 << 20
 SYSTEM = 42
