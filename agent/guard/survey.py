@@ -101,7 +101,7 @@ def _patroni(path: Path, document: Mapping[str, Any], mine: Mine) -> _Found:
             return _Found()  # a part of a configuration, or a tool's
         return _Found(unknown=f"{path} names no postgresql.data_dir")
     if not _is_ours(data_dir, path, mine):
-        return _Found(elsewhere=f"{path} is of {data_dir}")
+        return _foreign(path, data_dir)
     shared, why = restapi.shared(document)
     # What the cluster began with must not be taken for what is so now.
     own = {key: value for key, value in document.items() if key != "bootstrap"}
@@ -121,7 +121,7 @@ def _repmgr(path: Path, text: str, mine: Mine) -> _Found:
             return _Found()
         return _Found(unknown=f"{path} names no data_directory")
     if not _is_ours(data_dir, path, mine):
-        return _Found(elsewhere=f"{path} is of {data_dir}")
+        return _foreign(path, data_dir)
     place = _place(list(wiring.repmgr_rewinders(text)))
     told = wiring.repmgr(str(path), text, place)
     return _Found(_software(Kind.REPMGR, told, place, mine, ""))
@@ -142,12 +142,23 @@ def _software(
     )
 
 
+def _foreign(path: Path, data_dir: str) -> _Found:
+    """Return that a file is of another server; a container's is not worth a word."""
+    if _in_container(path):
+        return _Found()
+    return _Found(elsewhere=f"{path} is of {data_dir}")
+
+
+def _in_container(path: Path) -> bool:
+    """Whether a file is seen through the root folder of another process."""
+    return path.parts[1:2] == ("proc",) and path.parts[3:4] == ("root",)
+
+
 def _is_ours(named: str, file: Path, mine: Mine) -> bool:
     """Whether the data directory that a file names is the one beside this agent."""
     theirs = named
-    parts = file.parts
-    if parts[1:2] == ("proc",) and parts[3:4] == ("root",):
-        theirs = str(Path(*parts[:4], named.lstrip("/")))  # a container's own root
+    if _in_container(file):
+        theirs = str(Path(*file.parts[:4], named.lstrip("/")))
     if os.path.realpath(theirs) == os.path.realpath(mine.data_dir):
         return True
     try:

@@ -17,7 +17,7 @@ from agent.guard.survey import Mine
 from tests.fix_postgres import eventually, free_port
 
 PASSWORD = "correct-horse-battery"
-WIPES = dict.fromkeys(wiring.DELETES, True)
+WIPES: dict[str, Any] = dict.fromkeys(wiring.DELETES, True)
 PATRONI = """
 import http.server, json, os, sys, threading, time
 ANSWERS = json.loads(os.environ["ANSWERS"])
@@ -166,6 +166,12 @@ def test_the_configuration_of_another_server_is_no_business_of_this_one(
         "no HA software of this server found here"
         f" ({machine.file} is of {machine.data_dir})"
     )
+
+
+def test_what_runs_in_another_container_is_not_worth_a_word(machine: Machine):
+    inside = Path(f"/proc/{os.getpid()}/root{machine.patroni(**WIPES)}")
+    assert machine.only(patroni=inside).destructive == wiring.DELETES
+    assert machine.look(patroni=inside, data_dir=machine.root) == Gate()
 
 
 def test_one_data_directory_under_two_names_is_one(machine: Machine):

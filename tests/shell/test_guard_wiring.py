@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.core.gate import Wired
 from agent.errors import GuardError
 from agent.guard import advice, shim, visible, wiring
 from agent.guard.visible import Kind
-from agent.guard.wiring import Wired
 from tests.fix_desk import healthy
 from tests.fix_guard import Gate
 from tests.fix_postgres import eventually

@@ -4,10 +4,13 @@ The cluster's shared configuration has all flags on that Cloudify's installer se
 nothing of that stands in a file: the agents have to ask Patroni itself.
 """
 
+from functools import partial
+
 import pytest
 
 from tests.fix_postgres import eventually
 from tests.system.cluster import Cluster
+from tests.system.node import Node
 from tests.system.texts import WIPES
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -23,13 +26,18 @@ def lines(cluster: Cluster, name: str) -> dict[str, str]:
 
 
 @pytest.mark.fact("P5", "P6", "P12")
+def says(node: Node) -> bool:
+    """Whether a node's agent names its own configuration as one that wipes."""
+    return ("destructive-config", node.name) in node.verdicts()
+
+
 def test_flags_that_wipe_are_named_until_the_guard_stands_in_front_p5_p6_p12(
     unguarded: Cluster,
 ):
     for name, node in unguarded.nodes.items():
         eventually(
             f"{name} says that its data would be deleted",
-            lambda n=name, on=node: ("destructive-config", n) in on.verdicts(),
+            partial(says, node),
             SEEN_S,
         )
         (found,) = [
