@@ -1,9 +1,9 @@
 """Tests on file systems of their own: small ones, and views that nobody can write to.
 
 Theory of operation. A test marked `apart` is run by a second pytest in mount namespaces
-of its own, as any user, and what that one says is the result. `small` is a file system
-in memory, of the size that the mark asks for; `frozen_view` is the same one, read-only;
-`other` is a second one. All are gone when the test ends.
+of its own, as any user, and what that one says is the result. `small_disk` is a file
+system in memory, of the size that the mark asks for; `frozen_view` is the same one,
+read-only; `other_disk` is a second one. All are gone when the test ends.
 """
 
 import os
@@ -91,13 +91,13 @@ def back(*, plain: bool) -> list[str]:
 
 
 @pytest.fixture
-def small() -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A small file system of this test alone."""
     yield from _inside(SMALL)
 
 
 @pytest.fixture
-def other() -> Iterator[Path]:
+def other_disk() -> Iterator[Path]:
     """A second one."""
     yield from _inside(OTHER)
 

@@ -127,9 +127,9 @@ def test_a_running_server_without_its_pid_file_is_not_taken_for_a_stopped_one(
 @pytest.mark.apart(small="512m", plain=True)
 @pytest.mark.parametrize("state", ["running", "stopped"])
 def test_a_file_that_cannot_be_read_is_named_and_no_copy_is_listed(
-    stage16: Stage, small: Path, state: str
+    stage16: Stage, small_disk: Path, state: str
 ):
-    primary = replace(stage16, folder=small).primary()
+    primary = replace(stage16, folder=small_disk).primary()
     primary.write(30)
     closed = primary.data_dir / "base" / "1" / "1259"
     if state == "stopped":
@@ -151,9 +151,9 @@ def test_a_file_that_cannot_be_read_is_named_and_no_copy_is_listed(
 
 @pytest.mark.apart(small="512m", plain=True)
 def test_a_data_directory_that_is_closed_to_the_agent_says_so(
-    stage16: Stage, small: Path
+    stage16: Stage, small_disk: Path
 ):
-    server = replace(stage16, folder=small).server("n1")
+    server = replace(stage16, folder=small_disk).server("n1")
     server.data_dir.chmod(0)
     with capturing(stage16, server) as capture:
         capture.order()

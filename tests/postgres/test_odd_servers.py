@@ -102,19 +102,21 @@ def test_a_server_that_fails_at_each_start_is_copied_as_it_lies_there(stage16: S
     primary.crash()
     primary.configure(recovery_target_timeline="7", restore_command="false")
     primary.write_file("recovery.signal", "")
-    end = threading.Event()
+    end, some = threading.Event(), threading.Event()
 
     def play() -> None:
         while not end.is_set():
             primary.launch()
             assert primary.process is not None
             primary.process.wait(20)
-            end.wait(0.3)
+            some.set()
+            end.wait(10)  # as long as a copy may take on a machine that has much to do
 
     thread = threading.Thread(target=play, daemon=True)
     thread.start()
     try:
         with capturing(stage16, primary) as capture:
+            assert some.wait(20)
             capture.order()
             capture.until("it is copied", lambda s: s.grade is Grade.COMPLETE)
             assert len(capture.ids()) == 30
@@ -153,9 +155,9 @@ def test_a_server_that_hangs_is_pinned_and_copied_when_it_goes_on(stage16: Stage
 
 @pytest.mark.apart(small="512m")
 def test_a_server_on_a_read_only_file_system_is_copied_without_a_pin(
-    stage16: Stage, small: Path, frozen_view: Path
+    stage16: Stage, small_disk: Path, frozen_view: Path
 ):
-    primary = replace(stage16, folder=small).primary()
+    primary = replace(stage16, folder=small_disk).primary()
     primary.write(30)
     seen = seen_at(primary, frozen_view / "n1" / "data")
     with capturing(stage16, seen) as capture:
@@ -176,9 +178,9 @@ def test_a_server_on_a_read_only_file_system_is_copied_without_a_pin(
 
 @pytest.mark.apart(small="512m")
 def test_a_stopped_server_on_a_read_only_file_system_is_copied_cold(
-    stage16: Stage, small: Path, frozen_view: Path
+    stage16: Stage, small_disk: Path, frozen_view: Path
 ):
-    primary = replace(stage16, folder=small).primary()
+    primary = replace(stage16, folder=small_disk).primary()
     primary.write(30)
     primary.crash()
     seen = seen_at(primary, frozen_view / "n1" / "data")
@@ -192,24 +194,26 @@ def test_a_stopped_server_on_a_read_only_file_system_is_copied_cold(
 
 @pytest.mark.apart(small="512m")
 def test_a_data_directory_that_is_a_mount_point_is_copied_without_a_pin(
-    stage16: Stage, small: Path
+    stage16: Stage, small_disk: Path
 ):
     primary = stage16.server("n1")
-    copy_tree(primary.data_dir, small / "data")
-    for entry in (small / "data").iterdir():
-        entry.rename(small / entry.name)
-    (small / "data").rmdir()
-    give(small, owner_of(primary.data_dir))
-    small.chmod(0o700)
+    copy_tree(primary.data_dir, small_disk / "data")
+    for entry in (small_disk / "data").iterdir():
+        entry.rename(small_disk / entry.name)
+    (small_disk / "data").rmdir()
+    give(small_disk, owner_of(primary.data_dir))
+    small_disk.chmod(0o700)
     shutil.rmtree(primary.data_dir)
-    mounted = seen_at(primary, small)
+    mounted = seen_at(primary, small_disk)
     stage16.servers.append(mounted)
     mounted.start()
     mounted.write(30)
     with capturing(stage16, mounted) as capture:
         capture.order()
         capture.until_complete()
-        assert f"none: {small} is a mount point" in {s.pin for s in capture.statuses}
+        assert f"none: {small_disk} is a mount point" in {
+            s.pin for s in capture.statuses
+        }
         assert len(capture.ids()) == 30
         ready = Outlook(settings_for(mounted, capture.capture_dir)).look()
         assert ready.no_pin == "PGDATA is a mount point"
