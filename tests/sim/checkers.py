@@ -222,7 +222,7 @@ class Oracles(Watcher):
             return
         server = self.world.servers[str(old)]
         fact = ("answers", server.name, server.started, "False")
-        if self.truth.lasted_s(*fact) >= SETTLED_S:
+        if server.writable and self.truth.lasted_s(*fact) >= SETTLED_S:
             words = f"{agent.name}: {old} was predicted, now {new}"
             raise ViolatedError("the_prediction_is_frozen", words)
 

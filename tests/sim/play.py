@@ -86,12 +86,14 @@ class Play:
     recorded = True
     """Whether some of what happens is recorded and played once more."""
 
-    def __init__(self, seed: int, *, trace: bool = False) -> None:
+    def __init__(
+        self, seed: int, *, trace: bool = False, sizes: tuple[int, ...] = ()
+    ) -> None:
         self.seed = seed
         self.dice = dice = random.Random(seed)
         self.trace = trace
         self.lines: deque[str] = deque(maxlen=LINES)
-        servers = dice.choice(self.sizes)
+        servers = dice.choice(sizes or self.sizes)
         self.sim = Simulation(
             servers,
             witnesses=dice.choice((0, 0, 0, 1, 1, 2)),
@@ -261,9 +263,14 @@ class Play:
 
 
 def play(
-    seed: int, hours: float, *, trace: bool = False, focus: tuple[str, ...] = ()
+    seed: int,
+    hours: float,
+    *,
+    trace: bool = False,
+    focus: tuple[str, ...] = (),
+    sizes: tuple[int, ...] = (),
 ) -> Outcome:
     """Play a seed for so many hours of its world."""
-    made = Play(seed, trace=trace)
+    made = Play(seed, trace=trace, sizes=sizes)
     made.focus = focus
     return made.play(hours)

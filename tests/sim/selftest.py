@@ -25,10 +25,14 @@ def find(plant: Plant, seeds: int) -> tuple[int, Outcome | None]:
     order = [plant.first, *(seed for seed in range(seeds) if seed != plant.first)]
     for number, seed in enumerate(order[:seeds], start=1):
         with plant.planted():
-            outcome = play(seed, HOURS, focus=plant.focus)
-        if outcome.failed and not play(seed, HOURS, focus=plant.focus).failed:
+            outcome = _steered(plant, seed)
+        if outcome.failed and not _steered(plant, seed).failed:
             return number, outcome
     return seeds, None
+
+
+def _steered(plant: Plant, seed: int) -> Outcome:
+    return play(seed, HOURS, focus=plant.focus, sizes=plant.sizes)
 
 
 def main(arguments: list[str]) -> int:
