@@ -20,15 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from agent.config import load
 from agent.lab.plan import HOST, Plan, load_plan
 
 COMMAND = Path(sys.executable).with_name("splitguard")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 KIB = 1024
-WAIT_S = 5
 
 
 def splitguard_lab(*arguments: str | Path, timeout_s: float = 180) -> Any:
@@ -84,15 +81,6 @@ class Agent:
         assert answer.status < 300, (answer.status, text)
         return json.loads(text)
 
-    def snapshot(self) -> float:
-        """Take a full snapshot; return the seconds until it is proven complete."""
-        began = time.monotonic()
-        made = self.ask("POST", "/v1/snapshots", {"reason": "bench"})
-        while made["grade"] != "complete":
-            assert made["capture"] is None or made["capture"]["phase"] != "failed", made
-            made = self.ask("GET", f"/v1/snapshots/{made['id']}?wait={WAIT_S}")
-        return time.monotonic() - began
-
     def at_rest(self, seconds: float) -> tuple[float, float]:
         """Return its share of one core (per cent) and its resident MiB."""
         pid = self.pid
@@ -133,46 +121,22 @@ def plan_in(state_dir: Path) -> Plan:
     return load_plan(state_dir)
 
 
-def fill(plan: Plan, name: str, mib: int) -> float:
-    """Fill a node's database up; return the size of its server's data in MiB."""
-    with psycopg.connect(plan.postgres_dsn(name), autocommit=True) as session:
-        session.execute("CREATE TABLE bench (id bigint, filler text)")
-        # A row of about 1 KiB, made of hashes, which nothing compresses away.
-        session.execute(
-            "INSERT INTO bench SELECT n, (SELECT string_agg(md5((n + k)::text), '')"
-            " FROM generate_series(1, 30) AS k) FROM generate_series(1, %s) AS n",
-            [mib * KIB],
-        )
-        found = session.execute(
-            "SELECT sum(pg_database_size(oid)) FROM pg_database"
-        ).fetchone()
-    assert found is not None
-    return float(found[0]) / KIB**2
+def base_backup(plan: Plan, name: str) -> float:
+    """Take pg_basebackup -c fast of a node onto the file system of the captures.
 
-
-@dataclass(frozen=True)
-class BaseBackup:
-    """pg_basebackup -c fast of one node, and how long it took to read it back."""
-
-    copy_s: float
-    verify_s: float
-
-
-def base_backup(plan: Plan, name: str) -> BaseBackup:
-    """Take a base backup onto the file system of the captures, and remove it."""
+    It is removed; returns how long it took.
+    """
     layout = plan.layout.node(name)
     target = layout.captures / "basebackup"
     environment = dict(os.environ, PGPASSFILE=str(layout.server_home / "pgpass"))
-    programs = Path(plan.bin_dir)
     try:
-        copy_s = seconds_of(
-            programs / "pg_basebackup", "-c", "fast", "-h", HOST, "-U", "replicator",
-            "-p", str(plan.node(name).postgres_port), "-D", target, env=environment,
+        return seconds_of(
+            Path(plan.bin_dir) / "pg_basebackup", "-c", "fast", "-h", HOST,
+            "-U", "replicator", "-p", str(plan.node(name).postgres_port), "-D", target,
+            env=environment,
         )  # fmt: skip
-        verify_s = seconds_of(programs / "pg_verifybackup", target, env=environment)
     finally:
         shutil.rmtree(target, ignore_errors=True)
-    return BaseBackup(copy_s, verify_s)
 
 
 def seconds_of(*command: str | Path, env: dict[str, str]) -> float:

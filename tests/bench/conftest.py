@@ -1,5 +1,6 @@
 """Collects what the benches find, prints it as one table and writes it as JSON."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,14 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def found(request: pytest.FixtureRequest) -> Table:
     """The table that the bench adds its rows to."""
-    return request.config.stash[FOUND]
+    table = request.config.stash[FOUND]
+    table.facts.setdefault("load before", load())
+    return table
+
+
+def load() -> str:
+    """What else goes on: over many processors more is bearable."""
+    return f"{os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
 
 
 def pytest_terminal_summary(
@@ -27,6 +35,7 @@ def pytest_terminal_summary(
     """Print the table at the end, whatever else is printed or captured."""
     table = config.stash[FOUND]
     if table.rows:
+        table.facts["load after"] = load()
         table.write(RESULT)
         terminalreporter.section("bench")
         terminalreporter.write_line(table.text())

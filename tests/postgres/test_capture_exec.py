@@ -357,6 +357,20 @@ def test_a_snapshot_that_cannot_be_removed_is_tried_again_and_told(
         assert len(capture.ids()) == 20
 
 
+def test_a_snapshot_that_a_killed_agent_left_is_removed_first(stage16: Stage):
+    primary = stage16.primary()
+    primary.write(20)
+    freezes = program(stage16, COPIES)
+    with capturing(stage16, primary, program=freezes) as capture:
+        folder = capture.capture_dir / ID
+        folder.mkdir(parents=True)
+        (folder / MARK).write_text(f"{ID}\n")
+        capture.order(Level.TAIL, Level.FULL)
+        assert capture.until_complete().method == "frozen copy"
+        assert not (folder / MARK).exists()
+    assert verbs(stage16) == ["remove", "create", "remove"]
+
+
 def test_the_end_of_the_agent_ends_the_program_and_removes_the_snapshot(stage16: Stage):
     primary = stage16.primary()
     primary.write(20)
