@@ -94,7 +94,6 @@ def test_recovery_by_pg_rewind_itself_does_not_disturb_what_is_kept(
     assert checked.returncode == 0, checked.stdout
 
 
-@pytest.mark.fact("P14")
 def test_a_source_that_is_a_standby_is_waited_for(
     stage16: Stage, gate: Gate, agent_beside
 ):
@@ -142,6 +141,7 @@ def test_a_source_that_was_promoted_just_now_is_waited_for(
     assert "Done!" in ran.said
 
 
+@pytest.mark.fact("P14")
 def test_without_an_agent_the_loser_is_kept_until_there_is_one(
     stage16: Stage, gate: Gate, agent_beside
 ):

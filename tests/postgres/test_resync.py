@@ -111,7 +111,6 @@ def kept(agent: Agent) -> Any:
 
 
 @pytest.mark.fact("rewind-overwrites-settings")
-@pytest.mark.fact("rewind-overwrites-settings")
 def test_a_clean_loser_is_kept_and_rewound(stage: Stage, beside: Beside):
     old, new = stage.split()
     agent = beside(old, new)
@@ -125,8 +124,7 @@ def test_a_clean_loser_is_kept_and_rewound(stage: Stage, beside: Beside):
     assert "nothing to do" in resync(agent)
 
 
-@pytest.mark.fact("stopped-cleanly")
-@pytest.mark.fact("P14")
+@pytest.mark.fact("stopped-cleanly", "P14")
 def test_a_crashed_loser_is_recovered_in_isolation_and_rewound(
     stage16: Stage, beside: Beside
 ):
@@ -144,8 +142,7 @@ def test_a_crashed_loser_is_recovered_in_isolation_and_rewound(
     follows(old, new)
 
 
-@pytest.mark.fact("stopped-cleanly")
-@pytest.mark.fact("P16")
+@pytest.mark.fact("stopped-cleanly", "P16")
 def test_a_crashed_standby_of_the_losing_side_comes_back_too(
     stage: Stage, beside: Beside
 ):
@@ -202,7 +199,6 @@ def recycle(server: Server) -> None:
 
 
 @pytest.mark.fact("P14")
-@pytest.mark.fact("P14")
 def test_a_loser_whose_wal_is_gone_is_cloned(stage16: Stage, beside: Beside):
     old, new = stage16.split()
     recycle(old)
@@ -240,7 +236,6 @@ def test_a_loser_that_records_no_page_changes_is_cloned_with_its_pg_wal_elsewher
     assert found.end_lsn
 
 
-@pytest.mark.fact("no-rewind-required")
 @pytest.mark.fact("no-rewind-required", "control-lags")
 def test_a_source_that_was_promoted_just_now_is_waited_for(
     stage15: Stage, beside: Beside
@@ -318,7 +313,6 @@ def test_the_side_that_would_be_kept_is_not_resynced(stage16: Stage, beside: Bes
     assert not agent.permits()
 
 
-@pytest.mark.fact("older-timeline-wins")
 @pytest.mark.fact("older-timeline-wins")
 def test_a_winner_on_the_older_timeline_is_followed_when_a_person_insists(
     stage16: Stage, beside: Beside

@@ -25,12 +25,12 @@ def lines(cluster: Cluster, name: str) -> dict[str, str]:
     return {node: each["line"] for node, each in told["protection"].items()}
 
 
-@pytest.mark.fact("P5", "P6", "P12")
 def says(node: Node) -> bool:
     """Whether a node's agent names its own configuration as one that wipes."""
     return ("destructive-config", node.name) in node.verdicts()
 
 
+@pytest.mark.fact("P5", "P6", "P12")
 def test_flags_that_wipe_are_named_until_the_guard_stands_in_front_p5_p6_p12(
     unguarded: Cluster,
 ):
