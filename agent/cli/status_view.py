@@ -40,6 +40,7 @@ def page(status: Status, incidents: list[dict[str, Any]]) -> "RenderableType":
         *_headline(status),
         words(""),
         nodes(status),
+        *_doubts(status),
         *_others(status),
         *_protection(status),
         *_incidents(status, incidents),
@@ -108,6 +109,15 @@ def seen_text(node: dict[str, Any]) -> str:
     unseen = {observer for each in channels for observer in each["unseen_by"]} - seen
     text = ", ".join(sorted(seen)) or "nobody"
     return safe(f"{text}; not by {', '.join(sorted(unseen))}" if unseen else text)
+
+
+def _doubts(status: Status) -> "list[RenderableType]":
+    """Return which agents doubt themselves: what they miss may be their own fault."""
+    return [
+        words(safe(f"The agent of {node['name']} doubts itself: {node['doubt']}."))
+        for node in status["nodes"]
+        if node["doubt"]
+    ]
 
 
 def _others(status: Status) -> "list[RenderableType]":

@@ -18,6 +18,7 @@ from enum import StrEnum
 from agent.core.moment import Moment
 from agent.core.observation import Channel, Observation, Sight
 from agent.core.policy import Policy
+from agent.core.selfdoubt import misses_to_accuse
 from agent.core.state import Mark, View
 
 REPLICATION_ROUNDS = 2
@@ -52,19 +53,25 @@ def look(view: View, node: str, channel: Channel, at: Moment, policy: Policy) ->
     seen = view.latest.get(name)
     if seen is None:
         return Look.UNKNOWN
-    return judge(view.missed.get(name, 0), at.monotonic_s - seen.received_s, policy)
+    age_s = at.monotonic_s - seen.received_s
+    accuse = misses_to_accuse(view.self_doubt, at, policy)
+    return judge(view.missed.get(name, 0), age_s, policy, accuse)
 
 
 def reported(sight: Sight, report_age_s: float, policy: Policy) -> Look:
     """Return what a peer can say of a channel, by its report of that age."""
-    return judge(sight.missed, sight.age_s + report_age_s, policy)
+    age_s = sight.age_s + report_age_s
+    return judge(sight.missed, age_s, policy, policy.missed_to_accuse)
 
 
-def judge(missed: int, age_s: float, policy: Policy) -> Look:
-    """Return what so many misses in a row, the last one so old, amount to."""
+def judge(missed: int, age_s: float, policy: Policy, accuse: int) -> Look:
+    """Return what so many misses in a row, the last one so old, amount to.
+
+    From `accuse` of them on the channel is unseen.
+    """
     if age_s > policy.fresh_s:
         return Look.UNKNOWN
-    if missed >= policy.missed_to_accuse:
+    if missed >= accuse:
         return Look.UNSEEN
     if missed >= policy.missed_to_suspect:
         return Look.SUSPECT

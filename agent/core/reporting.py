@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from agent.core import maintenance, pinning
 from agent.core.capture import CaptureStatus
+from agent.core.detector import channels, key
 from agent.core.gate import Gate
 from agent.core.incident import Incident, Status
 from agent.core.moment import Moment
@@ -87,10 +88,18 @@ def doubt(state: State, policy: Policy) -> str | None:
     for verdict in state.view.verdicts:
         if verdict.code is VerdictCode.OBSERVER_ISOLATED:
             return "this agent sees no majority of the voters"
-    health = state.view.health
-    if health is not None and health.loop_lag_s > policy.round_s:
-        return f"its own loop was {health.loop_lag_s:.1f} s late"
+    if state.view.self_doubt is not None:
+        return state.view.self_doubt.why
+    others = [name for name in policy.voters if name != policy.me]
+    if len(others) > 1 and all(_missed(state, name, policy) for name in others):
+        return f"it misses all {len(others)} others at once"
     return None
+
+
+def _missed(state: State, node: str, policy: Policy) -> bool:
+    """Whether the last question on each channel of the node found nobody alive."""
+    missed = state.view.missed
+    return all(missed.get(key(node, one), 0) > 0 for one in channels(policy, node))
 
 
 def protection_line(state: State, policy: Policy) -> str:

@@ -200,6 +200,7 @@ def _blocked(scene: Scene, seer: str, node: str) -> tuple[str, ...]:
         channel.value
         for channel in CHANNELS
         if seer in scene.unseen_by.get((node, channel), ())
+        and not _held_up(scene, seer, (node, channel))
         and any(
             _saw_since(scene, other, seer, (node, channel))
             for other in scene.seen_by.get((node, channel), ())
@@ -207,6 +208,17 @@ def _blocked(scene: Scene, seer: str, node: str) -> tuple[str, ...]:
         )
         and not link_follows(scene, (seer, node), channel)
     )
+
+
+def _held_up(scene: Scene, seer: str, place: Place) -> bool:
+    """Whether a peer missed this agent while it was held up, and has not looked since.
+
+    A question of its that was open then has ended within a round.
+    """
+    doubt = scene.state.view.self_doubt
+    if doubt is None or place != (scene.me, Channel.AGENT):
+        return False
+    return scene.last_look(seer, place)[1] < doubt.since_s + scene.policy.round_s
 
 
 def _saw_since(scene: Scene, other: str, seer: str, place: Place) -> bool:

@@ -16,13 +16,13 @@ from agent.core.lsn import Lsn
 from agent.core.observation import (
     Observation,
     ReadFailure,
-    SelfHealth,
     ServerFacts,
     Told,
 )
 from agent.core.permit import Permit
 from agent.core.plan import Maintenance, Pin
 from agent.core.readiness import Readiness
+from agent.core.selfdoubt import SelfDoubt
 from agent.core.verdict import Verdict
 
 
@@ -156,7 +156,8 @@ class View:
     """What the last look found that a full copy would need."""
     gate: Gate | None = None
     """What the last look at this machine's HA software found."""
-    health: SelfHealth | None = None
+    self_doubt: SelfDoubt | None = None
+    """Why this agent's own misses count less for now."""
     writable: tuple[WritableSince, ...] = ()
     reports: Mapping[str, Observation] = field(default_factory=dict)
     """By node: the observation that brought its latest accepted report."""

@@ -15,7 +15,7 @@ timed by this one's clock; the ledger's monotonic values are counted from now.
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from agent.core import proof
+from agent.core import proof, selfdoubt
 from agent.core.agreement import failover_is_over, standing_failover
 from agent.core.detector import channels, key, marks_after
 from agent.core.event import (
@@ -104,6 +104,8 @@ def _observed(state: State, seen: Observation, at: Moment, policy: Policy) -> St
     if seen.node not in policy.order:
         return state
     if last is not None and seen.sent_s < last.sent_s:
+        return state
+    if selfdoubt.own_fault(seen, state.view.self_doubt, policy):
         return state
     fitting = _fitting(seen, policy)
     alive = fitting.outcome.alive
@@ -316,7 +318,8 @@ def _ticked(state: State, event: Ticked, policy: Policy) -> State:
         view = _awake(view)
     sequence = view.sequence + 1
     sent = (*view.sent, (sequence, now_s))[-policy.sent_limit :]
-    view = replace(view, sequence=sequence, sent=sent, health=event.health)
+    doubt = selfdoubt.after(view.self_doubt, event.health, event.at, policy)
+    view = replace(view, sequence=sequence, sent=sent, self_doubt=doubt)
     known = replace(state, view=proof.trimmed(view, event.at))
     return replace(known, knowledge=_with_primary(known, event.at, policy))
 

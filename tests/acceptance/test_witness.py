@@ -7,6 +7,7 @@ another leads through a relay, so that a part of the network can be taken away.
 
 import asyncio
 import json
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ pytestmark = [pytest.mark.postgres, pytest.mark.timeout(400)]
 
 WITHIN_S = 60.0
 ENDS_S = 20.0
+HELD_UP_S = 6.0
+"""Longer than a reading stays fresh, and than any question may take."""
 
 
 class Trio:
@@ -231,3 +234,57 @@ async def test_two_without_a_witness_say_what_they_cannot_know(
             assert "node-down" not in {code for code, _ in said(status)}
         pair.heal()
         await pair.until_healthy()
+
+
+def watching(socket: Path, out: Path) -> "subprocess.Popen[bytes]":
+    """Start `splitguard status --watch`, its lines going into a file."""
+    with out.open("wb") as file:
+        return subprocess.Popen(
+            [SPLITGUARD, "status", "--watch", "--output", "jsonl", "--socket", socket],
+            stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+
+async def test_an_agent_that_was_held_up_blames_itself_and_nobody_else(
+    stage16: Stage, tmp_path: Path
+):
+    async with members(stage16, tmp_path, "n1", "n2", "w1") as trio:
+        out = tmp_path / "watched"
+        watch = await asyncio.to_thread(watching, tmp_path / "n2/agent.sock", out)
+
+        async def shown(condition: Callable[[Any], bool]) -> list[Any]:
+            """Wait until the latest status is so; return all from waking on."""
+            async with asyncio.timeout(WITHIN_S):
+                while True:
+                    lines = out.read_text("utf-8").split("\n")[begun:-1]
+                    found = [json.loads(line) for line in lines]
+                    if found and condition(found[-1]):
+                        return found
+                    await asyncio.sleep(0.05)
+
+        begun = 0
+        try:
+            await shown(lambda s: s["headline"]["verdict"] == "healthy")
+            held_up = trio.processes["n2"]
+            held_up.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(HELD_UP_S)
+            begun = out.read_text("utf-8").count("\n")
+            held_up.send_signal(signal.SIGCONT)
+            doubting = await shown(lambda s: bool(own_doubt(s)))
+            assert "its own loop was" in own_doubt(doubting[-1])
+            after = await shown(
+                lambda s: not own_doubt(s) and s["headline"]["verdict"] == "healthy"
+            )
+        finally:
+            watch.terminate()
+            watch.wait(ENDS_S)
+        accused = [v for s in after for v in s["verdicts"] if v["verdict"] not in CALM]
+        assert not accused, json.dumps(accused)
+
+
+CALM = {"healthy", "unknown"}
+
+
+def own_doubt(status: Any) -> str:
+    (mine,) = [node for node in status["nodes"] if node["me"]]
+    return str(mine["doubt"] or "")

@@ -112,6 +112,8 @@ class Cluster:
         """Whose disk the agent beside it cannot read."""
         self.refusing: set[str] = set()
         """Whose PostgreSQL is alive and says no."""
+        self.health: dict[str, SelfHealth] = {}
+        """How an agent has fared, where that is not well."""
         self.now_s = 0.0
         for name in names:
             self.start_agent(name)
@@ -202,7 +204,7 @@ class Cluster:
         for node in self.agents:
             for channel in Channel:
                 self._probe(name, node, channel, 0.01)
-        agent.step(Ticked(self.at(name, 0.85), FINE))
+        agent.step(Ticked(self.at(name, 0.85), self.health.get(name, FINE)))
 
     def _probe(self, name: str, node: str, channel: Channel, sent_s: float) -> None:
         agent = self.agents[name]

@@ -28,13 +28,13 @@ POLICY = given.policy()
     ],
 )
 def test_misses_and_age_decide(missed, age_s, look):
-    assert detector.judge(missed, age_s, POLICY) is look
+    assert detector.judge(missed, age_s, POLICY, 2) is look
 
 
 @over(st.integers(0, 9), st.integers(0, 9), st.floats(0, 9))
 def test_more_misses_never_look_better(few, more, age_s):
     order = [Look.SEEN, Look.SUSPECT, Look.UNSEEN]
-    looks = [detector.judge(n, age_s, POLICY) for n in sorted((few, more))]
+    looks = [detector.judge(n, age_s, POLICY, 2) for n in sorted((few, more))]
     if Look.UNKNOWN not in looks:
         assert order.index(looks[0]) <= order.index(looks[1])
 

@@ -16,10 +16,10 @@ from agent.core.observation import (
     Outcome,
     ReadFailure,
     Report,
-    SelfHealth,
 )
 from agent.core.policy import NodeSpec
 from agent.core.readiness import Obstacle, Readiness
+from agent.core.selfdoubt import SelfDoubt
 from agent.core.state import WritableSince
 from agent.core.verdict import Family, VerdictCode
 from tests.core import given
@@ -71,12 +71,18 @@ def test_captures_are_told_with_phase_grade_and_reach():
 
 def test_an_isolated_or_late_agent_says_so():
     alone = given.verdict(VerdictCode.OBSERVER_ISOLATED, Family.SELF, "n1")
-    late = SelfHealth(loop_lag_s=2.5, wall_jump_s=0, suspended_s=0)
-    well = SelfHealth(loop_lag_s=0.5, wall_jump_s=0, suspended_s=0)
+    late = SelfDoubt("its own loop was 2.5 s late", since_s=9.0, until_s=12.0)
     assert "no majority" in (made(verdicts=(given.verdict(), alone)).doubt or "")
-    assert "2.5 s late" in (made(health=late).doubt or "")
-    assert made(health=well).doubt is None
+    assert made(self_doubt=late).doubt == late.why
     assert made().doubt is None
+
+
+def test_who_misses_all_others_at_once_doubts_itself():
+    one = {"n2/postgres": 1, "n2/agent": 1}
+    assert made(missed=one).doubt is None
+    both = {**one, "n3/postgres": 1, "n3/agent": 1}
+    assert made(missed=both).doubt == "it misses all 2 others at once"
+    assert made(missed={**both, "n3/agent": 0}).doubt is None
 
 
 OUTLOOK = Readiness(

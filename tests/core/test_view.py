@@ -315,7 +315,7 @@ def test_a_tick_counts_the_round_and_remembers_when():
     for second in range(1, 5):
         state = tick(state, second, policy=policy)
     view_after = state.view
-    assert (view_after.sequence, view_after.health) == (4, FINE)
+    assert (view_after.sequence, view_after.self_doubt) == (4, None)
     assert view_after.sent == ((3, 3), (4, 4))
 
 

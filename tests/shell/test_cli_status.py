@@ -56,6 +56,12 @@ def test_status_shows_every_node_and_who_sees_it(splitguard, agent_for):
     assert n3.endswith("nobody; not by n1, n2")
 
 
+def test_an_agent_that_doubts_itself_is_named_with_its_reason(splitguard, agent_for):
+    agent = agent_for(isolated())
+    out = " ".join(splitguard("status", "--socket", agent.socket).out.split())
+    assert "doubts itself: this agent sees no majority of the voters." in out
+
+
 def test_a_healthy_cluster_asks_for_nothing(splitguard, agent_for):
     agent = agent_for(healthy())
     out = splitguard("status", "--socket", agent.socket).out
