@@ -74,7 +74,8 @@ class CaptureStatus:
     phase: Phase
     grade: Grade
     method: str
-    """How the full copy is made: `copy`, `cold copy`, or empty."""
+    """How the full copy was made: `copy`, `reflink`, `frozen copy`, `cold copy`, `cold
+    reflink`, or empty."""
     timeline: int | None
     start_lsn: Lsn | None
     """Where the kept WAL begins."""
