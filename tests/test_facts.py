@@ -23,9 +23,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def functions_of(path: Path) -> Iterator[Function]:
-    """The test functions of a module."""
+    """The functions of a module: a helper that bears a mark by mistake shows too."""
     for node in ast.parse(path.read_text("utf-8")).body:
-        if isinstance(node, Function) and node.name.startswith("test_"):
+        if isinstance(node, Function):
             yield node
 
 
