@@ -81,6 +81,8 @@ class Attempt:
         self._changed = ""
         self._session: BackupSession | None = None
         self._copier: Copier | None = None
+        self._ending = threading.Event()
+        """Its threads are to end, and no pace holds them any more."""
         self._read_back_bytes = 0
         """While files are still copied: what comes after that is told as it is done."""
         self._unwatched_bytes = 0
@@ -179,6 +181,7 @@ class Attempt:
         """Take all files. Raises what `Copier.copy` raises, and RestartError."""
         hooks = Hooks(self._spent, self._checked, self._crash)
         self._read_back_bytes = 0
+        self._ending.clear()
         self._copier = Copier(plan, self.partial, hooks, how)
         return self._copier.copy()
 
@@ -200,6 +203,7 @@ class Attempt:
         """End the threads that copy, whatever they have left to do."""
         copier, self._copier = self._copier, None
         if copier is not None:
+            self._ending.set()
             copier.close()
 
     def _checked(self, size: int) -> None:
@@ -222,7 +226,7 @@ class Attempt:
         self.check_stopped()
         self._watch_room(size)
         left_s = self.source.pace.delay_s(size) if self.hot else 0.0
-        while left_s > 0:
+        while left_s > 0 and not self._ending.is_set():
             self.wait(min(left_s, WATCH_S))
             self._watch_room(0)
             left_s -= WATCH_S

@@ -181,7 +181,7 @@ def _hash(handle: int, spent: Spent) -> str:
 
 _ALIGNED = 4096
 """Direct reading begins at multiples of it; larger than any usual sector."""
-_ALIGNED_BLOCK_BYTES = 4 << 20
+_ALIGNED_BLOCK_BYTES = 1 << 20
 _buffers = threading.local()
 
 
