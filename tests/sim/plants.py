@@ -166,21 +166,8 @@ def _unfrozen(right):
     return lambda state: None
 
 
-def _in_hand(right):
-    def started(state, event):
-        made = right(state, event)
-        ids = frozenset(one.order.capture_id for one in made.ledger.captures)
-        return replace(made, view=replace(made.view, in_hand=ids))
-
-    return started
-
-
 def _no_standin(right):
     return lambda state, at, policy: 1000 * policy.order[policy.me]
-
-
-def _forgets_the_move(right):
-    return lambda last, node, state, at, policy: True
 
 
 def _any_order(right):
@@ -214,13 +201,14 @@ PLANTS = (
         ((proof, "_by_readings"),),
         _two_readings,
         ("stop a server", "crash a server", "isolate", "switch a machine off"),
+        first=2,
     ),
     Plant(
         "equal numbers, same lineage",
         "two servers on one timeline number never differ",
         ((kinship, "relate"), (rules_split, "relate"), (protection, "relate")),
         _same_number,
-        ("promote wrongly", "stall captures", "ask for a permit in vain"),
+        ("promote wrongly", "crash a server", "send the HA software to sleep"),
     ),
     Plant(
         "own vote counted twice",
@@ -234,6 +222,7 @@ PLANTS = (
             "isolate",
             "pause a server",
         ),
+        first=1,
     ),
     Plant(
         "majority of the reachable",
@@ -247,6 +236,7 @@ PLANTS = (
             "isolate",
             "pause a server",
         ),
+        first=1,
     ),
     Plant(
         "stale reports accepted",
@@ -282,6 +272,7 @@ PLANTS = (
             "slow captures",
             "fill a journal",
         ),
+        first=4,
     ),
     Plant(
         "id without occurrence",
@@ -303,6 +294,7 @@ PLANTS = (
             "slow captures",
             "fill a journal",
         ),
+        first=2,
     ),
     Plant(
         "capture believed without a grade",
@@ -331,6 +323,7 @@ PLANTS = (
             "slow captures",
             "fill a journal",
         ),
+        first=5,
     ),
     Plant(
         "flap opens a new incident",
@@ -351,18 +344,7 @@ PLANTS = (
             "write a lot",
             "send the HA software to sleep",
         ),
-    ),
-    Plant(
-        "capture not handed over again",
-        "a restart forgets that the engine has lost its work",
-        ((view, "_started"),),
-        _in_hand,
-        (
-            "kill an agent after its commit",
-            "promote wrongly",
-            "slow captures",
-            "kill an agent",
-        ),
+        first=5,
     ),
     Plant(
         "nobody stands in",
@@ -370,13 +352,6 @@ PLANTS = (
         ((telling, "_rank"),),
         _no_standin,
         ("switch a machine off", "kill an agent", "isolate", "lose the receiver"),
-    ),
-    Plant(
-        "move followed before it is on record",
-        "a new primary is known before anybody was told of it",
-        ((view, "_moved"),),
-        _forgets_the_move,
-        ("promote wrongly", "switch a machine off", "stop a server"),
     ),
     Plant(
         "split ends unseen",
