@@ -380,6 +380,7 @@ class Settings(_Table):
                     has_manager=member.manager is not None,
                     has_agent=member.agent is not None,
                     upstreams=member.streamed_from,
+                    local=member.local,
                 )
                 for member in self.members
             ),

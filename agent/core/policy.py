@@ -21,6 +21,8 @@ class NodeSpec:
     upstreams: tuple[str, ...] = ()
     """`host:port` texts by which standbys name this node's PostgreSQL as the server
     that they stream from. Empty: replication cannot testify for its life."""
+    local: bool = True
+    """Whether the agent stands beside that PostgreSQL and reads its files."""
 
     @property
     def is_voter(self) -> bool:

@@ -106,17 +106,25 @@ def protection_line(state: State, policy: Policy) -> str:
     """Return in one line whether the local server is ready to be protected."""
     if not policy.spec(policy.me).has_postgres:
         return "nothing to protect: no PostgreSQL on this node"
-    if not policy.capture_enabled:
-        return "not ready because captures are switched off"
-    server = state.view.server
-    if server is None:
-        return "not ready because its disk was not read yet"
-    if isinstance(server, ReadFailure):
-        return f"not ready because {server.reason}"
+    obstacle = _in_the_way(state, policy)
+    if obstacle is not None:
+        return f"not ready because {obstacle}"
     capture = unfinished(state, policy)
     if capture is not None:
         return _capture_line(capture.status)
     return _outlook_line(state.view.readiness, state.view.gate)
+
+
+def _in_the_way(state: State, policy: Policy) -> str | None:
+    """Return why nothing of the local server can be kept at all."""
+    if not policy.spec(policy.me).local:
+        return "its agent stands on another machine (local = false)"
+    if not policy.capture_enabled:
+        return "captures are switched off"
+    server = state.view.server
+    if server is None:
+        return "its disk was not read yet"
+    return server.reason if isinstance(server, ReadFailure) else None
 
 
 def _outlook_line(outlook: Readiness | None, gate: Gate | None) -> str:

@@ -171,7 +171,10 @@ async def test_a_witness_gives_one_of_two_the_majority_to_confirm_a_death(
     stage16: Stage, tmp_path: Path
 ):
     async with members(stage16, tmp_path, "n1", "n2", "w1") as trio:
-        roles = {n["name"]: n["role"] for n in (await trio.status("w1"))["nodes"]}
+        healthy = await trio.status("w1")
+        for name in ("n1", "n2"):
+            assert "local = false" in healthy["protection"][name]["line"]
+        roles = {n["name"]: n["role"] for n in healthy["nodes"]}
         assert roles == {"n1": "primary", "n2": "standby", "w1": "witness"}
 
         # n1 | n2 and w1: the two agree, n1 doubts itself and accuses nobody.

@@ -94,6 +94,14 @@ OUTLOOK = Readiness(
 )
 
 
+def test_an_agent_on_another_machine_than_its_server_says_that_it_keeps_nothing():
+    nodes = tuple(replace(node, local=False) for node in POLICY.nodes)
+    line = made(policy=replace(POLICY, nodes=nodes)).protection
+    assert line == (
+        "not ready because its agent stands on another machine (local = false)"
+    )
+
+
 WIRED = HaSoftware("Patroni", "/etc/patroni.yml", Wired.WIRED)
 HALF = replace(WIRED, wired=Wired.BYPASSABLE, unknown="what Patroni hides")
 
