@@ -338,7 +338,7 @@ class Oracles(Watcher):
                     f"{agent.name}: {verdict.code} of {verdict.subject} as"
                     f" {incident.id}, told {now_s - when_s:.0f} s ago as {known}"
                 )
-                raise ViolatedError("no_new_id_for_an_old_trouble", words)
+                self._broken("no_new_id_for_an_old_trouble", words)
         told.setdefault(incident.id, now_s)
 
     # --- each second ---------------------------------------------------------------
@@ -380,6 +380,12 @@ class Oracles(Watcher):
         if (agent or server) and met >= min(2, truth.majority):
             yield "node"
 
+    def _broken(self, oracle: str, words: str) -> None:
+        """Raise, or only count while rough weather is played for its rates."""
+        self.score.false[oracle] += 1
+        if self.loud:
+            raise ViolatedError(oracle, words)
+
     def _due(self, what: str, *episode: object) -> None:
         """Count what had to be said, once for each trouble."""
         if (what, *episode) not in self.dues:
@@ -412,6 +418,7 @@ class Oracles(Watcher):
         said = any(
             one.code in codes and one.subject == subject for one in state.view.verdicts
         )
+        wanted = {code.value for code in codes}
         if (self.loud and not said) or self.truth.lasted_s(
             "remembers", judge
         ) < DOWN_BOUND_S:
@@ -419,7 +426,9 @@ class Oracles(Watcher):
         return any(
             one.status.standing
             and one.verdict.subject == subject
-            and one.verdict.code in codes
+            and not wanted.isdisjoint(
+                {one.verdict.code.value, *(flip.verdict for flip in one.history)}
+            )
             for one in state.ledger.incidents
         )
 
