@@ -21,6 +21,7 @@ from typing import TypeVar
 from agent.errors import CaptureError
 from agent.snapshot.files import (
     PRIVATE_FOLDER,
+    Growth,
     Spent,
     copy_hashed,
     fsync_path,
@@ -42,6 +43,10 @@ BACK_THREADS = 4
 LARGE_BYTES = 4 << 20
 """Smaller files are forced to disk after all of them were written: the first of them
 then takes the others along, where each by itself would have the file system wait."""
+
+
+HUGE_BYTES = 64 << 20
+"""Larger files are read back while they are written."""
 
 
 class OtherFailedError(Exception):
@@ -87,6 +92,8 @@ class Copier:
         self._first = ThreadPoolExecutor(THREADS, "splitguard-copy", begin)
         self._second = ThreadPoolExecutor(BACK_THREADS, "splitguard-back", begin)
         self._settled: dict[str, Future[FileEntry]] = {}
+        self._followed: dict[str, Future[str]] = {}
+        """The hashes of what was read back while it was written."""
 
     def copy(self) -> Contents:
         """Copy everything but pg_control, then pg_control.
@@ -160,8 +167,8 @@ class Copier:
                     raise failure
         return [future.result() for future in futures]
 
-    def _begun(self) -> "list[Future[FileEntry]]":
-        return list(self._settled.values())
+    def _begun(self) -> "list[Future[FileEntry] | Future[str]]":
+        return [*self._settled.values(), *self._followed.values()]
 
     def _copy_one(self, item: Item) -> FileEntry | None:
         self._hooks.crash("during-copy")
@@ -189,7 +196,29 @@ class Copier:
                 pass  # this one only: another file system, or other attributes
             else:
                 return FileEntry(item.path, shared.size, None, shared.mode)
-        copied = copy_hashed(item.source, target, self._copied, begin_writing=True)
+        if item.size < HUGE_BYTES:
+            copied = copy_hashed(item.source, target, self._copied, begin_writing=True)
+            return FileEntry(item.path, copied.size, copied.sha256, copied.mode)
+        return self._make_huge(item, target)
+
+    def _make_huge(self, item: Item, target: Path) -> FileEntry:
+        """Copy a file that is read back while it is written."""
+        growth = Growth()
+
+        def follow(growth: Growth) -> str:
+            return settle_and_hash(target, self._back, growth)
+
+        def wrote(size: int) -> None:
+            growth.grow(size)
+            if item.path not in self._followed:
+                back = self._submit(self._second, follow, growth)
+                self._followed[item.path] = back
+            self._copied(size)
+
+        try:
+            copied = copy_hashed(item.source, target, wrote, begin_writing=True)
+        finally:
+            growth.end()
         return FileEntry(item.path, copied.size, copied.sha256, copied.mode)
 
     def _settle(self, entry: FileEntry) -> None:
@@ -198,7 +227,11 @@ class Copier:
     def _read_back(self, entry: FileEntry) -> FileEntry:
         self._back(0)
         path = self._root / entry.path
-        found = settle_and_hash(path, self._back)
+        followed = self._followed.get(entry.path)
+        if followed is not None:  # begun before this, so it never waits for a thread
+            found = followed.result()
+        else:
+            found = settle_and_hash(path, self._back)
         if entry.sha256 is None:  # it was not read before: it shares the blocks
             return replace(entry, sha256=found)
         if found != entry.sha256:

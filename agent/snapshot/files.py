@@ -13,6 +13,7 @@ import hashlib
 import mmap
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -147,11 +148,41 @@ def hash_file(path: Path, spent: Spent = nothing) -> str:
         os.close(handle)
 
 
-def settle_and_hash(path: Path, spent: Spent = nothing) -> str:
+class Growth:
+    """How far a file is written, for whoever reads it behind the writer."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._ended = False
+        self._news = threading.Condition()
+
+    def grow(self, size: int) -> None:
+        """Note that so many bytes more are written."""
+        with self._news:
+            self._size += size
+            self._news.notify_all()
+
+    def end(self) -> None:
+        """Note that nothing more will be written, for whatever reason."""
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def reaches(self, size: int) -> None:
+        """Return once so much is written, or the end of it."""
+        with self._news:
+            self._news.wait_for(lambda: self._ended or self._size >= size)
+
+
+def settle_and_hash(
+    path: Path, spent: Spent = nothing, growth: Growth | None = None
+) -> str:
     """Force a file to disk, then return the SHA-256 of what lies there.
 
     It is read around the kernel's cache where the file system can do that, else after
-    the kernel was asked to forget what it has of the file. Raises OSError.
+    the kernel was asked to forget what it has of the file. With `growth` it is read
+    behind its writer: the kernel then puts on the disk what is about to be read from
+    there. Raises OSError.
     """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -161,9 +192,17 @@ def settle_and_hash(path: Path, spent: Spent = nothing) -> str:
             raise
         handle = os.open(path, flags)
     try:
-        os.fsync(handle)
-        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
-        found = _hash_aligned(handle, spent)
+        direct = fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_DIRECT
+        if growth is not None and not direct:
+            growth.reaches(sys.maxsize)
+            growth = None
+        if growth is None:
+            os.fsync(handle)
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        found = _hash_aligned(handle, spent, growth)
+        if growth is not None:
+            growth.reaches(sys.maxsize)
+            os.fsync(handle)
         if found is not None:
             return found
         fcntl.fcntl(handle, fcntl.F_SETFL, flags & ~os.O_DIRECT)
@@ -185,7 +224,9 @@ _ALIGNED_BLOCK_BYTES = 1 << 20
 _buffers = threading.local()
 
 
-def _hash_aligned(handle: int, spent: Spent) -> str | None:
+def _hash_aligned(
+    handle: int, spent: Spent, growth: Growth | None = None
+) -> str | None:
     """Hash in a way that suits direct reading; None where the file does not let us.
 
     The handle's position stays where it is.
@@ -194,20 +235,26 @@ def _hash_aligned(handle: int, spent: Spent) -> str | None:
         _buffers.block = memoryview(mmap.mmap(-1, _ALIGNED_BLOCK_BYTES))
     block: memoryview = _buffers.block
     digest, offset = hashlib.sha256(), 0
-    size = os.fstat(handle).st_size
-    while offset < size:
+    while offset < _reached(handle, offset + _ALIGNED_BLOCK_BYTES, growth):
         try:
             count = os.preadv(handle, [block], offset)
         except OSError as error:
             if error.errno == errno.EINVAL:
                 return None
             raise
-        digest.update(block[: min(count, size - offset)])
+        digest.update(block[:count])
         offset += count
         spent(count)
-        if count == 0 or (count % _ALIGNED and offset < size):
+        if count == 0 or (count % _ALIGNED and offset < _reached(handle, 0, growth)):
             return None
     return digest.hexdigest()
+
+
+def _reached(handle: int, wanted: int, growth: Growth | None) -> int:
+    """Return how large the file is, once it has the size that is wanted, or its end."""
+    if growth is not None:
+        growth.reaches(wanted)
+    return os.fstat(handle).st_size
 
 
 def tree(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
