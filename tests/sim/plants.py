@@ -13,7 +13,6 @@ from typing import Any
 
 from agent.core import (
     incidents,
-    kinship,
     permits,
     prediction,
     proof,
@@ -25,7 +24,6 @@ from agent.core import (
     view,
 )
 from agent.core.capture import Grade
-from agent.core.lineage import Kinship, Relation
 from agent.core.permit import PermitState
 from agent.core.quorum import tally
 from tests.sim import journal
@@ -73,15 +71,6 @@ def _two_readings(right):
                 yield proof._proof((own[-1], other), proof.THREE_READINGS, at, policy)
 
     return by_readings
-
-
-def _same_number(right):
-    def relate(first, second):
-        if first.timeline == second.timeline:
-            return Relation(Kinship.SAME, None)
-        return right(first, second)
-
-    return relate
 
 
 def _counted_twice(right):
@@ -202,13 +191,6 @@ PLANTS = (
         _two_readings,
         ("stop a server", "crash a server", "isolate", "switch a machine off"),
         first=2,
-    ),
-    Plant(
-        "equal numbers, same lineage",
-        "two servers on one timeline number never differ",
-        ((kinship, "relate"), (rules_split, "relate"), (protection, "relate")),
-        _same_number,
-        ("promote wrongly", "crash a server", "send the HA software to sleep"),
     ),
     Plant(
         "own vote counted twice",
