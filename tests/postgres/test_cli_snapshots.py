@@ -31,7 +31,7 @@ def kept(stage16: Stage):
 def test_snapshots_are_listed_and_shown_from_their_folder(splitguard, kept):
     listed = splitguard("snapshots", "list", "--dir", kept.parent)
     assert (listed.code, listed.words) == (0, "")
-    assert listed.out.splitlines()[1].startswith(f"{ID}  n1    complete")
+    assert listed.out.splitlines()[1].startswith(f"{ID}  n1    -     complete")
     shown = splitguard("snapshots", "show", ID, "--dir", kept.parent, "-o", "json")
     found = json.loads(shown.out)
     assert (found["id"], found["grade"], found["closed"]) == (ID, "complete", True)
