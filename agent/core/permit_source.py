@@ -5,8 +5,9 @@ be rewound. Minutes can pass until the copy is complete, and the cluster may hav
 another primary meanwhile: a loser made a copy of the former one would be a loser again.
 So a source that is seen to be a standby, or is not seen while another node accepts
 writes, is an objection; a source that went to another timeline after the grant makes
-the grant void. A server that is none of the configured ones proves nothing, nor does
-silence: then nothing is objected.
+the grant void. What was read before the request proves nothing: the source is asked
+once more first. A server that is none of the configured ones proves nothing either, nor
+does silence: then nothing is objected.
 
 A source of PostgreSQL 14 or 15 that was promoted just now still names the old timeline
 in its pg_control, and pg_rewind would find nothing to do. That is waited for too, up to
@@ -31,6 +32,10 @@ def objection(state: State, permit: Permit, at: Moment, policy: Policy) -> str:
     node = _node(permit, policy)
     if node is None:
         return ""
+    what = f"{node} ({permit.source}), from which it would be copied,"
+    last = state.view.latest.get(key(node, Channel.POSTGRES))
+    if last is None or last.sent_s < permit.asked_s:
+        return f"{what} has not been looked at since you asked"
     seen = _fresh(state, node, at, policy)
     others = [
         spec.name
@@ -38,7 +43,6 @@ def objection(state: State, permit: Permit, at: Moment, policy: Policy) -> str:
         if spec.name != node and _accepts_writes(_fresh(state, spec.name, at, policy))
     ]
     instead = f", and {others[0]} accepts writes" if others else ""
-    what = f"{node} ({permit.source}), from which it would be copied,"
     if seen is None:
         return f"{what} is not seen{instead}" if others else ""
     if seen.in_recovery:

@@ -8,7 +8,7 @@ from agent.core import permit_source, permits
 from agent.core.capture import Grade, Phase
 from agent.core.event import PermitAsked, PermitReleased
 from agent.core.lsn import Lsn
-from agent.core.observation import ReadFailure
+from agent.core.observation import Channel, Observation, Outcome, ReadFailure
 from agent.core.permit import PermitState
 from tests.core import given
 
@@ -264,12 +264,18 @@ def seen(sights, sent_s=11.0):
     }
 
 
-def from_source(sights, source=SOURCE, at_s=11.2):
+SILENT = Observation(
+    "n2", Channel.POSTGRES, Outcome.UNREACHABLE, "nobody answers", 11.0, 11.1
+)
+
+
+def from_source(sights, source=SOURCE, at_s=11.2, sent_s=11.0):
+    """Ask for a permit at 11.0, with what was read then; without n2 it is silent."""
     state = given.state(
         server=stopped(),
         server_read_s=10.5,
         captures=(covered(),),
-        latest=seen(sights),
+        latest={"n2/postgres": SILENT} | seen(sights, sent_s),
     )
     state = permits.asked(state, replace(ASKED, source=source), NAMED)
     return permits.advance(state, given.at(at_s), NAMED)
@@ -304,6 +310,16 @@ def test_nothing_is_granted_from_a_source_that_is_not_the_primary(sights, reason
         assert permit.state is PermitState.PENDING
         assert f"n2 ({SOURCE})" in permit.reason
         assert reason in permit.reason
+
+
+def test_a_source_that_was_read_before_the_request_is_read_again_first():
+    """It may have become a standby since: somebody else has won."""
+    asked_s = ASKED.at.monotonic_s
+    permit = from_source({"n2": PRIMARY}, sent_s=asked_s - 0.1).ledger.permits[0]
+    assert permit.state is PermitState.PENDING
+    assert "has not been looked at since you asked" in permit.reason
+    permit = from_source({"n2": PRIMARY}, sent_s=asked_s).ledger.permits[0]
+    assert permit.state is PermitState.GRANTED
 
 
 @pytest.mark.parametrize("source", [None, "10.9.9.9:5432", "10.0.0.1:5432"])
