@@ -62,7 +62,11 @@ class BackupSession:
         self._session = connect(dsn, statement_timeout_s=START_S)
         self._breaker = Breaker(self._session)
         self._version = self._session.info.server_version
-        self._stay()
+        try:
+            self._stay()
+        except BaseException:
+            self.close()
+            raise
 
     def _stay(self) -> None:
         """Let no time limit of the server or the role end the session.
