@@ -100,12 +100,16 @@ def decision(state: State) -> Decision:
 
 
 def _is_over(pin: Pin, state: State) -> bool:
-    """Whether the split that it was made in has ended, and no other one goes on.
+    """Whether the split that it was made in has ended.
 
-    A split may go on under another id, when agents that were apart meet again.
+    A split may go on under another id, when agents that were apart meet again; one that
+    began after the decision is another split.
     """
-    if pin.incident is None or _standing_split(state) is not None:
+    if pin.incident is None:
         return False
+    split = _standing_split(state)
+    if split is not None:
+        return split.id != pin.incident and split.since_wall_s > pin.wall_s
     return any(
         one.id == pin.incident and one.status is Status.RESOLVED
         for one in state.ledger.incidents

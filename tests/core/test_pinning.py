@@ -145,6 +145,16 @@ def test_it_goes_on_when_the_split_goes_on_under_another_id():
     assert pinning.decision(state).pin
 
 
+def test_it_says_nothing_about_the_next_split():
+    over = replace(given.incident(), status=Status.RESOLVED)
+    old = pin(incident=over.id)
+    later = replace(
+        given.incident(), id="inc-other", since_wall_s=old.wall_s + 1_000_000
+    )
+    state = given.state(incidents=(over, later), pins=(old,))
+    assert pinning.decision(state) == pinning.Decision()
+
+
 def test_what_was_decided_beforehand_counts_until_it_is_taken_back():
     over = replace(given.incident(), status=Status.RESOLVED)
     state = given.state(incidents=(over,), pins=(pin(),))
