@@ -61,6 +61,11 @@ def _moved(scene: Scene) -> Finding | None:
         return None
     switch = _switch_lsn(scene, old, new)
     lost = None if switch is None else max(0, old.lsn - switch)
+    announced = {} if lost else _announced(scene, old.node, new.node)
+    if announced and lost is None and scene.facts(new.node) is not None:
+        # Its agent tells in a round or two where it took over; what disappeared with
+        # the former primary makes this no news but a trouble.
+        return None
     return Finding(
         {
             "from": old.node,
@@ -70,7 +75,7 @@ def _moved(scene: Scene) -> Finding | None:
             "switch_lsn": None if switch is None else str(switch),
             "not_replicated_bytes": lost,
             "old_seen": known_not_writable(scene, old.node),
-            **_announced(scene, old.node, new.node),
+            **announced,
         }
     )
 
@@ -79,7 +84,8 @@ def _announced(scene: Scene, old: str, new: str) -> dict[str, Fact]:
     """Return by whom and why the move was announced, if it was.
 
     A former primary that is merely unseen may still accept writes: then no word of
-    anybody makes the move harmless. What was told of as a trouble stays one.
+    anybody makes the move harmless, and none that makes writes disappear. What was told
+    of as a trouble stays one.
     """
     told = standing_failover(scene.state, new)
     if told is not None:

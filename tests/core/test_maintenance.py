@@ -293,6 +293,18 @@ def test_a_former_primary_that_is_merely_unseen_is_never_covered():
         assert (one.verdict.rule, one.worst) == (401, Severity.CRITICAL)
 
 
+def test_an_announced_switchover_that_loses_writes_is_critical():
+    cluster = announced()
+    cluster.servers["n2"].follows = cluster.servers["n3"].follows = None
+    cluster.servers["n1"].write(5)
+    cluster.run(2)
+    switch_over(cluster)
+    for name in ("n1", "n2", "n3"):
+        one = cluster.incident(name, "primary")
+        assert (one.verdict.rule, one.worst) == (401, Severity.CRITICAL)
+        assert one.verdict.evidence["not_replicated_bytes"] == 0x500
+
+
 def test_nothing_hides_a_split_brain():
     cluster = announced()
     cluster.cut("n1")
