@@ -131,10 +131,10 @@ class Scene:
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """Return what `make` gives; it is called once for each name and scene."""
-        kept = self.__dict__
-        if name not in kept:
-            kept[name] = make()
-        return cast("T", kept[name])
+        kept, own = self.__dict__, f"once {name}"
+        if own not in kept:
+            kept[own] = make()
+        return cast("T", kept[own])
 
     def facts(self, node: str) -> ServerFacts | None:
         """Return what was read from the node's disk, if it was lately."""
