@@ -1,16 +1,18 @@
 """The full copy of a server that stands still.
 
 Theory of operation. No postmaster comes and pg_control stays as it was, from the first
-file to the last: then the files belong together. Where the file system can share
+file to the last, and nobody rewinds it: then the files belong together. Where the file system can share
 blocks that takes a moment, and the server may be started while the copy is read back.
 The end of its WAL is what the tail has found.
 """
 
 from agent.core.lsn import Lsn
+from agent.errors import CaptureError
 from agent.postgres.control import ControlData, read_control
 from agent.postgres.postmaster import orphans, running
 from agent.snapshot.attempt import Attempt, RestartError
 from agent.snapshot.copying import How, VanishedError
+from agent.snapshot.pin import being_rewritten
 from agent.snapshot.plan import make_plan
 from agent.snapshot.record import COLD, COLD_SHARED, FullCopy
 from agent.snapshot.sharing import why_not
@@ -58,6 +60,10 @@ def _standing(attempt: Attempt) -> ControlData:
         raise RestartError("the stopped server was started")
     if orphans(data_dir):
         raise RestartError("processes of the killed server are still there")
+    if being_rewritten(data_dir):
+        raise CaptureError(
+            "a rewind or a clone is at work in the data directory, or was left unfinished"
+        )
     return read_control(data_dir)
 
 
