@@ -24,8 +24,6 @@ from stat import S_ISLNK
 BLOCK_BYTES = 1 << 18
 """Read at once. Four times as much costs twice the time: each block of that size is
 fresh memory, which the kernel has to clear."""
-BEGIN_BYTES = 4 << 20
-"""So much is written before the kernel is asked to begin to put it on the disk."""
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 
@@ -107,7 +105,7 @@ def copy_hashed(
     disk at once, and not only when it has to. Raises OSError.
     """
     digest = hashlib.sha256()
-    size = begun = 0
+    size = 0
     reading = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
     try:
         found = os.fstat(reading)
@@ -120,8 +118,6 @@ def copy_hashed(
                 if begin_writing:
                     os.posix_fadvise(writing, size, len(block), os.POSIX_FADV_DONTNEED)
                 size += len(block)
-            if begin_writing and size > begun:
-                _begin_writing(writing, begun, size)
             mode = found.st_mode & 0o777
             if mode != PRIVATE_FILE:
                 os.fchmod(writing, mode)
@@ -132,11 +128,6 @@ def copy_hashed(
     finally:
         os.close(reading)
     return Copied(size, digest.hexdigest(), mode)
-
-
-def _begin_writing(handle: int, begin: int, end: int) -> None:
-    """Have the kernel write these bytes out; it does not wait for the disk to do it."""
-    os.posix_fadvise(handle, begin, end - begin, os.POSIX_FADV_DONTNEED)
 
 
 def hash_file(path: Path, spent: Spent = nothing) -> str:
