@@ -35,6 +35,8 @@ BYTES_S = 200 << 20
 """How fast a copy is assumed to go, hashing and reading back included: about what two
 cores and one disk did with a warm cache. Only for the forecast."""
 ANSWER_S = 5
+CHECK_S = 5.0
+"""A look that nobody can end early must not hold up the agent's end."""
 EXEC_HINT = (
     "mend it, or take capture.exec out of the configuration; until then the server is"
     " copied without it"
@@ -163,9 +165,8 @@ class Outlook:
         named = self._settings.snapshot_program
         if named is None:
             return False
-        program = SnapshotProgram(
-            named, threading.Event(), self._settings.snapshot_timeout_s
-        )
+        limit_s = min(self._settings.snapshot_timeout_s, CHECK_S)
+        program = SnapshotProgram(named, threading.Event(), limit_s)
         try:
             program.check(folders_of(self._settings.data_dir))
         except (SplitguardError, OSError) as error:
