@@ -47,6 +47,7 @@ create() {
     remove "$id"
     check "$@"
     [ -d "$notes" ] || mkdir -m 700 -- "$notes"
+    [ ! -h "$notes" ] || complain "$notes is a link"
     [ -O "$notes" ] || complain "$notes belongs to somebody else"
     for folder in "$@"; do
         top=$(top_of "$folder")
@@ -60,7 +61,7 @@ create() {
 }
 
 remove() {
-    [ -O "$notes" ] && [ -f "$notes/$1" ] || return 0
+    [ ! -h "$notes" ] && [ -O "$notes" ] && [ -f "$notes/$1" ] || return 0
     while IFS= read -r frozen; do
         [ -d "$frozen" ] || continue
         btrfs subvolume delete -- "$frozen" >/dev/null 2>&1 && continue
@@ -75,7 +76,7 @@ case $1 in
 check) ;;
 create | remove)
     case $2 in
-    .* | *[!A-Za-z0-9._-]*) complain "no name for a snapshot: $2" ;;
+    '' | .* | *[!A-Za-z0-9._-]*) complain "no name for a snapshot: $2" ;;
     esac
     ;;
 *) complain "no such verb: $1" ;;

@@ -36,6 +36,8 @@ create() {
     shift
     remove "$id"
     check "$@"
+    # What is mounted below was perhaps behind a folder that nobody else may enter.
+    [ -d "$MOUNTS" ] || install -d -m 0710 -g "${SUDO_GID:-0}" -- "$MOUNTS"
     for folder in "$@"; do
         # shellcheck disable=SC2046 # as above
         snapshot "$id" "$folder" $(volume_of "$folder")
@@ -45,7 +47,7 @@ create() {
 # Takes the snapshot of one volume unless it is there, and prints where the folder is.
 snapshot() {
     id=$1 folder=$2 group=$3 volume=$4 pool=${5-}
-    name=splitguard-$id-$volume
+    name=splitguard-$id+$volume # no id has a plus
     place=$MOUNTS/$id/$group-$volume
     top=$(findmnt -n -o TARGET --target "$folder")
     if [ ! -d "$place" ]; then
@@ -73,7 +75,7 @@ remove() {
     [ ! -d "$MOUNTS/$1" ] || rmdir -- "$MOUNTS/$1"
     lvs --noheadings -o vg_name,lv_name 2>/dev/null | while read -r group name; do
         case $name in
-        "splitguard-$1-"*) lvremove --quiet -f -- "$group/$name" >&2 ;;
+        "splitguard-$1+"*) lvremove --quiet -f -- "$group/$name" >&2 ;;
         esac
     done
 }
@@ -83,7 +85,7 @@ case $1 in
 check) ;;
 create | remove)
     case $2 in
-    .* | *[!A-Za-z0-9._-]*) complain "no name for a snapshot: $2" ;;
+    '' | .* | *[!A-Za-z0-9._-]*) complain "no name for a snapshot: $2" ;;
     esac
     ;;
 *) complain "no such verb: $1" ;;

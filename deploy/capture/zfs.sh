@@ -56,7 +56,7 @@ case $1 in
 check) ;;
 create | remove)
     case $2 in
-    .* | *[!A-Za-z0-9._-]*) complain "no name for a snapshot: $2" ;;
+    '' | .* | *[!A-Za-z0-9._-]*) complain "no name for a snapshot: $2" ;;
     esac
     ;;
 *) complain "no such verb: $1" ;;

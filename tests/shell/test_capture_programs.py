@@ -139,6 +139,8 @@ def test_on_zfs_one_recursive_snapshot_shows_every_folder(tmp_path):
     assert (tmp_path / MARK).read_text() == "n1-1\n"
     again = program.create("n1-1", [data, wal], tmp_path)  # takes the old one's place
     assert (again[0] / "file").read_text() == "changed"
+    program.remove("n1", tmp_path)
+    assert all(one.exists() for one in frozen)
     program.remove("n1-1", tmp_path)
     program.remove("n1-1", tmp_path)
     assert not any(one.exists() for one in frozen)
