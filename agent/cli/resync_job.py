@@ -159,6 +159,7 @@ def make_job(
     forced: bool,
 ) -> "Job":
     """Gather the means. Raises ConfigError, GuardError, PostgresError."""
+    from agent.daemon.clock import SystemClock
     from agent.guard.resync_job import Job
     from agent.guard.resync_look import Loser, Server
     from agent.guard.resync_mark import Notes
@@ -166,6 +167,7 @@ def make_job(
     from agent.postgres.owner import owner_of
 
     settings = call.settings()
+    clock = SystemClock()
     data_dir = _data_dir(settings, node)
     owner = owner_of(data_dir if data_dir.exists() else data_dir.parent)
     _right_user(owner)
@@ -197,6 +199,7 @@ def make_job(
         wish=wish,
         forced=forced,
         source_named=source is not None,
+        now_s=lambda: clock.moment().monotonic_s,
     )
 
 

@@ -312,16 +312,23 @@ def pg_environment(pairs: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def ends_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the wait as Ctrl-C does, so that nothing is left behind."""
+    """Let SIGTERM end the wait as Ctrl-C does, so that nothing is left behind.
+
+    SIGHUP too, with which a lost terminal ends its programs; not below nohup.
+    """
 
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    caught = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        caught.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in caught}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

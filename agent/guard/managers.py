@@ -83,7 +83,7 @@ class Managers:
 def find(data_dir: Path, root: Path = Path("/")) -> Managers:
     """Return the HA software that looks after the server of `data_dir`."""
     running: dict[str, str] = {}
-    for pid, words in _processes(root):
+    for pid, words in processes(root):
         kind = _kind_of(words)
         if kind is not None and _means(kind, pid, words, data_dir, root):
             running.setdefault(kind.name, _told(kind, f"process {pid}"))
@@ -176,7 +176,8 @@ def _automatic(file: Path) -> bool:
         return True
 
 
-def _processes(root: Path) -> Iterator[tuple[int, list[str]]]:
+def processes(root: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield each process of a machine with the words of its command line."""
     entries = (entry for entry in (root / "proc").iterdir() if entry.name.isdecimal())
     for entry in islice(entries, PROCESSES_MAX):
         try:

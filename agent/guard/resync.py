@@ -25,7 +25,7 @@ from agent.core.resync_refusal import (
 )
 from agent.core.resync_success import shortcomings
 from agent.errors import GuardError, PostgresError
-from agent.guard import managers, resync_aside, resync_look
+from agent.guard import managers, resync_alone, resync_aside, resync_look
 from agent.guard.resync_change import Changes
 from agent.guard.resync_job import Done, Job, Plan, RefusedError
 from agent.guard.resync_look import Gate, Standing
@@ -150,6 +150,12 @@ def run(job: Job, gate: Gate, say: Say, root: Path = ROOT) -> Done:
 
     Whatever it raises, and however it ends: run again, it goes on.
     """
+    with resync_alone.alone(job.notes.folder, job.owner):
+        resync_alone.refuse_copiers(job.data_dir)
+        return _run(job, gate, say, root)
+
+
+def _run(job: Job, gate: Gate, say: Say, root: Path) -> Done:
     changes = Changes(job, say)
     mark = _taken_up(job, changes)
     told = gate.standing()

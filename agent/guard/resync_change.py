@@ -8,12 +8,13 @@ data directory, whoever called.
 """
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from agent.core.lsn import Lsn
 from agent.core.resync import Choice, Method, Step, Trial, tried
 from agent.errors import GuardError, PostgresError
-from agent.guard import resync_aside, resync_files
+from agent.guard import resync_alone, resync_aside, resync_files
 from agent.guard.resync_job import Job
 from agent.guard.resync_mark import Mark
 from agent.guard.resync_server import Say, settle
@@ -129,11 +130,14 @@ class Changes:
         try:
             self._copy(suffix)
         except BaseException:
-            self.say("the clone failed: the old data is put back")
+            resync_alone.until_copied(job.data_dir, job.now_s)
             with acting_as(job.owner):
                 resync_aside.put_back(job.data_dir, suffix)
                 if not half:
                     job.notes.remove()
+            # A terminal that went away takes no words any more.
+            with suppress(OSError):
+                self.say("the clone failed: the old data was put back")
             raise
         with acting_as(job.owner):
             return job.notes.advance(mark, Step.CLONED)

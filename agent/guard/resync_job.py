@@ -4,7 +4,7 @@ Theory of operation. Values only: who is resynced from whom, by which means, wha
 decided and what was done. The functions that look, change and confirm pass them on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from agent.guard.resync_look import Loser, Server
 from agent.guard.resync_mark import Notes
 from agent.guard.resync_server import Local
 from agent.postgres.owner import Owner
+
+Seconds = Callable[[], float]
+"""Tells the time in seconds, on a clock that nobody sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Job:
     wish: Wish
     forced: bool
     source_named: bool
+    now_s: Seconds
 
     @property
     def data_dir(self) -> Path:

@@ -1,0 +1,71 @@
+"""One resync at a time: the lock, what still copies, a server that came back."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from agent.cli.shelf import ends_on_sigterm
+from agent.errors import GuardError
+from agent.guard import resync_alone
+from agent.postgres.owner import Owner
+
+
+def test_a_second_run_is_refused_until_the_first_ends(tmp_path: Path):
+    held = (tmp_path / "state/resync", Owner(os.geteuid(), os.getegid()))
+    with resync_alone.alone(*held):
+        with (
+            pytest.raises(GuardError, match="another `splitguard resync` is at work"),
+            resync_alone.alone(*held),
+        ):
+            pytest.fail("two runs at once")
+        assert held[0].stat().st_mode & 0o777 == 0o700
+        lock = held[0] / resync_alone.LOCK
+        assert lock.stat().st_mode & 0o777 == 0o600
+    with resync_alone.alone(*held):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("command", "copies"),
+    [
+        ("/usr/lib/postgresql/16/bin/pg_basebackup --pgdata=DATA --dbname=x", True),
+        ("/bin/sh /opt/bin/pg_basebackup -D DATA/", True),
+        ("pg_rewind -D DATA --source-server x", True),
+        ("pg_rewind --target-pgdata=DATA", True),
+        ("pg_rewind -D DATA --dry-run", False),
+        ("pg_basebackup --pgdata=DATA2", False),
+        ("vim DATA/pg_rewind", False),
+        ("grep -r x DATA pg_rewind", False),
+    ],
+)
+def test_what_still_copies_into_the_folder_is_waited_for(
+    tmp_path: Path, command: str, copies: bool
+):
+    data = tmp_path / "data"
+    process = tmp_path / "root/proc/100"
+    process.mkdir(parents=True)
+    words = command.replace("DATA", str(data)).split()
+    (process / "cmdline").write_text("\0".join(words) + "\0")
+    assert resync_alone.copiers(data, tmp_path / "root") == ((100,) if copies else ())
+    if copies:
+        with pytest.raises(GuardError, match="process 100 still copies"):
+            resync_alone.refuse_copiers(data, tmp_path / "root")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_lost_terminal_ends_the_work_as_ctrl_c_does(number: int):
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt), ends_on_sigterm():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+def test_below_nohup_a_lost_terminal_ends_nothing():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ends_on_sigterm():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
