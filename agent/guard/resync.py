@@ -29,7 +29,7 @@ from agent.guard import managers, resync_alone, resync_aside, resync_look
 from agent.guard.resync_change import Changes
 from agent.guard.resync_job import Done, Job, Plan, RefusedError
 from agent.guard.resync_look import Gate, Standing
-from agent.guard.resync_mark import Mark
+from agent.guard.resync_mark import FINISHED, Mark
 from agent.guard.resync_server import Say, last_options, start, stop
 from agent.postgres import standby, upstream
 from agent.postgres.control import read_control
@@ -139,8 +139,10 @@ def note(job: Job) -> Mark | None:
     """
     with acting_as(job.owner):
         mark = job.notes.read()
-    if mark is None or mark.data_dir != str(job.data_dir):
-        return None
+        if mark is None or mark.data_dir != str(job.data_dir):
+            return None
+        if mark.step in FINISHED and not mark.untouched():
+            return None
     # Half a clone has no server; whoever runs one on the rest has gone on by hand.
     return None if mark.step is not Step.CLONING and job.local.runs else mark
 

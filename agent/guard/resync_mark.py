@@ -5,9 +5,11 @@ the folder alone does not tell what it is: half rewound, half cloned, or done an
 configured yet. The note does, with what the next run needs: where the old data is, and
 the configuration that was saved. It is written aside, fsynced and renamed before each
 step. It counts for the folder that it was written for and no other, and no longer once
-a server runs there: somebody has gone on by hand.
+a server runs there, or has run: somebody has gone on by hand. Every server that comes
+up writes its pg_control, so a finished folder is known by the pg_control that it had.
 """
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +21,9 @@ from agent.errors import GuardError
 FOLDER = "resync"
 """Below state_dir: the note, and the configuration files that were saved."""
 NOTE_BYTES_MAX = 64 * 1024
+CONTROL_BYTES_MAX = 64 * 1024
+FINISHED = (Step.REWOUND, Step.CLONED)
+"""Steps after which only the configuration and the start are missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,12 @@ class Mark:
     """What the names of the old data end in, while it is aside."""
     options: str = ""
     """With which options the server was started last."""
+    control: str = ""
+    """The SHA-256 of pg_control when the folder was finished; empty before that."""
+
+    def untouched(self) -> bool:
+        """Whether no server has run in the finished folder since."""
+        return bool(self.control) and self.control == print_of(Path(self.data_dir))
 
 
 class Notes:
@@ -84,11 +95,21 @@ class Notes:
 
     def advance(self, mark: Mark, step: Step) -> Mark:
         """Write the note with the next step."""
-        return self.write(replace(mark, step=step))
+        control = print_of(Path(mark.data_dir)) if step in FINISHED else ""
+        return self.write(replace(mark, step=step, control=control))
 
     def remove(self) -> None:
         """Take the note away: the folder tells by itself what it is again."""
         self._path.unlink(missing_ok=True)
+
+
+def print_of(data_dir: Path) -> str:
+    """Return the SHA-256 of a folder's pg_control; empty when it cannot be read."""
+    try:
+        with (data_dir / "global/pg_control").open("rb") as file:
+            return hashlib.sha256(file.read(CONTROL_BYTES_MAX)).hexdigest()
+    except OSError:
+        return ""
 
 
 def sync_folder(folder: Path) -> None:

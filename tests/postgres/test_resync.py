@@ -13,6 +13,7 @@ import pytest
 
 from agent.cli.resync_job import line_of
 from agent.core.observation import ServerFacts
+from agent.guard import resync_alone
 from agent.postgres import postmaster
 from agent.postgres.owner import unprivileged
 from agent.postgres.reader import DiskReader
@@ -427,6 +428,50 @@ def test_a_finished_rewind_that_was_not_started_is_only_started(
     agent.config.write_text(text.replace('"false"', f'"{start}"'))
     assert planned(agent)["method"] == "finish"
     resync(agent)
+    follows(old, new)
+
+
+def test_a_finished_rewind_that_somebody_has_started_is_decided_anew(
+    stage16: Stage, beside: Beside
+):
+    """What it wrote since by itself is kept: the old permit does not cover that."""
+    old, new = stage16.split()
+    agent = beside(old, new, '[resync]\nstart_command = "false"\n')
+    assert "resync.start_command failed" in refused(agent)
+    assert planned(agent)["interrupted"] == "rewound"
+    old._ended()
+    old.start()
+    old.stop()
+    assert planned(agent)["interrupted"] == "none"
+
+
+def test_a_lost_terminal_puts_the_old_data_back_and_nobody_works_beside_a_clone(
+    stage16: Stage, beside: Beside
+):
+    old, new = stage16.split()
+    agent = beside(old, new)
+    replaced(
+        agent,
+        "pg_basebackup",
+        f"mkfifo {agent.home}/never$$\ntouch {agent.home}/copying\n"
+        f"read -r forever <{agent.home}/never$$\n",
+    )
+    mark = agent.home / "copying"
+    for number in (signal.SIGHUP, signal.SIGKILL):
+        with running(agent, "resync", "n1", "--method", "clone") as started:
+            eventually("it copies", mark.exists, 60)
+            assert "another `splitguard resync` is at work" in refused(agent)
+            os.kill(started.process.pid, number)
+            started.ends(60)
+        mark.unlink()
+        assert bool(asides(old)) is (number == signal.SIGKILL), started.said
+    assert "still copies into" in refused(agent)
+    [left] = resync_alone.copiers(old.data_dir)
+    os.kill(left, signal.SIGKILL)
+    eventually("it ends", lambda: not resync_alone.copiers(old.data_dir))
+    restored(agent, "pg_basebackup")
+    old._ended()
+    assert "undoing that" in resync(agent)
     follows(old, new)
 
 

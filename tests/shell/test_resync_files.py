@@ -214,6 +214,24 @@ def test_the_note_survives_and_a_damaged_one_is_a_persons_matter(tmp_path: Path)
     assert notes.read() is None
 
 
+@pytest.mark.parametrize("step", [Step.REWOUND, Step.CLONED])
+def test_a_server_that_has_run_since_makes_the_note_void(tmp_path: Path, step: Step):
+    control = tmp_path / "data/global/pg_control"
+    control.parent.mkdir(parents=True)
+    control.write_bytes(b"as it was finished")
+    notes = Notes(tmp_path)
+    written = notes.write(Mark(Step.NONE, str(tmp_path / "data"), "n2", "permit-1"))
+    assert not written.untouched()
+    notes.advance(written, step)
+    found = notes.read()
+    assert found
+    assert found.untouched()
+    control.write_bytes(b"a server has run")
+    assert not found.untouched()
+    control.unlink()
+    assert not found.untouched()
+
+
 @pytest.mark.parametrize(
     ("opts", "options"),
     [
