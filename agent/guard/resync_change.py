@@ -61,6 +61,7 @@ class Changes:
         if trial is Trial.CLONE:
             self._insist(why)
             return self.clone(mark)
+        self._alone()
         with acting_as(job.owner):
             mark = job.notes.advance(mark, Step.REWINDING)
         self.say(f"rewinding from {job.source.name}")
@@ -71,6 +72,10 @@ class Changes:
             return self.clone(mark)
         with acting_as(job.owner):
             return job.notes.advance(mark, Step.REWOUND)
+
+    def _alone(self) -> None:
+        """Look once more, right before a change, that nobody works in the folder."""
+        resync_alone.refuse_others(self.job.data_dir, self.job.now_s)
 
     def _insist(self, why: str) -> None:
         """Say that a clone takes the rewind's place, or refuse it."""
@@ -117,6 +122,7 @@ class Changes:
     def clone(self, mark: Mark) -> Mark:
         """Move the old data aside and copy the source; put it back if that fails."""
         job = self.job
+        self._alone()
         suffix = resync_aside.SUFFIX + time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         found = job.source.look()
         half = mark.step is Step.REWINDING

@@ -1,7 +1,11 @@
 """One resync at a time: the lock, what still copies, a server that came back."""
 
+import itertools
 import os
+import shutil
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -69,3 +73,30 @@ def test_below_nohup_a_lost_terminal_ends_nothing():
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A program that is called postgres and works in a folder."""
+    program = tmp_path / "postgres"
+    shutil.copy2(shutil.which("cat") or "", program)
+    data = tmp_path / "data"
+    data.mkdir()
+    with subprocess.Popen([program], stdin=subprocess.PIPE, cwd=data) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("pid_file", [True, False])
+def test_a_server_that_was_started_again_is_seen_even_without_its_pid_file(
+    tmp_path: Path, server: "subprocess.Popen[bytes]", pid_file: bool
+):
+    data = tmp_path / "data"
+    if pid_file:
+        (data / "postmaster.pid").write_text(f"{server.pid}\n{data}\n")
+    seconds = itertools.count(step=resync_alone.ENDING_S)
+    with pytest.raises(GuardError, match=r"a server was started on .* again"):
+        resync_alone.refuse_others(data, lambda: next(seconds))
+    server.kill()
+    server.wait()
+    resync_alone.refuse_others(data, lambda: 0.0)
