@@ -198,7 +198,6 @@ def make_job(
         notes=notes,
         wish=wish,
         forced=forced,
-        source_named=source is not None,
         now_s=lambda: clock.moment().monotonic_s,
     )
 

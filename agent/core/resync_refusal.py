@@ -27,8 +27,6 @@ class Around:
     line: tuple[str, ...] = ()
     """Whose line the agent holds everybody against: the primary that is or will
     probably be kept, several while nobody can tell."""
-    source_named: bool = False
-    """Whether the person named the source."""
     forced: bool = False
     later_timeline: int = 0
     """The highest timeline that this node has a history file of."""
@@ -108,13 +106,13 @@ def _by_winner(target: Target, source: Source, around: Around) -> list[Refusal]:
                 forcible=True,
             )
         ]
-    if around.line and source.name not in around.line and around.source_named:
+    if around.line and source.name not in around.line:
+        kept = " or ".join(around.line)
         return [
             Refusal(
-                f"the agent holds everybody against {around.line[0]}, and you name"
-                f" {source.name}",
-                f"leave --source out to follow {around.line[0]}; or, if you are sure,"
-                " --force --reason TEXT",
+                f"the agent holds everybody against {kept}, not {source.name}",
+                f"to follow {kept}, run this once more without --source; or, if you"
+                f" are sure of {source.name}, --source with --force --reason TEXT",
                 forcible=True,
             )
         ]

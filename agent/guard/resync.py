@@ -99,7 +99,6 @@ def _around(job: Job, told: Standing, root: Path) -> Around:
         running_managers=found.running,
         configured_managers=found.configured,
         line=told.line,
-        source_named=job.source_named,
         forced=job.forced,
     )
 

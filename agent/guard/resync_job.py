@@ -37,7 +37,6 @@ class Job:
     notes: Notes
     wish: Wish
     forced: bool
-    source_named: bool
     now_s: Seconds
 
     @property

@@ -190,10 +190,10 @@ AROUND = Around(line=("n2",))
         ({"line": ("n1",)}, {}, {}, "n1 is the node whose writes are kept", True),
         ({"line": ("n1", "n2")}, {}, {}, "nobody can tell whether n1 or n2", True),
         (
-            {"line": ("n3",), "source_named": True},
+            {"line": ("n3",)},
             {},
             {},
-            "holds everybody against n3, and you name n2",
+            "holds everybody against n3, not n2",
             True,
         ),
         ({}, {}, {"lineage": line(2, (1, 50), system="2")}, "another database", False),
@@ -222,8 +222,7 @@ def test_what_speaks_against_it_is_told(around, target, source, sentence, forcib
 
 def test_nothing_speaks_against_an_ordinary_loser():
     assert refusals(LOSER, WINNER, AROUND) == ()
-    assert refusals(LOSER, WINNER, replace(AROUND, source_named=True)) == ()
-    assert refusals(LOSER, WINNER, Around(source_named=True)) == ()
+    assert refusals(LOSER, WINNER, Around()) == ()
 
 
 @pytest.mark.fact("older-timeline-wins")
