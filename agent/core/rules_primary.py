@@ -17,7 +17,8 @@ is known to accept no writes; whoever announced it has taken it.
 from collections.abc import Mapping
 
 from agent.core.agreement import failover_is_over, standing_failover
-from agent.core.detector import Look
+from agent.core.detector import Look, key
+from agent.core.incident import Status
 from agent.core.lsn import Lsn
 from agent.core.maintenance import covering
 from agent.core.observation import Channel
@@ -59,13 +60,16 @@ def _moved(scene: Scene) -> Finding | None:
     higher = new.sight.timeline is not None and new.sight.timeline > old.timeline
     if not higher and not known_not_writable(scene, old.node):
         return None
+    return _move(scene, old, new)
+
+
+def _move(scene: Scene, old: PrimarySeen, new: ServerSight) -> Finding | None:
+    """Tell of a move that is sure; nothing while it is not known what it is."""
     switch = _switch_lsn(scene, old, new)
     lost = None if switch is None else max(0, old.lsn - switch)
-    announced = {} if lost else _announced(scene, old.node, new.node)
-    if announced and lost is None and scene.facts(new.node) is not None:
-        # Its agent tells in a round or two where it took over; what disappeared with
-        # the former primary makes this no news but a trouble.
+    if not lost and _may_be_announced(scene, old.node, new.node, lost):
         return None
+    announced = {} if lost else _announced(scene, old.node, new.node)
     return Finding(
         {
             "from": old.node,
@@ -74,10 +78,41 @@ def _moved(scene: Scene) -> Finding | None:
             "to_timeline": new.sight.timeline,
             "switch_lsn": None if switch is None else str(switch),
             "not_replicated_bytes": lost,
-            "old_seen": known_not_writable(scene, old.node),
+            "old_seen": _seen_not_writable(scene, old.node),
             **announced,
         }
     )
+
+
+def _may_be_announced(scene: Scene, old: str, new: str, lost: int | None) -> bool:
+    """Whether the move may be the announced one, and that shows in a few rounds.
+
+    The agents there tell where the new primary took over, which shows what was lost,
+    and that the former one takes no writes.
+    """
+    if standing_failover(scene.state, new) or not _is_covered(scene, old, new):
+        return False
+    if lost is None and scene.facts(new) is not None:
+        return True
+    if _seen_not_writable(scene, old):
+        return False
+    last = scene.state.view.alive.get(key(old, Channel.POSTGRES))
+    patience_s = 2 * scene.policy.fresh_s
+    return last is not None and scene.at.monotonic_s - last.received_s < patience_s
+
+
+def _is_covered(scene: Scene, old: str, new: str) -> bool:
+    """Whether a switchover to that node was announced.
+
+    A side of a split has handed nothing over, however quiet it is by now.
+    """
+    split = any(
+        one.verdict.family is Family.SPLIT
+        and one.status is not Status.RESOLVED
+        and old in one.sides
+        for one in scene.state.ledger.incidents
+    )
+    return not split and covering(scene.state, new, scene.at) is not None
 
 
 def _announced(scene: Scene, old: str, new: str) -> dict[str, Fact]:
@@ -94,7 +129,8 @@ def _announced(scene: Scene, old: str, new: str) -> dict[str, Fact]:
             n: told.verdict.evidence[n] for n in names if n in told.verdict.evidence
         }
     plan = covering(scene.state, new, scene.at)
-    if plan is None or not _seen_not_writable(scene, old):
+    covered = _is_covered(scene, old, new) and _seen_not_writable(scene, old)
+    if plan is None or not covered:
         return {}
     return {"planned_by": plan.owner, "planned_because": plan.reason}
 

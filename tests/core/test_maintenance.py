@@ -287,10 +287,43 @@ def test_a_former_primary_that_is_merely_unseen_is_never_covered():
     cluster.run(1)
     cluster.servers["n2"].promote()
     cluster.servers["n3"].follows = "n2"
-    cluster.run(1)
+    cluster.run(6)
     for name in ("n2", "n3"):
         one = cluster.incident(name, "primary")
         assert (one.verdict.rule, one.worst) == (401, Severity.CRITICAL)
+        assert one.verdict.evidence["old_seen"] is False
+
+
+def test_it_is_waited_for_the_word_that_the_former_primary_takes_no_writes():
+    cluster = announced()
+    cluster.cut("n1")
+    cluster.servers["n1"].up = False
+    cluster.servers["n2"].promote()
+    cluster.servers["n3"].follows = "n2"
+    cluster.run(2)
+    assert not cluster.incidents("n3", "primary")
+    cluster.heal()
+    cluster.run(2)
+    one = cluster.incident("n3", "primary")
+    assert (one.verdict.rule, one.worst) == (407, Severity.INFO)
+
+
+def test_a_loser_that_is_stopped_for_its_resync_has_handed_nothing_over():
+    cluster = announced()
+    cluster.cut("n1")
+    cluster.run(3)
+    cluster.servers["n2"].promote()
+    cluster.servers["n3"].follows = "n2"
+    for name in ("n1", "n2"):
+        cluster.servers[name].write(5)
+    cluster.run(8)
+    cluster.heal()
+    cluster.run(3)
+    cluster.servers["n1"].up = False
+    cluster.run(3)
+    for name in cluster.agents:
+        rules = {one.verdict.rule for one in cluster.incidents(name, "primary")}
+        assert 407 not in rules
 
 
 def test_an_announced_switchover_that_loses_writes_is_critical():
