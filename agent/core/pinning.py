@@ -110,10 +110,18 @@ def _is_over(pin: Pin, state: State) -> bool:
     split = _standing_split(state)
     if split is not None:
         return split.id != pin.incident and split.since_wall_s > pin.wall_s
-    return any(
-        one.id == pin.incident and one.status is Status.RESOLVED
-        for one in state.ledger.incidents
-    )
+    return any(_has_ended(one, pin) for one in state.ledger.incidents)
+
+
+def _has_ended(one: Incident, pin: Pin) -> bool:
+    """Whether this is the split of the decision, and it is over.
+
+    Agents that were apart may have known it under two ids; it ended after the decision.
+    """
+    if one.verdict.family is not Family.SPLIT or one.status is not Status.RESOLVED:
+        return False
+    ended_s = one.resolved_wall_s
+    return one.id == pin.incident or (ended_s is not None and ended_s > pin.wall_s)
 
 
 def _standing_split(state: State) -> Incident | None:

@@ -145,6 +145,16 @@ def test_it_goes_on_when_the_split_goes_on_under_another_id():
     assert pinning.decision(state).pin
 
 
+def test_it_ends_with_the_split_also_where_that_had_another_id():
+    state = given.state(pins=(pin(incident="inc-of-the-other-side"),))
+    assert pinning.decision(state).pin
+    over = replace(
+        given.incident(), status=Status.RESOLVED, resolved_wall_s=at(60).wall_s
+    )
+    ended = replace(state, ledger=replace(state.ledger, incidents=(over,)))
+    assert pinning.decision(ended) == pinning.Decision()
+
+
 def test_it_says_nothing_about_the_next_split():
     over = replace(given.incident(), status=Status.RESOLVED)
     old = pin(incident=over.id)
