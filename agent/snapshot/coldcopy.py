@@ -1,9 +1,9 @@
 """The full copy of a server that stands still.
 
-Theory of operation. No postmaster comes and pg_control stays as it was, from the first
-file to the last, and nobody rewinds it: then the files belong together. Where the file system can share
-blocks that takes a moment, and the server may be started while the copy is read back.
-The end of its WAL is what the tail has found.
+Theory of operation. No postmaster comes, nobody rewinds it, and pg_control stays as it
+was, from the first file to the last: then the files belong together. Where the file
+system can share blocks that takes a moment, and the server may be started while the
+copy is read back. The end of its WAL is what the tail has found.
 """
 
 from agent.core.lsn import Lsn
@@ -62,7 +62,7 @@ def _standing(attempt: Attempt) -> ControlData:
         raise RestartError("processes of the killed server are still there")
     if being_rewritten(data_dir):
         raise CaptureError(
-            "a rewind or a clone is at work in the data directory, or was left unfinished"
+            "a rewind or a clone is at work in the data directory, or was left undone"
         )
     return read_control(data_dir)
 
