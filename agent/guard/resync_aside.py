@@ -127,7 +127,8 @@ def _move_linked(link: Path, suffix: str) -> None:
 
 def _return_linked(link: Path, suffix: str) -> None:
     """Undo what was done of moving one link's target; also when that was halved."""
-    named = link.readlink()
+    # A link that was not pointed at the new name yet may be a relative one.
+    named = link.parent / link.readlink()
     plain = named.with_name(named.name.removesuffix(suffix))
     aside = plain.with_name(plain.name + suffix)
     if aside.is_dir():
@@ -137,7 +138,8 @@ def _return_linked(link: Path, suffix: str) -> None:
             _rename(aside, plain)
         else:
             _return_versions(aside, plain)
-    _point(link, plain)
+    if plain != named:
+        _point(link, plain)
 
 
 def _return_versions(aside: Path, plain: Path) -> None:
