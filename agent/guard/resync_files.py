@@ -16,6 +16,7 @@ from pathlib import Path
 
 from agent.config.forms import parse_dsn
 from agent.errors import GuardError
+from agent.guard.resync_mark import sync_file, sync_folder
 
 FILE_BYTES_MAX = 4 << 20
 AUTO_CONF = "postgresql.auto.conf"
@@ -41,7 +42,7 @@ _DROPPED = re.compile(
 def save(data_dir: Path, saved: Path) -> None:
     """Copy the configuration of a stopped server aside. Raises GuardError.
 
-    What was saved before is replaced all at once.
+    What was saved before is replaced all at once, when the new files are on disk.
     """
     fresh = saved.with_name(saved.name + ".new")
     try:
@@ -50,9 +51,12 @@ def save(data_dir: Path, saved: Path) -> None:
         for file in _files(data_dir):
             place = fresh / file.relative_to(data_dir)
             place.parent.mkdir(mode=0o700, exist_ok=True)
-            shutil.copy2(file, place)
+            _copy(file, place)
+        for folder in (*_folders(fresh), fresh):
+            sync_folder(folder)
         shutil.rmtree(saved, ignore_errors=True)
         fresh.rename(saved)
+        sync_folder(saved.parent)
     except OSError as error:
         raise GuardError(
             f"the configuration of {data_dir} cannot be saved: {error.strerror}",
@@ -75,6 +79,16 @@ def _small(file: Path) -> bool:
     return plain and file.stat().st_size <= FILE_BYTES_MAX
 
 
+def _copy(file: Path, place: Path) -> None:
+    """Copy a file so that it outlives a loss of power."""
+    shutil.copy2(file, place)
+    sync_file(place)
+
+
+def _folders(saved: Path) -> list[Path]:
+    return [path for path in sorted(saved.iterdir()) if path.is_dir()]
+
+
 def put_back(saved: Path, data_dir: Path) -> None:
     """Write the saved files again; others of their folders stay. Raises GuardError."""
     try:
@@ -84,8 +98,11 @@ def put_back(saved: Path, data_dir: Path) -> None:
             place = data_dir / file.relative_to(saved)
             place.parent.mkdir(mode=0o700, exist_ok=True)
             aside = place.with_name(f".{place.name}.splitguard")
-            shutil.copy2(file, aside)
+            _copy(file, aside)
             aside.replace(place)
+        for folder in _folders(saved):
+            sync_folder(data_dir / folder.relative_to(saved))
+        sync_folder(data_dir)
     except OSError as error:
         raise GuardError(
             f"the configuration cannot be written again: {error.strerror}",
@@ -109,6 +126,7 @@ def follow(data_dir: Path, conninfo: str, slot: str) -> None:
         _write(auto, kept + "".join(f"{line}\n" for line in lines))
         (data_dir / RECOVERY_SIGNAL).unlink(missing_ok=True)
         _write(data_dir / STANDBY_SIGNAL, "")
+        sync_folder(data_dir)
     except OSError as error:
         raise GuardError(
             f"{auto} cannot be written: {error.strerror}",

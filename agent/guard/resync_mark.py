@@ -114,7 +114,16 @@ def print_of(data_dir: Path) -> str:
 
 def sync_folder(folder: Path) -> None:
     """See that renames in a folder are on disk. Raises OSError."""
-    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(folder, os.O_DIRECTORY)
+
+
+def sync_file(file: Path) -> None:
+    """See that what a file holds is on disk. Raises OSError."""
+    _sync(file, 0)
+
+
+def _sync(path: Path, flags: int) -> None:
+    number = os.open(path, os.O_RDONLY | flags)
     try:
         os.fsync(number)
     finally:
