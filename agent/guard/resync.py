@@ -37,6 +37,7 @@ from agent.postgres.owner import acting_as
 from agent.postgres.upstream import Upstream
 
 PAUSE_S = 0.2
+READY_PAUSE_S = 1.0
 READY_S = 900.0
 """How long the source may take for the checkpoint after its promotion."""
 SETTLED_READINGS = 10
@@ -260,7 +261,8 @@ def _stop(job: Job, say: Say) -> None:
 def _until_ready(job: Job, say: Say) -> None:
     """Wait until the source's pg_control names its real timeline."""
     asked = False
-    for _ in range(int(READY_S / PAUSE_S)):
+    end = job.now_s() + READY_S
+    while job.now_s() < end:
         found = job.source.look(job.data_dir)
         if found.ready:
             return
@@ -275,7 +277,7 @@ def _until_ready(job: Job, say: Say) -> None:
                 why = upstream.checkpoint(job.source.dsn)
             if why:
                 say(f"it cannot be asked for one: {why}")
-        time.sleep(PAUSE_S)
+        time.sleep(READY_PAUSE_S)
     raise GuardError(
         f"{job.source.name} made no checkpoint on its timeline within {READY_S:g} s",
         "run CHECKPOINT there, and this once more",
@@ -290,7 +292,8 @@ def confirm(job: Job, say: Say) -> Lsn:
     say(f"waiting until it follows {job.source.name}")
     goal: Lsn | None = None
     missing: tuple[str, ...] = ("it does not stream from the source",)
-    for _ in range(int(job.local.wait_s / PAUSE_S)):
+    end = job.now_s() + job.local.wait_s
+    while job.now_s() < end:
         try:
             found = job.source.look()
             goal = found.flush_lsn if goal is None else goal
