@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from agent.config import Settings
     from agent.guard.resync_job import Job
     from agent.guard.resync_look import Standing
+    from agent.guard.resync_mark import Notes
     from agent.guard.resync_server import Local
     from agent.postgres.owner import Owner
 
@@ -169,11 +170,12 @@ def make_job(
     settings = call.settings()
     clock = SystemClock()
     data_dir = _data_dir(settings, node)
-    owner = owner_of(data_dir if data_dir.exists() else data_dir.parent)
+    notes = Notes(settings.state_dir)
+    aside = _aside(data_dir, notes)
+    owner = owner_of(data_dir if data_dir.exists() else aside or data_dir.parent)
     _right_user(owner)
     gate.data_dir = data_dir
-    notes = Notes(settings.state_dir)
-    local = _local(settings, data_dir, owner, notes.folder)
+    local = _local(settings, data_dir, aside, owner, notes.folder)
     name, parts = _source(settings, node, source, gate)
     host = parts.get("hostaddr") or parts.get("host", "")
     gate.source = f"{host}:{parts.get('port', POSTGRES_PORT)}" if host else ""
@@ -239,14 +241,41 @@ def _right_user(owner: "Owner") -> None:
         )
 
 
+def _aside(data_dir: Path, notes: "Notes") -> Path | None:
+    """Return where an interrupted clone has put the old data. Raises GuardError.
+
+    What is left in its place may have neither an owner nor a version.
+    """
+    from agent.guard import resync_aside
+    from agent.postgres.owner import acting_as, owner_of
+
+    try:
+        owner = owner_of(notes.folder)
+    except PostgresError:
+        return None  # no run has written there yet, or a later step says why not
+    with acting_as(owner):
+        mark = notes.read()
+    if mark is None or mark.data_dir != str(data_dir):
+        return None
+    if not mark.suffix.startswith(resync_aside.SUFFIX) or "/" in mark.suffix:
+        return None
+    place = resync_aside.place_of(data_dir, mark.suffix)
+    return place if place.is_dir() else None
+
+
 def _local(
-    settings: "Settings", data_dir: Path, owner: "Owner", folder: Path
+    settings: "Settings",
+    data_dir: Path,
+    aside: Path | None,
+    owner: "Owner",
+    folder: Path,
 ) -> "Local":
     from agent.guard.resync_server import Local
     from agent.postgres.programs import find_programs
 
     bin_dir = settings.local.bin_dir
-    known = data_dir if (data_dir / "PG_VERSION").exists() else None
+    places = (data_dir, aside) if aside is not None else (data_dir,)
+    known = next((each for each in places if (each / "PG_VERSION").exists()), None)
     return Local(
         data_dir=data_dir,
         programs=find_programs(bin_dir, known),

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -390,9 +391,10 @@ def test_a_rewind_that_was_killed_is_taken_up_as_a_clone(
 
 
 def test_a_clone_that_was_killed_or_failed_leaves_the_old_data(
-    stage16: Stage, beside: Beside
+    stage15: Stage, beside: Beside
 ):
-    old, new = stage16.split()
+    """Taken up without `bin_dir`: only the old data tells the version then."""
+    old, new = stage15.split()
     rows = old.rows()
     agent = beside(old, new)
     replaced(agent, "pg_basebackup", "echo 'no such role' >&2\nexit 1\n")
@@ -402,13 +404,15 @@ def test_a_clone_that_was_killed_or_failed_leaves_the_old_data(
     old.start()
     assert old.rows() == rows
     (agent.home / "bin/pg_basebackup").write_text(
-        f"#!/bin/sh\nmkdir -p {old.data_dir}/base\nkill -9 $PPID\n"
+        f"#!/bin/sh\nrmdir {old.data_dir}\nkill -9 $PPID\n"
     )
     killed = agent.run("resync", "n1", "--method", "clone")
     assert killed.returncode == -signal.SIGKILL
     old._ended()
     assert len(asides(old)) == 1
-    restored(agent, "pg_basebackup")
+    assert not old.data_dir.exists()
+    text = agent.config.read_text()
+    agent.config.write_text(re.sub(r"(?m)^bin_dir = .*\n", "", text))
     assert planned(agent)["interrupted"] == "cloning"
     said = resync(agent)
     assert "undoing that" in said
@@ -453,7 +457,8 @@ def test_a_lost_terminal_puts_the_old_data_back_and_nobody_works_beside_a_clone(
     replaced(
         agent,
         "pg_basebackup",
-        f"mkfifo {agent.home}/never$$\ntouch {agent.home}/copying\n"
+        f"mkdir {old.data_dir}/base\nmkfifo {agent.home}/never$$\n"
+        f"touch {agent.home}/copying\n"
         f"read -r forever <{agent.home}/never$$\n",
     )
     mark = agent.home / "copying"
