@@ -40,22 +40,17 @@ def alone(folder: Path, owner: Owner) -> Iterator[None]:
     Raises GuardError when another run has it.
     """
     with acting_as(owner):
-        number = _opened(folder)
+        number = _opened(folder / LOCK)
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _hold(number, folder / LOCK)
         yield
-    except BlockingIOError as error:
-        raise GuardError(
-            "another `splitguard resync` is at work here", "wait for it, or end it"
-        ) from error
     finally:
         os.close(number)
 
 
-def _opened(folder: Path) -> int:
-    place = folder / LOCK
+def _opened(place: Path) -> int:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(place, flags, 0o600)
     except OSError as error:
@@ -63,6 +58,20 @@ def _opened(folder: Path) -> int:
             f"{place} cannot be opened: {error.strerror}",
             "run this as root, or as the owner of the data directory, with room in"
             " state_dir",
+        ) from error
+
+
+def _hold(number: int, place: Path) -> None:
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise GuardError(
+            "another `splitguard resync` is at work here", "wait for it, or end it"
+        ) from error
+    except OSError as error:
+        raise GuardError(
+            f"{place} cannot be locked: {error.strerror}",
+            "put state_dir on a file system that knows locks",
         ) from error
 
 
