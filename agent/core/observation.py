@@ -239,6 +239,8 @@ class PinBrief:
     revision: int
     age_s: float
     incident: str | None
+    over: bool = False
+    """Whether the split that it was made in has ended, as the teller knows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,8 @@ def heard_of(state: State, seen: Observation, at: Moment, policy: Policy) -> Sta
     kept: dict[str | None, Pin] = {}
     for pin in everything:
         if pin.revision == last:
-            kept.setdefault(pin.node, pin)
+            same = kept.setdefault(pin.node, pin)
+            kept[pin.node] = replace(same, over=same.over or pin.over)
     pins = tuple(kept.values())[:PINS_MAX]
     if pins == state.ledger.pins:
         return state
@@ -84,6 +85,7 @@ def briefs(state: State, at: Moment) -> tuple[PinBrief, ...]:
             revision=pin.revision,
             age_s=at.wall_s - pin.wall_s,
             incident=pin.incident,
+            over=pin.over or _is_over(pin, state),
         )
         for pin in state.ledger.pins
     )
@@ -110,7 +112,7 @@ def _is_over(pin: Pin, state: State) -> bool:
     split = _standing_split(state)
     if split is not None:
         return split.id != pin.incident and split.since_wall_s > pin.wall_s
-    return any(_has_ended(one, pin) for one in state.ledger.incidents)
+    return pin.over or any(_has_ended(one, pin) for one in state.ledger.incidents)
 
 
 def _has_ended(one: Incident, pin: Pin) -> bool:
@@ -149,4 +151,5 @@ def _of_brief(brief: PinBrief, read_s: float) -> Pin:
         revision=brief.revision,
         wall_s=read_s - max(0.0, brief.age_s),
         incident=brief.incident,
+        over=brief.over,
     )

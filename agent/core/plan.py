@@ -43,3 +43,5 @@ class Pin:
     wall_s: float
     incident: str | None = None
     """The split that it was made in: with that one it ends. None: made beforehand."""
+    over: bool = False
+    """Whether a peer told that that split has ended; not every agent knew of it."""

@@ -155,6 +155,16 @@ def test_it_ends_with_the_split_also_where_that_had_another_id():
     assert pinning.decision(ended) == pinning.Decision()
 
 
+def test_who_never_knew_of_the_split_hears_that_it_is_over():
+    known = given.state(pins=(pin(incident="inc-1"),))
+    told = brief(who="ann", reason="it has the orders", incident="inc-1")
+    assert pinning.decision(heard(told, state=known)).pin
+    after = heard(replace(told, over=True), state=known)
+    assert pinning.decision(after) == pinning.Decision()
+    (passed_on,) = pinning.briefs(after, at(30))
+    assert passed_on.over
+
+
 def test_it_says_nothing_about_the_next_split():
     over = replace(given.incident(), status=Status.RESOLVED)
     old = pin(incident=over.id)
