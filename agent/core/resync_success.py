@@ -22,6 +22,8 @@ class Following:
     replay_lsn: Lsn | None
     lineage: Lineage | None
     same_wal: bool | None
+    silent: str = ""
+    """Why it could not be asked; empty when it answered."""
 
 
 def shortcomings(
@@ -31,6 +33,8 @@ def shortcomings(
 
     `goal` is where the source had flushed when streaming was first seen.
     """
+    if seen.silent:
+        return (f"it cannot be asked whether it streams: {seen.silent}",)
     if not seen.streaming:
         return ("it does not stream from the source",)
     missing = []

@@ -178,21 +178,22 @@ class Loser:
     dsn: str
     owner: Owner
 
-    def standing(self) -> standby.Standing | None:
-        """Ask it; None when it does not answer (yet)."""
+    def standing(self) -> standby.Standing | str:
+        """Ask it; a text says why it does not answer (yet)."""
         try:
             with acting_as(self.owner):
                 return standby.ask(self.dsn)
-        except PostgresError:
-            return None
+        except PostgresError as error:
+            return error.message
 
     def following(
         self, server: Server, found: Upstream, lineage: Lineage, goal: Lsn
     ) -> Following:
         """Return how it follows now, WAL and history included once it streams."""
         seen = self.standing()
-        streams = seen is not None and seen.status == "streaming"
-        if seen is None or not streams or not seen.in_recovery:
+        if isinstance(seen, str):
+            return Following(False, None, None, None, None, silent=seen)
+        if seen.status != "streaming" or not seen.in_recovery:
             return Following(False, None, None, None, None)
         own: Lineage | None = None
         same: bool | None = None
