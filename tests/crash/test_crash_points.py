@@ -54,7 +54,8 @@ def assert_ends_well(played: Played) -> None:
     assert played.code == 0, played.why()
     assert played.told["writes"]["lost"] == 0, played.why()
     assert played.told["without_splitguard"]["lost"] >= 100
-    assert played.told["winner"] == "n2"
+    # Of two standbys the one is promoted that had received more when the link was cut.
+    assert played.told["winner"] in ("n2", "n3")
 
 
 def assert_names(played: Played, expected: set[tuple[str, str, int]]) -> None:
