@@ -249,7 +249,7 @@ OF_SOURCE = line(2, (1, 50), sha="a")
     [
         ({}, None),
         ({"streaming": False}, "does not stream"),
-        ({"streaming": False, "silent": "no password"}, "be asked whether it streams: no"),
+        ({"streaming": False, "silent": "no password"}, "whether it streams: no"),
         ({"received_timeline": 1}, "receives timeline 1, the source is on 2"),
         ({"replay_lsn": Lsn(99)}, "replayed up to 0/63, not yet 0/64"),
         ({"replay_lsn": None}, "not yet 0/64"),
