@@ -81,6 +81,13 @@ class Pin:
             return f"held: it could not be removed: {error.strerror or error}"
         return "none"
 
+    def outlived(self) -> bool:
+        """Whether the server that was pinned is gone from its place."""
+        try:
+            return bool(self.identity) and incarnation(self.data_dir) != self.identity
+        except OSError:
+            return True
+
     def _same_server(self) -> bool:
         found = incarnation(self.data_dir)
         self.identity = self.identity or found

@@ -49,6 +49,7 @@ PERIOD_S = 0.2
 """One round of following; the tail is at most this and one copy behind."""
 PIN_S = 5.0
 """The pin is renewed no more often than this."""
+REPLACED = "nothing more is added: the data directory was rewound or cloned anew"
 TROUBLE_S = 0.5
 """The pause after a round that failed."""
 TROUBLE_HOLD_S = 3.0
@@ -205,6 +206,9 @@ class CaptureRun(threading.Thread):
     def _let_go_of_pin(self) -> str:
         """Release the pin, unless it is all that is left; return what to tell."""
         record = self._record
+        if not self._left and self._pin.outlived():
+            # It was replaced since the last round, and the order to close came first.
+            self._left = REPLACED
         if not self._left or record.grade.rank >= Grade.COMPLETE.rank:
             record.pin = self._pin.release()
         elif record.pin == HELD:

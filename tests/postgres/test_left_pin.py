@@ -64,6 +64,25 @@ def test_a_pin_that_is_all_there_is_is_told_until_somebody_removes_its_snapshot(
         assert (line["who"], line["grade"]) == ("ann", "none")
 
 
+def test_a_close_that_comes_before_the_next_look_leaves_the_pin(stage16: Stage):
+    primary = stage16.primary()
+    primary.write(30)
+    other = primary.data_dir.with_name("other")
+    copy_tree(stage16.template, other)
+    (other / "PG_VERSION").touch()
+    with capturing(stage16, primary) as capture:
+        capture.order(Level.TAIL, Level.PIN)
+        capture.until("the pin is held", lambda s: s.pin == "held")
+        primary.crash()
+        capture.until_kept(capture.end_of_stopped())
+        primary.data_dir.rename(primary.data_dir.with_name("wiped"))
+        other.rename(primary.data_dir)
+        capture.engine.finish(ID)
+        closed = capture.until("it is closed", lambda s: s.phase is Phase.CLOSED)
+        assert closed.pin == "held"
+        assert "which waits for a person" in closed.reason
+
+
 async def test_upkeep_never_removes_the_last_that_is_left_of_a_server(stage16: Stage):
     primary = stage16.primary()
     primary.write(30)
