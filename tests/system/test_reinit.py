@@ -92,7 +92,12 @@ def test_a_standby_that_is_made_anew_through_the_guard_keeps_its_data_p6(
 ):
     cluster.wire(replica=True)
     standby = cluster[stories.others(cluster.primary())[0]]
-    cluster.patronictl(standby.name, "reinit", SCOPE, standby.name, "--force")
+    words = ("reinit", SCOPE, standby.name, "--force")
+    eventually(
+        "Patroni takes the order, once it is through with the one before",
+        lambda: "Success" in cluster.patronictl(standby.name, *words),
+        stories.RESYNCED_S,
+    )
     primary = cluster.primary()
     eventually(
         "old data is aside, and the new follows",
