@@ -117,7 +117,7 @@ sim: setup ## fresh simulated worlds for two minutes; SEED=n HOURS=h plays one a
 sim-selftest: setup ## planted faults, each of which must turn the simulator red
 	$(BIN)/python -m tests.sim.selftest $(ARGS)
 
-soak: setup ## a million simulated node-rounds in bad weather; under 20 minutes
+soak: setup ## a million simulated node-rounds in bad weather
 	$(BIN)/python -m tests.sim.soak $(ARGS)
 
 postgres: setup packages .venv/.servers ## tests against real PostgreSQL servers, in two processes
