@@ -18,10 +18,10 @@ from collections.abc import Mapping
 
 from agent.core.agreement import failover_is_over, standing_failover
 from agent.core.detector import Look, key
-from agent.core.incident import Status
 from agent.core.lsn import Lsn
 from agent.core.maintenance import covering
 from agent.core.observation import Channel
+from agent.core.protection import PROVEN
 from agent.core.rule import Finding, Hold, Rule, Scope
 from agent.core.rules_reach import is_down, postgres_down
 from agent.core.scene import Scene, ServerSight
@@ -104,12 +104,11 @@ def _may_be_announced(scene: Scene, old: str, new: str, lost: int | None) -> boo
 def _is_covered(scene: Scene, old: str, new: str) -> bool:
     """Whether a switchover to that node was announced.
 
-    A side of a split has handed nothing over, however quiet it is by now.
+    A side of a proven split has handed nothing over, however quiet it is by now; for a
+    moment any handover may look like one.
     """
     split = any(
-        one.verdict.family is Family.SPLIT
-        and one.status is not Status.RESOLVED
-        and old in one.sides
+        one.verdict.code in PROVEN and one.status.standing and old in one.sides
         for one in scene.state.ledger.incidents
     )
     return not split and covering(scene.state, new, scene.at) is not None
