@@ -13,14 +13,12 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from agent.errors import GuardError
 from agent.guard import wiring
+from agent.guard.processes import processes
 
-PROCESSES_MAX = 100_000
-COMMAND_BYTES_MAX = 64 * 1024
 _INTERPRETED = 3
 """A script's name is at most the third word: interpreter, option, script."""
 _REPMGR_DIR = re.compile(
@@ -174,15 +172,3 @@ def _automatic(file: Path) -> bool:
         return _REPMGR_AUTO.search(wiring.read_text(file)) is not None
     except GuardError:
         return True
-
-
-def processes(root: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield each process of a machine with the words of its command line."""
-    entries = (entry for entry in (root / "proc").iterdir() if entry.name.isdecimal())
-    for entry in islice(entries, PROCESSES_MAX):
-        try:
-            with (entry / "cmdline").open("rb") as file:
-                raw = file.read(COMMAND_BYTES_MAX)
-        except OSError:
-            continue  # it ended meanwhile
-        yield int(entry.name), raw.decode("utf-8", "replace").split("\0")

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent.errors import GuardError
-from agent.guard import managers
+from agent.guard.processes import processes
 from agent.guard.resync_job import Seconds
 from agent.postgres.owner import Owner, acting_as
 from agent.postgres.postmaster import orphans, running
@@ -80,7 +80,7 @@ def copiers(data_dir: Path, root: Path = _ROOT) -> tuple[int, ...]:
     places = {os.path.normpath(data_dir), str(data_dir.resolve())}
     return tuple(
         pid
-        for pid, words in managers.processes(root)
+        for pid, words in processes(root)
         if any(Path(word).name in _COPIERS for word in words[:_NAME_WORDS])
         and _TRIAL_OPTIONS.isdisjoint(words)
         and any(_folder(word) in places for word in words)

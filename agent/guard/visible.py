@@ -10,12 +10,12 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
-from itertools import islice
 from pathlib import Path
 
 from agent.core.gate import Wired
 from agent.errors import GuardError
 from agent.guard import wiring
+from agent.guard.processes import processes
 from agent.guard.shim import PROGRAM, REPLICA
 from agent.guard.wiring import Around, Wiring
 
@@ -24,8 +24,6 @@ PLACES = {
     "repmgr": ("etc/repmgr.conf", "etc/repmgr/*.conf", "etc/repmgr/*/repmgr.conf"),
 }
 """Below the root folder: where Debian, Red Hat and the projects' guides put them."""
-PROCESSES_MAX = 100_000
-COMMAND_BYTES_MAX = 64 * 1024
 VERSION_S = 10.0
 
 
@@ -104,22 +102,10 @@ def still_naming(files: Iterable[tuple[Kind, Path]], place: Path) -> tuple[Path,
 
 def waiting(place: Path, root: Path = Path("/")) -> tuple[int, ...]:
     """Return the processes that run a script of ours at this place."""
-    scripts = {str(place.with_name(name)).encode() for name in (PROGRAM, REPLICA)}
-    scripts.add(str(place).encode())
+    scripts = {str(place), *(str(place.with_name(name)) for name in (PROGRAM, REPLICA))}
     return tuple(
-        pid for pid, words in _processes(root) if not scripts.isdisjoint(words[:3])
+        pid for pid, words in processes(root) if not scripts.isdisjoint(words[:3])
     )
-
-
-def _processes(root: Path) -> Iterator[tuple[int, list[bytes]]]:
-    entries = (entry for entry in (root / "proc").iterdir() if entry.name.isdecimal())
-    for entry in islice(entries, PROCESSES_MAX):
-        try:
-            with (entry / "cmdline").open("rb") as file:
-                raw = file.read(COMMAND_BYTES_MAX)
-        except OSError:
-            continue  # it ended meanwhile
-        yield int(entry.name), raw.split(b"\0")
 
 
 def unnamed_patronis(root: Path = Path("/")) -> tuple[int, ...]:
@@ -140,8 +126,8 @@ def _of_running_patronis(root: Path) -> Iterator[Path]:
 
 def _running_patronis(root: Path) -> Iterator[tuple[int, list[Path]]]:
     """Yield each running Patroni with what its command line says after its name."""
-    for pid, words in _processes(root):
-        paths = [Path(word.decode("utf-8", "replace")) for word in words]
+    for pid, words in processes(root):
+        paths = [Path(word) for word in words]
         names = [path.name for path in paths[:3]]
         if "patroni" in names:
             yield pid, paths[names.index("patroni") + 1 :]
