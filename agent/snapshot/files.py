@@ -6,7 +6,6 @@ fsynced, renamed into place, and its folder fsynced. Names are kept as Python's
 file system strings, so names that are no valid text survive.
 """
 
-import ctypes
 import errno
 import fcntl
 import hashlib
@@ -16,7 +15,6 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISLNK
@@ -24,6 +22,8 @@ from stat import S_ISLNK
 BLOCK_BYTES = 1 << 18
 """Read at once. Four times as much costs twice the time: each block of that size is
 fresh memory, which the kernel has to clear."""
+_FICLONE = 0x40049409
+"""The kernel's FICLONE, from linux/fs.h."""
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 
@@ -308,10 +308,6 @@ def _keep_owner(source: Path, target: Path) -> None:
         os.chown(target, found.st_uid, found.st_gid)
 
 
-_FICLONE = 0x40049409
-"""Linux' ioctl that makes one file share the blocks of another."""
-
-
 def clone_file(source: Path, target: Path, spent: Spent = nothing) -> None:
     """Copy one file, sharing its blocks where the file system can."""
     with source.open("rb") as reader, target.open("xb", buffering=0) as writer:
@@ -325,9 +321,15 @@ def clone_file(source: Path, target: Path, spent: Spent = nothing) -> None:
         spent(found.st_size)
 
 
+def share_blocks(writing: int, reading: int) -> None:
+    """Let an open file begin with all blocks of another. Raises OSError."""
+    fcntl.ioctl(writing, _FICLONE, reading)
+
+
 def _reflink(reading: int, writing: int) -> bool:
     """Whether the second file now shares the first one's blocks."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    with suppress(AttributeError):
-        return bool(libc.ioctl(writing, _FICLONE, reading) == 0)
-    return False
+    try:
+        share_blocks(writing, reading)
+    except OSError:
+        return False  # the file system cannot, and the bytes are copied
+    return True

@@ -9,17 +9,14 @@ looked up: it hangs on its options, its version and the attributes of each folde
 """
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.snapshot.files import PRIVATE_FILE
+from agent.snapshot.files import PRIVATE_FILE, share_blocks
 
-_FICLONE = 0x40049409
-"""The kernel's FICLONE, from linux/fs.h."""
 _UNABLE = {
     errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS,
 }  # fmt: skip
@@ -113,7 +110,7 @@ def _try(source: Path, folder: Path) -> str:
 
 def _share(writing: int, reading: int) -> None:
     try:
-        fcntl.ioctl(writing, _FICLONE, reading)
+        share_blocks(writing, reading)
     except OSError as error:
         if error.errno == errno.EXDEV:
             raise UnsharedError("it lies on another file system") from error
