@@ -47,6 +47,8 @@ SETTINGS = {
     "wal_log_hints": "on",
     "wal_keep_size": "256MB",
     "checkpoint_timeout": "1h",
+    # The background writer writes WAL of its own when it wakes: rarely, then.
+    "bgwriter_delay": "10s",
     "log_min_messages": "warning",
     "wal_retrieve_retry_interval": "100ms",
     "primary_conninfo": "",

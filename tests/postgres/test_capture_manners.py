@@ -27,8 +27,6 @@ from tests.fix_postgres import Server, Stage, eventually, stage_of
 pytestmark = pytest.mark.postgres
 
 SEGMENT = 16 * 1024 * 1024
-QUIET = {"bgwriter_delay": "10s"}
-"""Nothing of the server's own writes WAL meanwhile."""
 BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
 NEXT_ID = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
 RECEIVERS = (
@@ -125,7 +123,7 @@ def test_a_server_without_walsenders_is_captured_all_the_same(stage16: Stage):
 
 @pytest.mark.fact("backup-writes-wal")
 def test_tail_and_pin_write_no_wal_and_a_full_copy_does(stage: Stage):
-    primary = stage.primary(**QUIET)
+    primary = stage.primary()
     primary.write(20)
     primary.query("CHECKPOINT")
     before = primary.lsn
@@ -142,7 +140,7 @@ def test_tail_and_pin_write_no_wal_and_a_full_copy_does(stage: Stage):
 @pytest.mark.fact("commits-and-ids")
 def test_what_takes_no_transaction_id_is_in_the_tail_all_the_same(stage16: Stage):
     """A message is told of by no commit, so no copy is ordered; ANALYZE is by one."""
-    primary = stage16.primary(wal_level="logical", **QUIET)
+    primary = stage16.primary(wal_level="logical")
     primary.write(20)
     primary.query("CREATE SEQUENCE drawn")
     with capturing(stage16, primary) as capture:

@@ -164,12 +164,17 @@ async def test_the_probe_sees_a_pair_and_its_promotion_by_its_grants_only(other:
     primary.write(10)
     standby.caught_up(primary)
     dsns = [as_role(server, "splitguard_probe") for server in (primary, standby)]
+    least = primary.lsn
     up, down = [await sight(dsn) for dsn in dsns]
+    most = primary.lsn
     assert up.system_id == down.system_id == read_control(primary.data_dir).system_id
     assert up.version_num == down.version_num == other.programs.version_num
     assert (up.in_recovery, down.in_recovery) == (False, True)
     assert (up.timeline, down.timeline) == (1, 1)
-    assert up.flush_lsn == primary.lsn == down.flush_lsn == down.replay_lsn
+    # An idle primary still writes down its running transactions now and then.
+    assert down.replay_lsn is not None and down.flush_lsn is not None
+    assert up.flush_lsn is not None and least <= up.flush_lsn <= most
+    assert least <= down.replay_lsn <= down.flush_lsn <= most
     assert (up.replay_lsn, up.upstream, up.receiver_mark) == (None, None, None)
     # Version 10 does not show a receiver's host.
     port = f"127.0.0.1:{primary.port}" if other.programs.major > 10 else None
@@ -179,7 +184,7 @@ async def test_the_probe_sees_a_pair_and_its_promotion_by_its_grants_only(other:
     assert (sender.name, sender.state, sender.sync_state) == (
         "n2", "streaming", "async",
     )  # fmt: skip
-    assert sender.flush_lsn == up.flush_lsn
+    assert sender.flush_lsn is not None and least <= sender.flush_lsn <= most
     assert sender.reply_mark
     assert up.next_xid == down.next_xid
     assert up.postmaster_started != down.postmaster_started
