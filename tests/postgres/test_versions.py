@@ -151,7 +151,8 @@ async def sight(dsn: str) -> PostgresSight:
     return result.postgres
 
 
-async def test_the_probe_sees_a_pair_and_its_promotion_by_its_grants_only(other: Stage):
+def granted_pair(other: Stage) -> tuple[Server, Server]:
+    """Start a pair over TCP that has run the grants; the standby has caught up."""
     primary = other.server("n1", tcp=True).start()
     grant(primary)
     standby = other.server("n2")
@@ -163,6 +164,11 @@ async def test_the_probe_sees_a_pair_and_its_promotion_by_its_grants_only(other:
     standby.start()
     primary.write(10)
     standby.caught_up(primary)
+    return primary, standby
+
+
+async def test_the_probe_sees_a_pair_and_its_promotion_by_its_grants_only(other: Stage):
+    primary, standby = granted_pair(other)
     dsns = [as_role(server, "splitguard_probe") for server in (primary, standby)]
     least = primary.lsn
     up, down = [await sight(dsn) for dsn in dsns]
@@ -172,8 +178,10 @@ async def test_the_probe_sees_a_pair_and_its_promotion_by_its_grants_only(other:
     assert (up.in_recovery, down.in_recovery) == (False, True)
     assert (up.timeline, down.timeline) == (1, 1)
     # An idle primary still writes down its running transactions now and then.
-    assert down.replay_lsn is not None and down.flush_lsn is not None
-    assert up.flush_lsn is not None and least <= up.flush_lsn <= most
+    assert down.replay_lsn is not None
+    assert down.flush_lsn is not None
+    assert up.flush_lsn is not None
+    assert least <= up.flush_lsn <= most
     assert least <= down.replay_lsn <= down.flush_lsn <= most
     assert (up.replay_lsn, up.upstream, up.receiver_mark) == (None, None, None)
     # Version 10 does not show a receiver's host.
@@ -184,7 +192,8 @@ async def test_the_probe_sees_a_pair_and_its_promotion_by_its_grants_only(other:
     assert (sender.name, sender.state, sender.sync_state) == (
         "n2", "streaming", "async",
     )  # fmt: skip
-    assert sender.flush_lsn is not None and least <= sender.flush_lsn <= most
+    assert sender.flush_lsn is not None
+    assert least <= sender.flush_lsn <= most
     assert sender.reply_mark
     assert up.next_xid == down.next_xid
     assert up.postmaster_started != down.postmaster_started
