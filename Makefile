@@ -29,7 +29,7 @@ pytest = found=(); for path in $(1); do \
 
 .PHONY: check setup locks lint format types imports fast sim sim-selftest soak postgres system \
         system-slow system-all chaos accept browser rest test crash packages bench \
-        openapi demo clean help
+        openapi readme demo clean help
 
 check: lint types imports fast ## what a commit must pass, under two minutes
 
@@ -160,6 +160,9 @@ openapi: setup ## rewrite openapi/splitguard.json from the routes
 	mkdir -p openapi
 	$(BIN)/python -m agent.api.schema > openapi/.new.json
 	mv openapi/.new.json openapi/splitguard.json
+
+readme: setup ## rewrite the table of verdicts in README.md from the rule table
+	$(BIN)/python tests/setup/readme.py
 
 demo: .venv/.demo ## a split brain on three real servers, and nothing lost
 	$(BIN)/splitguard lab story split-brain

@@ -3,8 +3,11 @@
 Theory of operation. 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, as the Monitoring Plugins
 guidelines say, with performance data behind a bar. An agent that does not answer, or
 that itself has seen nothing for a while, is UNKNOWN: it says nothing about the cluster.
+A critical incident that is open and that nobody has acknowledged is CRITICAL even where
+its cause has passed, such as a failover: somebody has to know of it.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -45,14 +48,19 @@ def check(
     Exit 0, 1, 2 or 3, as Nagios wants.
     """
     status = call.agent.get("/v1/status", deadline_s=DEADLINE_S)
-    code, text = judge(status, max_age_s)
+    incidents = call.agent.get("/v1/incidents", deadline_s=DEADLINE_S)["incidents"]
+    code, text = judge(status, max_age_s, incidents)
     line = f"SPLITGUARD {NAMES[code]} - {_one_line(text)} | {performance(status)}"
     call.out.line(line)
     return code
 
 
-def judge(status: dict[str, Any], max_age_s: float) -> tuple[int, str]:
-    """Return the code and the sentence for a status."""
+def judge(
+    status: dict[str, Any],
+    max_age_s: float,
+    incidents: Sequence[dict[str, Any]] = (),
+) -> tuple[int, str]:
+    """Return the code and the sentence for a status and the incidents on record."""
     age_s = status["data_age_s"]
     if age_s is None:
         return UNKNOWN, "the agent has just started and has seen nothing yet"
@@ -60,9 +68,23 @@ def judge(status: dict[str, Any], max_age_s: float) -> tuple[int, str]:
         return UNKNOWN, f"the agent's newest sight is {age_s:.0f} s old"
     headline = status["headline"]
     code = CODE_OF_SEVERITY.get(headline["severity"], UNKNOWN)
-    subject = "" if headline["subject"] == "cluster" else f" {headline['subject']}"
-    what = f"{status['cluster']}: {headline['verdict']}{subject}"
-    return code, f"{what}: {headline['sentence']}"
+    waiting = [one for one in incidents if _waits_for_somebody(one)]
+    if code != CRITICAL and waiting:
+        one = waiting[0]
+        todo = f"Nobody has taken it: splitguard incidents ack {one['id']}"
+        return CRITICAL, f"{_what(status, one)}: {one['sentence']} {todo}"
+    return code, f"{_what(status, headline)}: {headline['sentence']}"
+
+
+def _what(status: dict[str, Any], told: dict[str, Any]) -> str:
+    """Return cluster, verdict and subject."""
+    subject = "" if told["subject"] == "cluster" else f" {told['subject']}"
+    return f"{status['cluster']}: {told['verdict']}{subject}"
+
+
+def _waits_for_somebody(incident: dict[str, Any]) -> bool:
+    """Whether an incident is critical, open, and taken by nobody."""
+    return (incident["severity"], incident["status"]) == ("critical", "open")
 
 
 def performance(status: dict[str, Any]) -> str:

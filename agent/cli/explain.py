@@ -11,6 +11,8 @@ from agent.cli.over import pointers, untaken
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from agent.core.manual import Entry
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the command line."""
@@ -35,8 +37,9 @@ def explain(
 ) -> int:
     """Explain what is so now, a verdict, or one incident.
 
-    Of an incident: who saw what when, in order, as far back as the agent's journal
-    reaches (about a day), and why the rules fired.
+    Of a verdict: its meaning, the next step and the rules that give it. Of an incident:
+    who saw what when, in order, as far back as the agent's journal reaches (about a
+    day), and why the rules fired.
     """
     from agent.core.verdict import VerdictCode
 
@@ -51,15 +54,49 @@ def explain(
             items=verdicts,
         )
     elif what in set(VerdictCode):
-        from agent.core.explain import meaning
+        from agent.core.manual import entry
 
-        text = meaning(VerdictCode(what))
-        call.out.data({"verdict": what, "meaning": text}, lambda: words(text))
+        known = entry(VerdictCode(what))
+        call.out.data(_described(known), lambda: _drawn(known))
     else:
         found = call.agent.get(f"/v1/incidents/{segment(what)}")
         found["timeline"] = call.agent.get(f"/v1/incidents/{segment(what)}/timeline")
         call.out.data(found, lambda: _told(found, everything=everything))
     return 0
+
+
+def _described(known: "Entry") -> dict[str, Any]:
+    """Return all that is known of a verdict, for programs."""
+    own = dict(known.row_steps)
+    return {
+        "verdict": known.code.value,
+        "meaning": known.meaning,
+        "next_step": known.next_step,
+        "rules": [
+            {
+                "rule": row.number,
+                "severity": row.severity.value,
+                "sentence": row.sentence,
+                "next_step": own.get(row.number, known.next_step),
+            }
+            for row in known.rules
+        ],
+    }
+
+
+def _drawn(known: "Entry") -> "RenderableType":
+    """Return all that is known of a verdict, for people."""
+    own = dict(known.row_steps)
+    parts = [
+        words(f"{known.code.value} ({known.severity})", "bold"),
+        words(f"  Meaning: {known.meaning}"),
+        words(f"  Next: {known.next_step}"),
+    ]
+    for row in known.rules:
+        parts.append(words(f"  Rule {row.number} ({row.severity}): {row.sentence}"))
+        if row.number in own:
+            parts.append(words(f"    Next: {own[row.number]}"))
+    return stacked(*parts)
 
 
 def _verdicts(verdicts: list[dict[str, Any]]) -> "RenderableType":

@@ -3,7 +3,9 @@
 Theory of operation. Two tables with one entry for each verdict. A meaning is one
 sentence that holds wherever the verdict stands; the README prints the same. A next step
 is an act or a command; what stands in braces is filled in from the verdict's evidence
-by `explain`, and reads as unknown where the evidence does not say.
+by `explain`, and reads as unknown where the evidence does not say. `status` shows these
+steps, so none of them says to run it; and whatever forbids a resync names the way by
+which one is allowed.
 """
 
 from agent.core.verdict import VerdictCode
@@ -67,12 +69,14 @@ STEPS_OF_ROWS = {
 NEXT_STEPS = {
     VerdictCode.HEALTHY: "Nothing to do.",
     VerdictCode.UNKNOWN: (
-        "Wait for a few rounds; if it lasts, run `splitguard status` and look at what "
-        "was not seen."
+        "Wait for a few rounds. If it lasts, look at what was not seen: does its "
+        "agent run (`systemctl status splitguard` there), do its addresses under "
+        "[[nodes]] lead there, does its PostgreSQL let the probe in (`splitguard "
+        "grants` prints roles and pg_hba lines)?"
     ),
     VerdictCode.OBSERVER_ISOLATED: (
         "Check the network of {subject}. If its server accepts writes, stop its "
-        "clients; do not resync it before its capture is complete."
+        "clients. Resync it only in a way that waits until it is kept: {way_back}."
     ),
     VerdictCode.NODE_SUSPECT: "Wait; check the network of {subject} if it lasts.",
     VerdictCode.NODE_UNREACHABLE: (
@@ -81,50 +85,57 @@ NEXT_STEPS = {
     ),
     VerdictCode.NODE_DOWN: (
         "Look at {subject}: its power, its console, its network. Before it comes back, "
-        "see below whether the primary has moved: if {subject} is only cut off, it may "
+        "find out whether the primary has moved: if {subject} is only cut off, it may "
         "still accept writes."
     ),
     VerdictCode.AGENT_DOWN: "Run `systemctl restart splitguard` on {subject}.",
     VerdictCode.POSTGRES_DOWN: (
-        "Is {subject} a losing side of a split? Then leave it stopped until "
-        "`splitguard guard permit` there says granted. Otherwise read PostgreSQL's log "
-        "on {subject} and start it through the HA software."
+        "Is {subject} a losing side of a split? Then leave it stopped and bring it "
+        "back in a way that waits until it is kept: {way_back}. Otherwise read "
+        "PostgreSQL's log on {subject} and start it through the HA software."
     ),
     VerdictCode.MANAGER_DOWN: "Read the manager's log on {subject} and restart it.",
     VerdictCode.LINK_DOWN: "Check the network and the firewalls between {pair}.",
     VerdictCode.FAILOVER: (
-        "Check that the clients follow to {to}, then run "
-        "`splitguard incidents ack {incident}`. Do not resync {from} before "
-        "`splitguard status` says that nothing on it has diverged."
+        "Check that the clients follow to {to}, then run `splitguard incidents ack "
+        "{incident}`. Do not resync {from} by hand: the way that waits until its "
+        "writes are kept is {way_back}."
     ),
     VerdictCode.NO_PRIMARY: (
-        "Run `splitguard status`, take the standby that has received most, and let the "
-        "HA software promote it."
+        "Let the HA software promote {furthest}: of all servers that are known it has "
+        "received most. Without HA software: `pg_ctl promote` there, once you are "
+        "sure that no other server accepts writes."
     ),
     VerdictCode.WRITES_BLOCKED: (
-        "Run `splitguard status`: which standby is not streaming from {subject}? One "
-        "that is held before its resync goes on by itself once its copy is complete; "
-        "`splitguard guard status` there says how long that takes."
+        "Look on {subject} which standby of synchronous_standby_names is not in "
+        "pg_stat_replication; connected now: {connected}. One that is held before its "
+        "resync goes on by itself once its copy is complete; `splitguard guard "
+        "status` there says how long that takes."
     ),
     VerdictCode.SPLIT_BRAIN_SUSPECTED: (
         "Find out whether another node was promoted. Stop clients from writing to "
-        "{first} until the link is back; do not resync anything."
+        "{first} until the link is back. Which side is to be kept shows then; resync "
+        "only the other one: {way_back}."
     ),
     VerdictCode.SPLIT_BRAIN: (
-        "Decide which side is kept, stop clients from writing to the other one, and "
-        "resync it only after `splitguard guard permit` has said granted."
+        "Decide which side is kept: `splitguard winner pin NODE --reason TEXT`. Stop "
+        "clients from writing to the other one. Then bring that one back in the way "
+        "that waits until it is kept: {way_back}."
     ),
     VerdictCode.LINEAGE_DIVERGED: (
-        "Do not resync {losers} by hand. Run `splitguard snapshots list`, and let the "
-        "resync wait for `splitguard guard permit` to say granted."
+        "Do not resync {losers} by hand: the way that waits until what it holds is "
+        "kept is {way_back}. `splitguard snapshots list` shows what is kept so far."
     ),
     VerdictCode.LINEAGE_TWIN: (
-        "Do not start {losers} as a standby: it would stream and keep its own rows. "
-        "Clone it again once `splitguard snapshots list` shows a complete copy."
+        "Do not start {losers} as a standby, it would stream and keep its own rows; "
+        "and pg_rewind sees nothing to take back. Clone it: `splitguard resync` does "
+        "that where no HA software runs; else let the HA software make the node anew, "
+        "once `splitguard guard permit` there says granted."
     ),
     VerdictCode.UNPROTECTED: (
-        "Do not resync {subject}. Mend the reason, then run "
-        "`splitguard snapshots create`."
+        "Mend the reason, then run `splitguard snapshots create` on {subject}. When "
+        "that is complete its resync may go on: {way_back}. To give its writes up: "
+        "`splitguard guard release {subject} --reason TEXT`."
     ),
     VerdictCode.CAPTURE_NOT_READY: "On {subject}: {hint}",
     VerdictCode.DESTRUCTIVE_CONFIG: (
@@ -149,3 +160,37 @@ PLANNED_NEXT = (
     "`splitguard maintenance end`."
 )
 """The step after a failover that was announced."""
+KEPT_IS_PINNED = (
+    "{winner} is kept, as {pinned_by} has decided: stop clients from writing to "
+    "{losers}. Then bring it back in the way that waits until it is kept: {way_back}."
+)
+"""The step in a split after somebody has said who is kept."""
+PINS_EXCLUDE = (
+    "Two pins exclude each other, settle which side is kept: "
+    "`splitguard winner pin NODE --reason TEXT`. Stop clients from writing to the "
+    "other one. Then bring that one back in the way that waits until it is kept: "
+    "{way_back}."
+)
+WAY_BACK = (
+    "`splitguard resync {node}` on {place} where no HA software runs, else the HA "
+    "software's own resync, once `splitguard guard permit` there says granted"
+)
+"""How a loser comes back without losing what it wrote."""
+IN_GENERAL = {
+    "connected": "its senders",
+    "file": "FILE",
+    "first": "the side that is cut off",
+    "from": "the former primary",
+    "furthest": "the standby furthest ahead",
+    "hint": (
+        "mend what the verdict gives as its reason. `splitguard grants` prints what a"
+        " copy needs of PostgreSQL, `splitguard guard check` what is missing before"
+        " the guard."
+    ),
+    "losers": "LOSER",
+    "pair": "NODE and NODE",
+    "settings": "the settings that it names",
+    "subject": "NODE",
+    "to": "the new primary",
+}
+"""What stands for a piece of evidence where a step is told without a verdict."""

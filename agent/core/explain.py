@@ -4,22 +4,19 @@ Theory of operation. For each verdict there is one text that says what it means,
 that says what is so here and now (who, what, since when, and who has seen it), and
 one that says what to do next, as a command or an act. The texts read the evidence of
 the verdict and nothing else, so a stored incident explains itself years later. What is
-fixed for a verdict stands in `counsel`, what is so here is put together below.
+fixed for a verdict stands in `counsel`, what to do is chosen in `nextstep`, and what is
+so here is put together below.
 """
 
 from collections.abc import Callable, Mapping
 
-from agent.core.counsel import (
-    MEANINGS,
-    NEXT_STEPS,
-    PIN_LEFT,
-    PLANNED_NEXT,
-    STEPS_OF_ROWS,
-)
+from agent.core.counsel import MEANINGS, PIN_LEFT
 from agent.core.incident import Incident, Status
+from agent.core.nextstep import next_step
 from agent.core.policy import Policy, WinnerRule
 from agent.core.verdict import Fact, Verdict, VerdictCode
-from agent.core.wording import is_known, names, shown, way
+from agent.core.wording import is_known, names, way
+from agent.core.wording import words as _words
 
 Evidence = Mapping[str, Fact]
 _BY_SIDES = (VerdictCode.LINEAGE_DIVERGED,)
@@ -29,18 +26,6 @@ _BY_SIDES = (VerdictCode.LINEAGE_DIVERGED,)
 def meaning(code: VerdictCode) -> str:
     """Return in one sentence what a verdict means, wherever it stands."""
     return MEANINGS[code]
-
-
-def next_step(verdict: Verdict, incident: str = "ID") -> str:
-    """Return what to do next: an act, or a command to run.
-
-    `incident` is the id to put into a command; where it is not known, `ID` stands.
-    """
-    words = _Words({**_words(verdict), "incident": incident})
-    if is_known(verdict.evidence.get("planned_by")):
-        return PLANNED_NEXT.format_map(words)
-    step = STEPS_OF_ROWS.get(verdict.rule, NEXT_STEPS[verdict.code])
-    return step.format_map(words)
 
 
 def sentence(verdict: Verdict, policy: Policy) -> str:
@@ -87,20 +72,6 @@ def incident_story(incident: Incident, policy: Policy) -> tuple[str, ...]:
     else:
         told.append(f"Next: {next_step(incident.verdict, incident.id)}")
     return tuple(told)
-
-
-class _Words(dict[str, str]):
-    """Evidence for a text; what is missing reads as such."""
-
-    def __missing__(self, name: str) -> str:
-        return f"an unknown {name.replace('_', ' ')}"
-
-
-def _words(verdict: Verdict) -> _Words:
-    evidence = verdict.evidence.items()
-    known = {name: shown(name, value) for name, value in evidence if is_known(value)}
-    pair = verdict.subject.replace("|", " and ")
-    return _Words({**known, "subject": verdict.subject, "pair": pair})
 
 
 def _plain(template: str) -> Callable[[Verdict, Policy], str]:

@@ -196,8 +196,16 @@ def no_primary(scene: Scene, _: str) -> Finding | None:
         {
             "last_primary": last.node if last is not None else None,
             "standbys": ",".join(standbys),
+            "furthest": _furthest(scene, standbys),
         }
     )
+
+
+def _furthest(scene: Scene, standbys: list[str]) -> str | None:
+    """Return which of them has received most, as far as that is known."""
+    places = ((name, scene.position(name)) for name in standbys)
+    known = [(at.timeline, int(at.lsn), name) for name, at in places if at is not None]
+    return max(known)[-1] if known else None
 
 
 def writes_blocked(scene: Scene, node: str) -> Finding | None:

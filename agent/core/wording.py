@@ -9,7 +9,7 @@ from its name, so that a new rule's evidence reads too.
 
 from collections.abc import Mapping
 
-from agent.core.verdict import Fact
+from agent.core.verdict import Fact, Verdict
 
 LISTS = frozenset(
     {
@@ -89,6 +89,21 @@ def shown(name: str, value: Fact) -> str:
     if isinstance(value, str) and name in LISTS:
         return names(value)
     return str(value)
+
+
+class Words(dict[str, str]):
+    """Evidence for a text; what is missing reads as such."""
+
+    def __missing__(self, name: str) -> str:
+        return f"an unknown {name.replace('_', ' ')}"
+
+
+def words(verdict: Verdict) -> Words:
+    """Return a verdict's evidence for a text, with its subject, alone and as a pair."""
+    evidence = verdict.evidence.items()
+    known = {name: shown(name, value) for name, value in evidence if is_known(value)}
+    pair = verdict.subject.replace("|", " and ")
+    return Words({**known, "subject": verdict.subject, "pair": pair})
 
 
 def facts(evidence: Mapping[str, Fact]) -> tuple[tuple[str, str], ...]:

@@ -258,9 +258,16 @@ def test_an_incident_that_is_over_names_the_snapshot_and_how_to_open_it(
 
 
 def test_explain_knows_every_verdict_without_an_agent(splitguard):
-    ran = splitguard("explain", "lineage-twin", "--socket", "/nonexistent")
+    ran = splitguard("explain", "unprotected", "--socket", "/nonexistent")
     assert (ran.code, ran.words) == (0, "")
-    assert len(ran.out) > 20
+    assert ran.out.startswith("unprotected (critical)\n  Meaning: A losing side exists")
+    assert "  Next: Mend the reason" in ran.out
+    assert "  Rule 601 (critical): " in ran.out
+    assert ran.out.count("Next: ") == 2, "row 607 has a next step of its own"
+    asked = splitguard("explain", "failover", "-o", "json", "--socket", "/nonexistent")
+    told = json.loads(asked.out)
+    assert "clients follow to the new primary" in told["next_step"]
+    assert [row["rule"] for row in told["rules"]] == [401, 407]
 
 
 def test_explain_of_nothing_known_says_where_to_look(splitguard, agent_for):
@@ -290,6 +297,44 @@ def test_check_answers_in_one_line_with_nagios_codes(
     assert "|" not in text
     assert "incidents=" in performance
     assert "primaries=" in performance
+
+
+def test_check_is_critical_until_somebody_takes_what_is_critical(splitguard, agent_for):
+    def moved(sim):
+        sim.world.stop("n1")
+        sim.run(2)
+        sim.world.promote("n2")
+        sim.world.rewind("n1", "n2")
+        sim.run(30)
+
+    agent = agent_for(healthy())
+    agent.happen(moved)
+    status = json.loads(
+        splitguard("status", "-o", "json", "--socket", agent.socket).out
+    )
+    assert status["headline"]["verdict"] == "healthy", "only the record is left"
+    ran = splitguard("check", "--socket", agent.socket)
+    assert ran.code == 2
+    assert ran.out.startswith("SPLITGUARD CRITICAL - sim: failover: The primary moved")
+    [incident] = json.loads(
+        splitguard("incidents", "list", "-o", "json", "--socket", agent.socket).out
+    )
+    assert f"splitguard incidents ack {incident['id']}" in ran.out
+    splitguard("incidents", "ack", incident["id"], "--socket", agent.socket)
+    assert splitguard("check", "--socket", agent.socket).code == 0
+
+
+def test_after_a_pin_nobody_is_told_to_decide(splitguard, agent_for):
+    agent = agent_for(split_brain())
+    before = splitguard("status", "--socket", agent.socket).out
+    assert "Next: Decide which side is kept: `splitguard winner pin NODE" in before
+    words = ("--reason", "it has the orders", "--who", "ann", "--socket", agent.socket)
+    assert splitguard("winner", "pin", "n2", *words).code == 0
+    agent.happen(lambda sim: sim.run(2))
+    after = splitguard("status", "--socket", agent.socket).out
+    assert "Decide" not in after
+    assert "Next: n2 is kept, as ann has decided: stop clients from writing" in after
+    assert "`splitguard resync n1` on n1" in after
 
 
 def test_check_does_not_trust_an_agent_that_has_seen_nothing_lately(
