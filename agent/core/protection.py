@@ -44,7 +44,7 @@ from agent.core.standing import (
     standing,
 )
 from agent.core.state import State
-from agent.core.sufficiency import promised, suffices
+from agent.core.sufficiency import is_bare, promised, suffices
 from agent.core.verdict import VerdictCode
 
 RETRY_S = 10.0
@@ -117,6 +117,20 @@ def advance(
     state: State, at: Moment, policy: Policy
 ) -> tuple[State, tuple[Action, ...]]:
     """Order, widen, resume, retry and close captures as the state calls for it."""
+    after, actions = _advanced(state, at, policy)
+    since_s = after.view.bare_s
+    if not is_bare(after, policy):
+        since_s = None
+    elif since_s is None:
+        since_s = at.monotonic_s
+    if since_s == after.view.bare_s:
+        return after, actions
+    return replace(after, view=replace(after.view, bare_s=since_s)), actions
+
+
+def _advanced(
+    state: State, at: Moment, policy: Policy
+) -> tuple[State, tuple[Action, ...]]:
     if not policy.capture_enabled:
         return state, ()
     capture = unfinished(state, policy)
@@ -130,12 +144,28 @@ def advance(
         ):
             return state, ()
         return _order(state, None, need, at, policy)
-    left = facts is not None and has_left(facts, capture.status)
-    if left or promised(state, capture):
+    if _left(state, capture, policy) or promised(state, capture):
         return _close(state, capture, at)
     if need is None:
         return _idle(state, capture, at, policy)
     return _order(state, capture, need, at, policy)
+
+
+def _left(state: State, capture: Capture, policy: Policy) -> bool:
+    """Whether the disk tells that the server has left what is captured.
+
+    The engine asks the server several times a second, the disk is read once a round: a
+    reading from before a promotion that the engine has followed already tells nothing.
+    """
+    facts, status = local_facts(state), capture.status
+    if facts is None or state.view.server_read_s < capture.progressed_s:
+        return False
+    sight = local_sight(state, policy)
+    if sight is not None and not sight.in_recovery:
+        behind = facts.lineage.timeline < (status.timeline or 0)
+        if behind and sight.timeline == status.timeline:
+            return False
+    return has_left(facts, status)
 
 
 def has_left(facts: ServerFacts, status: CaptureStatus) -> bool:

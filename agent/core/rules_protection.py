@@ -5,14 +5,17 @@ winner lacks, a capture of it must exist, must not have failed, and must move. E
 agent says so of its own server only; it is the one that can do something about it.
 """
 
-from agent.core.capture import Capture, Grade, Level, Phase
+from agent.core.capture import Phase
 from agent.core.counsel import PIN_LEFT
+from agent.core.observation import ReadFailure
 from agent.core.rule import CLUSTER, Finding, Hold, Rule, Scope
 from agent.core.rules_split import lineage_diverged, split_brain
 from agent.core.scene import Scene
-from agent.core.standing import standing
-from agent.core.sufficiency import handed_over
+from agent.core.sufficiency import is_bare, is_whole, own_capture
 from agent.core.verdict import Family, Severity, VerdictCode
+
+BARE_ROUNDS = 3
+"""A loser without any capture is told of after so many rounds."""
 
 
 def is_loser(scene: Scene) -> bool:
@@ -25,7 +28,7 @@ def is_loser(scene: Scene) -> bool:
 
 def capture_failed(scene: Scene, _: str) -> Finding | None:
     """Find that the loser beside this agent cannot be captured."""
-    capture = _capture(scene)
+    capture = own_capture(scene.state, scene.policy)
     if capture is None or capture.status.phase is not Phase.FAILED:
         return None
     if not is_loser(scene):
@@ -40,32 +43,32 @@ def capture_failed(scene: Scene, _: str) -> Finding | None:
 
 
 def capture_missing(scene: Scene, _: str) -> Finding | None:
-    """Nothing captures the loser beside this agent.
+    """Nothing captures the loser beside this agent, and has not for some rounds.
 
-    With the news of a split its capture is ordered: only afterwards is it missing.
+    One capture gives way to the next within a round or two: when the server begins
+    another line of WAL, or when a grant that rested on the first one is void.
     """
-    if not _known_loser(scene):
+    since_s = scene.state.view.bare_s
+    if since_s is None or not is_bare(scene.state, scene.policy):
         return None
-    capture = _capture(scene)
-    if capture is not None and capture.status.phase is not Phase.CLOSED:
+    if not scene.policy.capture_enabled:
+        return _missing(scene, "captures are switched off")
+    if scene.at.monotonic_s - since_s < BARE_ROUNDS * scene.policy.round_s:
         return None
-    if (capture is not None and _complete(capture)) or not is_loser(scene):
-        return None
-    if handed_over(scene.state, scene.policy):
-        return None  # a resync is at work on what is kept already
-    off = not scene.policy.capture_enabled
-    return Finding(
-        {
-            "capture": None,
-            "reason": "captures are switched off" if off else "no capture was begun",
-        }
-    )
+    server = scene.state.view.server
+    if isinstance(server, ReadFailure):
+        return _missing(scene, f"no capture can begin: {server.reason}")
+    return _missing(scene, "no capture was begun")
+
+
+def _missing(scene: Scene, reason: str) -> Finding | None:
+    return Finding({"capture": None, "reason": reason}) if is_loser(scene) else None
 
 
 def capture_stalled(scene: Scene, _: str) -> Finding | None:
     """Find the capture of the loser beside this agent standing still."""
-    capture = _capture(scene)
-    if capture is None or _complete(capture):
+    capture = own_capture(scene.state, scene.policy)
+    if capture is None or is_whole(capture):
         return None
     still_s = scene.at.monotonic_s - capture.progressed_s
     if still_s < scene.policy.capture_stall_s or not is_loser(scene):
@@ -97,34 +100,6 @@ def pin_left(scene: Scene, _: str) -> Finding | None:
             "reason": f"what it held is only in the hard links of {found.place}",
         }
     )
-
-
-def _known_loser(scene: Scene) -> bool:
-    """Whether a standing incident has named the local server a loser already."""
-    return any(
-        scene.me in str(one.verdict.evidence.get("losers", "")).split(",")
-        for one in standing(scene.state)
-    )
-
-
-def _complete(capture: Capture) -> bool:
-    status = capture.status
-    if Level.FULL in capture.order.levels:
-        return status.grade.rank >= Grade.COMPLETE.rank
-    return status.phase is Phase.FOLLOWING
-
-
-def _capture(scene: Scene) -> Capture | None:
-    """Return the local server's capture that goes on, or belongs to what stands."""
-    ledger = scene.state.ledger
-    standing = {one.id for one in ledger.incidents if one.status.standing}
-    for capture in reversed(ledger.captures):
-        if capture.order.node != scene.me:
-            continue
-        goes_on = capture.status.phase is not Phase.CLOSED
-        if goes_on or standing & set(capture.order.incident_ids):
-            return capture
-    return None
 
 
 ROWS = (

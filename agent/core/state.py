@@ -138,6 +138,17 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """Up to where a standby holds WAL while no receiver tells of which timeline."""
+
+    lsn: Lsn
+    since_s: float
+    """When it was first read to be there."""
+    timeline: int | None
+    """What pg_control says: late until the first restart point after a switch."""
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """What has been seen since the agent started."""
 
@@ -167,6 +178,8 @@ class View:
     """By `witness>node`: what replication on the witness shows of the node."""
     positions: Mapping[str, Position] = field(default_factory=dict)
     """By node: the last position that was read together with its timeline."""
+    received: Mapping[str, Received] = field(default_factory=dict)
+    """By standby that receives nothing: what it holds, of whatever timeline."""
     unconfirmed: tuple[Lsn, int] | None = None
     """A flushed position of the local primary, and the next transaction id then,
     that no standby had confirmed yet."""
@@ -175,6 +188,8 @@ class View:
     proofs: tuple[SplitProof, ...] = ()
     closing: Mapping[str, float] = field(default_factory=dict)
     """By capture: when the engine was last told to close it."""
+    bare_s: float | None = None
+    """Since when the local server is known as a loser that nothing captures."""
     dark: Mapping[str, float] = field(default_factory=dict)
     """Per node the last instant at which this agent saw it on no channel."""
     isolated_s: float | None = None

@@ -8,11 +8,11 @@ meanwhile. Only who asks for a permit of its own gets a capture of its own.
 
 from collections.abc import Iterable
 
-from agent.core.capture import Capture, Grade
+from agent.core.capture import Capture, Grade, Level, Phase
 from agent.core.observation import Channel, ServerFacts
 from agent.core.permit import Permit, PermitState
 from agent.core.policy import Policy
-from agent.core.standing import local_writable
+from agent.core.standing import local_writable, standing
 from agent.core.state import State
 
 
@@ -55,6 +55,47 @@ def suffices(
         and not set(capture.order.incident_ids).isdisjoint(wanted)
         for capture in state.ledger.captures
     )
+
+
+def known_loser(state: State, policy: Policy) -> bool:
+    """Whether a standing incident has named the local server a loser already."""
+    return any(
+        policy.me in str(one.verdict.evidence.get("losers", "")).split(",")
+        for one in standing(state)
+    )
+
+
+def own_capture(state: State, policy: Policy) -> Capture | None:
+    """Return the local server's capture that goes on, or belongs to what stands."""
+    current = {one.id for one in standing(state)}
+    for capture in reversed(state.ledger.captures):
+        if capture.order.node != policy.me:
+            continue
+        goes_on = capture.status.phase is not Phase.CLOSED
+        if goes_on or current & set(capture.order.incident_ids):
+            return capture
+    return None
+
+
+def is_whole(capture: Capture) -> bool:
+    """Whether everything that was ordered is kept."""
+    status = capture.status
+    if Level.FULL in capture.order.levels:
+        return status.grade.rank >= Grade.COMPLETE.rank
+    return status.phase is Phase.FOLLOWING
+
+
+def is_bare(state: State, policy: Policy) -> bool:
+    """Whether the local server is known as a loser, and nothing keeps it or will.
+
+    With the news of a split its capture is ordered: only afterwards is it missing.
+    """
+    if not known_loser(state, policy) or handed_over(state, policy):
+        return False  # or a resync is at work on what is kept already
+    capture = own_capture(state, policy)
+    if capture is None:
+        return True
+    return capture.status.phase is Phase.CLOSED and not is_whole(capture)
 
 
 def handed_over(state: State, policy: Policy) -> bool:

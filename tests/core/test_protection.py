@@ -244,6 +244,34 @@ def test_a_rewound_server_is_no_longer_followed_but_a_promoted_one_is(switches, 
     assert (actions == (CloseCapture("n1-1"),)) is left
 
 
+def test_a_disk_that_was_read_before_a_promotion_ends_no_capture_of_what_came_after():
+    """The engine asks the server several times a second, the disk is read once."""
+    promoted = {"n1/postgres": given.postgres("n1", given.sight(timeline=2), 1)}
+    followed = replace(given.capture(timeline=2), progressed_s=2.0)
+    before = given.facts(lineage=given.lineage(1))
+    state = running(followed, SPLIT, server=before, server_read_s=1.5)
+    assert ordered(state), "no reading that is older than the latest news of it"
+    late = {"server": before, "server_read_s": 3.0, "latest": promoted}
+    state = running(followed, SPLIT, **late)
+    assert ordered(state, seconds=4), "nor one that was under way for long"
+    stopped = running(followed, SPLIT, **late | {"latest": {}})
+    assert advance(stopped, 4)[1] == (CloseCapture("n1-1"),), "rewound to timeline 1"
+
+
+def test_since_when_a_known_loser_is_bare_is_kept():
+    loser = replace(SPLIT, verdict=replace(SPLIT.verdict, evidence={"losers": "n1"}))
+    off = replace(POLICY, capture_enabled=False)
+    state, _ = advance(primary(loser), 2, off)
+    state, _ = advance(state, 3, off)
+    assert state.view.bare_s == 2
+    state, begun = advance(state, 4)
+    assert (state.view.bare_s, len(begun)) == (None, 1)
+    closed = replace(state.ledger.captures[0].status, phase=Phase.CLOSED)
+    state, again = advance(protection.progress(state, closed, given.at(5)), 5)
+    assert state.view.bare_s is None, "one gives way to the next"
+    assert len(again) == 1
+
+
 def test_a_server_is_followed_while_nothing_was_captured_yet():
     early = given.capture(timeline=None, tail_lsn=None)
     now = given.facts(lineage=given.lineage(2, (1, 0x10)))

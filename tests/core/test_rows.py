@@ -511,6 +511,22 @@ def test_row_603_a_loser_that_nothing_captures_is_unprotected():
     assert (found.rule, found.evidence["reason"]) == (603, "captures are switched off")
 
 
+def test_row_603_waits_some_rounds_for_a_capture_to_begin():
+    cluster = split()
+    cluster.run(2)
+    agent = cluster.agents["n1"]
+    agent.state = replace(agent.state, ledger=replace(agent.state.ledger, captures=()))
+    failure = ReadFailure("permission denied: /data", "Run the agent as postgres.")
+    agent.step(ServerRead(cluster.at("n1", 0.9), failure))
+    cluster.unreadable = {"n1"}
+    cluster.run(2)
+    assert "unprotected" not in cluster.codes("n1")
+    cluster.run(2)
+    found = cluster.verdict("n1", "unprotected")
+    assert found.rule == 603
+    assert str(found.evidence["reason"]).startswith("no capture can begin: ")
+
+
 def test_a_loser_whose_capture_is_just_being_ordered_is_not_called_unprotected():
     cluster = Cluster(winner_rule=WinnerRule.NEWEST_COMMIT)
     cluster.run(3)
