@@ -55,6 +55,8 @@ MEANINGS = {
     VerdictCode.CONFIG_ERROR: "The configuration does not fit the machines.",
 }
 
+STRANGERS = 851
+"""The row of `config-error` that is about agents which refuse each other."""
 PIN_LEFT = 607
 """The row of `unprotected` that is about a server which is gone already."""
 STEPS_OF_ROWS = {
@@ -62,6 +64,11 @@ STEPS_OF_ROWS = {
         "Copy {place} to where there is room (cp -a), start a server on that copy and"
         " see what it holds; the WAL is in snapshot {capture}. Then run `splitguard"
         " snapshots delete {capture} --reason TEXT`, which removes the links too."
+    ),
+    STRANGERS: (
+        "Put the same peer token file (auth.peer_token_file) on {pair}; `sha256sum` of"
+        " it tells whether it is. Then run `systemctl reload splitguard` on both. Until"
+        " then neither hears what the other sees, and less can be confirmed."
     ),
 }
 """Where a row needs another next step than its verdict."""

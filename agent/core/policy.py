@@ -66,6 +66,9 @@ class Policy:
     """How long a divergence or a second primary that only the readings of several
     rounds show must stand before it opens. Lower: an honest promotion, whose history
     files and readings arrive one after the other, may look like a split."""
+    settings_hold_s: float = 60.0
+    """How long agents must disagree over tokens or settings, or a manager over who is
+    the primary. Lower: a change that is rolled out node by node pages."""
     resolve_hold_s: float = 5.0
     """How long a trouble must be gone before its incident is resolved."""
     standin_s: float = 10.0

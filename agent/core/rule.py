@@ -27,6 +27,8 @@ class Hold(StrEnum):
     LINEAGE = "lineage"
     READINGS = "readings"
     """As long as readings stay fresh: two that exclude each other must not meet."""
+    SETTINGS = "settings"
+    """What a change may take until it is on all nodes."""
 
     def seconds(self, policy: Policy) -> float:
         """Return the hold time."""
@@ -36,6 +38,7 @@ class Hold(StrEnum):
             Hold.NO_PRIMARY: policy.no_primary_hold_s,
             Hold.LINEAGE: policy.lineage_hold_s,
             Hold.READINGS: policy.fresh_s,
+            Hold.SETTINGS: policy.settings_hold_s,
         }[self]
 
 

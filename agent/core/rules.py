@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from agent.core import (
+    rules_agents,
     rules_other,
     rules_primary,
     rules_protection,
@@ -36,6 +37,7 @@ TABLE: tuple[Rule, ...] = (
     *rules_protection.ROWS,
     *rules_ready.ROWS,
     *rules_other.ROWS,
+    *rules_agents.ROWS,
     *LAST,
 )
 TRIED = TABLE[: -len(LAST)]
@@ -49,6 +51,7 @@ HEADLINES = (
     Family.SELF,
     Family.LINK,
     Family.READY,
+    Family.SETTINGS,
     Family.OTHER,
 )
 """Which family goes first among equally grave verdicts."""

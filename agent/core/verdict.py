@@ -23,6 +23,7 @@ class Family(StrEnum):
     SPLIT = "split"
     PROTECTION = "protection"
     READY = "ready"
+    SETTINGS = "settings"
     OTHER = "other"
 
 

@@ -24,6 +24,7 @@ from agent.core.observation import (
 )
 from agent.core.policy import NodeSpec, Policy
 from agent.core.reporting import make_report
+from agent.core.rules_agents import STRANGER
 from agent.core.state import State
 from tests.core import given
 
@@ -112,6 +113,8 @@ class Cluster:
         """Whose disk the agent beside it cannot read."""
         self.refusing: set[str] = set()
         """Whose PostgreSQL is alive and says no."""
+        self.strangers: set[tuple[str, str]] = set()
+        """Whose peer token is not accepted by whom: seer and node."""
         self.health: dict[str, SelfHealth] = {}
         """How an agent has fared, where that is not well."""
         self.now_s = 0.0
@@ -240,14 +243,19 @@ class Cluster:
             seen, outcome=Outcome.ANSWERED, reason="", received_s=sent + 0.002
         )
         if channel is Channel.AGENT:
-            peer = self.agents[node]
-            made = make_report(peer.state, self.at(node, sent_s), peer.policy)
-            return replace(answered, report=made)
+            return self._report(answered, name, sent_s)
         if channel is Channel.POSTGRES and node in self.refusing:
             return replace(answered, outcome=Outcome.REFUSED, reason="53300")
         if channel is Channel.MANAGER:
             return replace(answered, manager=ManagerSight(self.active[node], "6.2"))
         return replace(answered, postgres=self._sight(self.servers[node]))
+
+    def _report(self, answered: Observation, seer: str, sent_s: float) -> Observation:
+        if (seer, answered.node) in self.strangers:
+            reason = f"HTTP 401: {STRANGER}"
+            return replace(answered, outcome=Outcome.REFUSED, reason=reason)
+        peer, at = self.agents[answered.node], self.at(answered.node, sent_s)
+        return replace(answered, report=make_report(peer.state, at, peer.policy))
 
     def _sight(self, server: Server):
         followers = [
