@@ -3,8 +3,9 @@
 Theory of operation. cattrs walks the dataclasses of the core. Numbers, texts and
 truth values are taken only as what they are (a text is never made out of a null),
 LSNs travel as PostgreSQL prints them, and unknown keys are left aside, so that a
-peer one version newer is understood. Anything that does not fit is a CodecError
-with the path of the value, never another exception.
+peer one version newer is understood. Numbers beyond 64 bits, and texts that cannot be
+written as UTF-8, are nothing that a database or an answer could hold. Anything that
+does not fit is a CodecError with the path of the value, never another exception.
 """
 
 import json
@@ -20,11 +21,18 @@ from agent.errors import CodecError
 
 T = TypeVar("T")
 
+INTEGER_MAX = 1 << 64
+"""No number here is larger: positions, transaction and system ids have 64 bits."""
+
 
 def _strict(kind: type) -> Callable[[object, type], object]:
     def take(value: object, wanted: type) -> object:
         if type(value) is not kind:
             raise ValueError(f"expected {kind.__name__}, got {type(value).__name__}")
+        if isinstance(value, str) and not value.isascii():
+            value.encode("utf-8")  # a lone surrogate is a ValueError
+        if isinstance(value, int) and abs(value) > INTEGER_MAX:
+            raise ValueError("expected a number of 64 bits")
         # An enumeration of texts is a str too, and comes here as one.
         return value if wanted is kind else wanted(value)
 
@@ -34,6 +42,8 @@ def _strict(kind: type) -> Callable[[object, type], object]:
 def _number(value: object, _: type) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"expected number, got {type(value).__name__}")
+    if isinstance(value, int) and abs(value) > INTEGER_MAX:
+        raise ValueError("expected a number of 64 bits")
     number = float(value)
     if not math.isfinite(number):
         raise ValueError("expected a finite number")
@@ -73,7 +83,8 @@ def from_plain(plain: object, kind: type[T]) -> T:
         return _converter.structure(plain, kind)
     except (cattrs.BaseValidationError, ValueError, TypeError, KeyError) as error:
         reasons = "; ".join(cattrs.transform_error(error)[:5])
-        raise CodecError(f"not a {kind.__name__}: {reasons[:400]}") from error
+        name = getattr(kind, "__name__", str(kind))
+        raise CodecError(f"not a {name}: {reasons[:400]}") from error
 
 
 def to_json(value: object) -> str:

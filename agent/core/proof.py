@@ -21,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from agent.core.action import AskAgain
+from agent.core.detector import key
 from agent.core.event import Event, Observed
 from agent.core.moment import Moment
 from agent.core.observation import (
@@ -289,16 +290,27 @@ def _by_overlap(
             continue  # an address leads to the other node's server
         for span in report.writable[-SPANS_PER_NODE:]:
             start_s, end_s = _on_our_clock(span, heard, policy)
-            overlap_s = min(own.last_s, sent_s + end_s) - max(
-                own.first_s, sent_s + start_s + slack_s
-            )
-            if overlap_s > 0:
+            from_s = max(own.first_s, sent_s + start_s + slack_s)
+            to_s = min(own.last_s, sent_s + end_s)
+            if to_s > from_s and not _denied(state.view, report.node, (from_s, to_s)):
+                overlap_s = to_s - from_s
                 own_age_s = at.monotonic_s - own.last_s
                 ended = max(own_age_s, span.ended_age_s) > policy.fresh_s
                 proof = _overlap_proof(own, report, at, policy)
                 more = {"overlap_s": round(overlap_s, 1), "ended": ended}
                 yield replace(proof, evidence={**proof.evidence, **more})
                 break
+
+
+def _denied(view: View, peer: str, span: tuple[float, float]) -> bool:
+    """Whether the peer's server was read in recovery within this time, by us.
+
+    Then what its agent tells of that time contradicts the server's own answer.
+    """
+    seen = view.latest.get(key(peer, Channel.POSTGRES))
+    if seen is None or seen.postgres is None or not seen.postgres.in_recovery:
+        return False
+    return span[0] < seen.sent_s and seen.received_s < span[1]
 
 
 def _has_proof(view: View, own: WritableSince, peer: str) -> bool:

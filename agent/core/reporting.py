@@ -14,7 +14,6 @@ from agent.core.gate import Gate
 from agent.core.incident import Incident, Status
 from agent.core.moment import Moment
 from agent.core.observation import (
-    REPORT_FORMAT,
     CaptureBrief,
     Heard,
     IncidentBrief,
@@ -24,6 +23,7 @@ from agent.core.observation import (
     Sight,
     WritableSpan,
 )
+from agent.core.plausible import REPORT_FORMAT
 from agent.core.policy import Policy
 from agent.core.protection import unfinished
 from agent.core.readiness import Readiness
@@ -49,7 +49,10 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
         server=local_facts(state),
         server_age_s=max(0.0, at.monotonic_s - view.server_read_s),
         writable=tuple(
-            WritableSpan(at.monotonic_s - span.first_s, at.monotonic_s - span.last_s)
+            WritableSpan(
+                max(0.0, at.monotonic_s - span.first_s),
+                max(0.0, at.monotonic_s - span.last_s),
+            )
             for span in view.writable
             if span.node == policy.me
         ),
@@ -80,6 +83,7 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
         gate=view.gate,
         maintenance=maintenance.briefs(state, at),
         pins=pinning.briefs(state, at),
+        settings=policy.settings,
     )
 
 

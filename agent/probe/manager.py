@@ -12,6 +12,7 @@ and `cope_with_db_failover` in its REST service.
 
 import asyncio
 import json
+import re
 
 from agent.core.observation import ManagerSight, Outcome
 from agent.ports import Clock
@@ -25,6 +26,8 @@ REQUEST_S = 60.0
 OK = 200
 BAD_REQUEST = 400
 UNAUTHORIZED = (401, 403)
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,59}").fullmatch
+"""Anything else is no version: it would travel in every report of this agent."""
 
 
 class ManagerProbe:
@@ -79,7 +82,7 @@ def judge(answer: Answer) -> Result:
     code = plain.get("error_code")
     if answer.status == OK:
         version = plain.get("version")
-        known = version if isinstance(version, str) else None
+        known = version if isinstance(version, str) and _VERSION(version) else None
         return Result(Outcome.ANSWERED, manager=ManagerSight(True, known))
     if answer.status == BAD_REQUEST and code == "not_cluster_master":
         return Result(Outcome.ANSWERED, manager=ManagerSight(False, None))

@@ -2,8 +2,10 @@
 
 Theory of operation. The report is JSON of a known format. Cluster and format are
 looked at before anything else, so that a neighbour of another cluster, or one of
-another version, is named as such and not as broken. Nothing in a report is
-believed that does not have the shape and the sender that were expected.
+another version, is named as such and not as broken. A report that is one format older
+or newer is understood (`agent/core/plausible.py` says what may differ). Nothing in a
+report is believed that does not have the shape and the sender that were expected, that
+names one key twice, or that tells what cannot be.
 """
 
 import json
@@ -11,8 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from agent import codec
-from agent.core.observation import REPORT_FORMAT, Outcome, Report
+from agent.core.observation import Outcome, Report
+from agent.core.plausible import REPORT_FORMAT, format_refused, impossible_report
+from agent.core.rules_agents import STRANGER
 from agent.errors import CodecError
+from agent.probe.newer import readable
 from agent.probe.result import Result, failure
 from agent.probe.target import ProbeSettings
 from agent.probe.web import of_transport
@@ -67,7 +72,7 @@ class PeerProbe:
         if answer.status in UNAUTHORIZED:
             return failure(
                 Outcome.REFUSED,
-                f"HTTP {answer.status}: the peer token is not accepted there;"
+                f"HTTP {answer.status}: {STRANGER};"
                 " put the same auth.peer_token_file on every node",
             )
         if answer.status >= SERVER_ERROR:
@@ -82,18 +87,29 @@ class PeerProbe:
 
     def _read(self, body: bytes) -> Result:
         try:
-            plain = json.loads(body)
-        except (ValueError, RecursionError):
-            plain = None
+            plain = json.loads(body, object_pairs_hook=_once_each)
+        except (ValueError, RecursionError) as error:
+            twice = isinstance(error, _TwiceError)
+            why = str(error) if twice else "the report is not a JSON object"
+            return failure(Outcome.GARBLED, why)
         if not isinstance(plain, dict):
             return failure(Outcome.GARBLED, "the report is not a JSON object")
         wrong = self._stranger(plain)
         if wrong is not None:
             return wrong
+        told = plain.get("format")
+        if isinstance(told, int) and told > REPORT_FORMAT:
+            plain = readable(plain)
         try:
             report = codec.from_plain(plain, Report)
         except CodecError as error:
             return failure(Outcome.GARBLED, error.message)
+        absurd = impossible_report(report)
+        if absurd:
+            return failure(
+                Outcome.GARBLED,
+                f"the report tells what cannot be: {absurd}; look at the agent there",
+            )
         return Result(Outcome.ANSWERED, report=report)
 
     def _stranger(self, plain: Mapping[str, object]) -> Result | None:
@@ -105,12 +121,9 @@ class PeerProbe:
                 f"an agent of cluster {cluster[:60]!r} answers, this one is"
                 f" {self._settings.cluster!r}; see this node's `agent` setting",
             )
-        if isinstance(speaks, int) and speaks != REPORT_FORMAT:
-            return failure(
-                Outcome.INCOMPATIBLE,
-                f"the agent there speaks report format {speaks}, this one"
-                f" {REPORT_FORMAT}; run one version of splitguard everywhere",
-            )
+        refused = format_refused(speaks) if type(speaks) is int else ""
+        if refused:
+            return failure(Outcome.INCOMPATIBLE, refused)
         name = plain.get("node")
         if isinstance(name, str) and name != self._node:
             return failure(
@@ -119,3 +132,14 @@ class PeerProbe:
                 f" setting of {self._node} and the `node` setting there",
             )
         return None
+
+
+class _TwiceError(ValueError):
+    """An object of a report names one key twice, so nobody knows which is meant."""
+
+
+def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise _TwiceError("the report names one key twice in an object")
+    return made

@@ -7,6 +7,9 @@ from agent.core.observation import ManagerSight, Outcome, PostgresSight, Report
 REASON_LIMIT = 300
 """Characters kept of a reason: it travels in every report."""
 
+REASON_READ = 10 * REASON_LIMIT
+"""Characters looked at: what a stranger answers may be of any length."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -21,8 +24,9 @@ class Result:
 
 
 def failure(outcome: Outcome, reason: str) -> Result:
-    """Return a failure whose reason is one bounded line."""
-    line = " ".join(reason.split())
+    """Return a failure whose reason is one bounded line that any terminal may show."""
+    line = " ".join(reason[:REASON_READ].split())
+    line = "".join(one if one.isprintable() else "?" for one in line)
     if len(line) > REASON_LIMIT:
         line = line[: REASON_LIMIT - 3] + "..."
     return Result(outcome, line)

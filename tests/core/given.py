@@ -22,6 +22,7 @@ from agent.core.observation import (
     Report,
     ServerFacts,
 )
+from agent.core.plausible import REPORT_FORMAT
 from agent.core.policy import NodeSpec, Policy
 from agent.core.state import Ledger, State
 from agent.core.verdict import Family, Severity, Verdict, VerdictCode
@@ -111,7 +112,7 @@ def postgres(node: str, seen: PostgresSight, sent_s: float) -> Observation:
 def report(node: str, **more) -> Report:
     return replace(
         Report(
-            format=1,
+            format=REPORT_FORMAT,
             cluster="test",
             node=node,
             boot_id=f"boot-{node}",
