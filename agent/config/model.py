@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from agent.config import forms
+from agent.config import forms, likeness
 from agent.config.secret import read_secret
 from agent.core.policy import NodeSpec, Policy, WinnerRule
 from agent.core.verdict import Severity, VerdictCode
@@ -391,4 +391,5 @@ class Settings(_Table):
             permit_wait_s=self.guard.max_wait_s,
             winner_rule=self.capture.winner_rule,
             capture_enabled=self.capture.enabled,
+            settings=likeness.digests(self),
         )

@@ -53,6 +53,12 @@ MEANINGS = {
     VerdictCode.FOREIGN_SYSTEM: "What answers there belongs to another system.",
     VerdictCode.STANDBY_DETACHED: "A standby receives from nobody.",
     VerdictCode.CONFIG_ERROR: "The configuration does not fit the machines.",
+    VerdictCode.CONFIG_DRIFT: (
+        "Settings that must be the same on all nodes differ; agents may judge unlike."
+    ),
+    VerdictCode.ROLE_MISMATCH: (
+        "The manager that says it is active stands beside a standby, not the primary."
+    ),
 }
 
 STRANGERS = 851
@@ -161,6 +167,16 @@ NEXT_STEPS = {
         "Correct the addresses of {pair} in the configuration; then run "
         "`splitguard config check`."
     ),
+    VerdictCode.CONFIG_DRIFT: (
+        "Compare {settings} in the configuration of {nodes}, put the same file on every"
+        " node, and run `systemctl restart splitguard` where it has changed, one node"
+        " after the other. Variables SPLITGUARD_… of the service count before the file."
+    ),
+    VerdictCode.ROLE_MISMATCH: (
+        "Make the manager beside {primary} the active one (`cfy cluster set-active`),"
+        " or let the HA software move the primary to {subject}. Do neither in a split"
+        " or after a failover that is not understood."
+    ),
 }
 PLANNED_NEXT = (
     "Check that the clients follow to {to}; then end the announcement with "
@@ -195,7 +211,9 @@ IN_GENERAL = {
         " the guard."
     ),
     "losers": "LOSER",
+    "nodes": "the nodes that it names",
     "pair": "NODE and NODE",
+    "primary": "the primary",
     "settings": "the settings that it names",
     "subject": "NODE",
     "to": "the new primary",

@@ -328,4 +328,12 @@ _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
         "{replay_lsn}."
     ),
     VerdictCode.CONFIG_ERROR: _plain("{pair}: {reason}."),
+    VerdictCode.CONFIG_DRIFT: _plain(
+        "Settings that must be the same on all nodes differ: {reason}."
+    ),
+    VerdictCode.ROLE_MISMATCH: _plain(
+        "The manager on {subject} says that it is active, but its PostgreSQL is a"
+        " standby: the primary is {primary}, whose manager {primary_manager}. What"
+        " needs to write there fails."
+    ),
 }

@@ -7,7 +7,8 @@ disk of the server beside it, and what peers report of their own sights.
 Whatever is not known is None or a failure; it is never a default value.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from agent.core.gate import Gate
@@ -58,6 +59,42 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
+class Slot:
+    """One replication slot of a server."""
+
+    name: str
+    kind: str
+    """`physical` or `logical`."""
+    active: bool
+    """Whether somebody streams from it now."""
+    restart_lsn: Lsn | None
+    """WAL from here on is kept for it; None when it has never kept any."""
+    lost: bool
+    """Whether the WAL that it kept was removed after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archiver:
+    """Where a server archives its WAL to, and how that goes."""
+
+    method: str
+    """`archive_command` or `archive_library`."""
+    target: str
+    """A digest of the command, or of library and folder: alike for alike settings, and
+    it shows no password that stands in them."""
+    always: bool
+    """Whether it archives in recovery too."""
+    archived: int
+    """WAL files archived since the statistics began."""
+    last_archived: str | None
+    """The name of the last one."""
+    failing: bool
+    """Whether its latest attempt has failed."""
+    last_failed: str | None
+    """The name of the last WAL file that could not be archived at once."""
+
+
+@dataclass(frozen=True, slots=True)
 class PostgresSight:
     """What one SQL round trip told about a server."""
 
@@ -87,6 +124,15 @@ class PostgresSight:
     """The longest of these waits."""
     control_timeline: int | None = None
     """What pg_control says: late until the first checkpoint after a promotion."""
+    apply_delay_s: float | None = None
+    """Standby only: recovery_min_apply_delay. None: not told (10 and 11, which keep it
+    in recovery.conf, and older agents)."""
+    replay_paused: bool | None = None
+    """Standby only: whether somebody has paused its replay."""
+    archiver: Archiver | None = None
+    """None when it archives nothing."""
+    slots: tuple[Slot, ...] = ()
+    """Its replication slots by name, the first 64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,9 +315,9 @@ class Report:
     """Announced switchovers, running and lately over."""
     pins: tuple[PinBrief, ...] = ()
     """The latest decision on who is to be kept; several where people disagree."""
-
-
-REPORT_FORMAT = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Digests of the settings that must be the same on all nodes; see `Policy`. Empty
+    where an older agent tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ Everything that bounds a decision stands here, with its unit in its name and wit
 what happens when it is lowered.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -93,6 +94,9 @@ class Policy:
     """Resolved incidents kept in the state; older ones remain in the journal."""
     sent_limit: int = 3600
     """Own reports remembered for the after-the-fact proof."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """By setting that must be the same on all nodes: its digest here; an empty one
+    cannot be compared."""
     order: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
     voters: tuple[str, ...] = field(default=(), init=False, compare=False, repr=False)
     """The names that count in a majority, this agent's node included."""

@@ -15,6 +15,7 @@ from itertools import combinations
 
 from agent.core import (
     rules_agents,
+    rules_manager,
     rules_other,
     rules_primary,
     rules_protection,
@@ -38,6 +39,7 @@ TABLE: tuple[Rule, ...] = (
     *rules_ready.ROWS,
     *rules_other.ROWS,
     *rules_agents.ROWS,
+    *rules_manager.ROWS,
     *LAST,
 )
 TRIED = TABLE[: -len(LAST)]
@@ -51,6 +53,7 @@ HEADLINES = (
     Family.SELF,
     Family.LINK,
     Family.READY,
+    Family.ROLE,
     Family.SETTINGS,
     Family.OTHER,
 )

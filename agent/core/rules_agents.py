@@ -8,12 +8,17 @@ forgotten on one, so they have a hold time of their own; `status` shows them at 
 They are families of their own: none of them may hide another trouble of its node.
 """
 
+from collections.abc import Mapping
+
 from agent.core.detector import key
 from agent.core.observation import Channel, Outcome
 from agent.core.rule import Finding, Hold, Rule, Scope
 from agent.core.scene import Scene
 from agent.core.verdict import Family, Severity, VerdictCode
+from agent.core.wording import names
 
+DRIFT_TOLD = 5
+"""So many settings are named; more of them means another file altogether."""
 STRANGER = "the peer token is not accepted there"
 """What the reason says when an agent answers that it does not know the token."""
 
@@ -53,6 +58,53 @@ def _refused(scene: Scene, seer: str, node: str) -> bool:
     return outcome is Outcome.REFUSED and STRANGER in reason
 
 
+def config_drift(scene: Scene, _: str) -> Finding | None:
+    """Find settings that differ between agents which have to have the same.
+
+    Only what both tell can differ: another version may know fewer settings.
+    """
+    told = {scene.me: scene.policy.settings}
+    for node in scene.policy.nodes:
+        report = scene.reports.get(node.name)
+        if report is not None:
+            told[node.name] = report.settings
+    parted = {
+        setting: groups
+        for setting in sorted({one for known in told.values() for one in known})
+        if len(groups := _groups(scene, told, setting)) > 1
+    }
+    if not parted:
+        return None
+    nodes = {name for groups in parted.values() for one in groups for name in one}
+    reasons = [_told_apart(setting, groups) for setting, groups in parted.items()]
+    more = len(reasons) - DRIFT_TOLD
+    if more > 0:
+        reasons[DRIFT_TOLD:] = [f"and {more} more"]
+    return Finding(
+        {
+            "settings": ",".join([*parted][:DRIFT_TOLD]),
+            "nodes": ",".join(sorted(nodes, key=lambda one: scene.policy.order[one])),
+            "reason": "; ".join(reasons),
+        }
+    )
+
+
+def _groups(
+    scene: Scene, told: Mapping[str, Mapping[str, str]], setting: str
+) -> list[list[str]]:
+    """Return the nodes that have a setting alike, group by group."""
+    groups: dict[str, list[str]] = {}
+    for node in scene.policy.nodes:
+        digest = told.get(node.name, {}).get(setting)
+        if digest:
+            groups.setdefault(digest, []).append(node.name)
+    return list(groups.values())
+
+
+def _told_apart(setting: str, groups: list[list[str]]) -> str:
+    return f"{setting} ({' against '.join(names(','.join(one)) for one in groups)})"
+
+
 def _is_fresh(scene: Scene, received_s: float) -> bool:
     return scene.at.monotonic_s - received_s <= scene.policy.fresh_s
 
@@ -66,6 +118,16 @@ ROWS = (
         Scope.PAIRS,
         "An agent does not accept the token that another one shows.",
         tokens_refused,
+        hold=Hold.SETTINGS,
+    ),
+    Rule(
+        853,
+        VerdictCode.CONFIG_DRIFT,
+        Family.SETTINGS,
+        Severity.WARNING,
+        Scope.CLUSTER,
+        "Settings that must be the same on all nodes differ between agents.",
+        config_drift,
         hold=Hold.SETTINGS,
     ),
 )

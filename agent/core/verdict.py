@@ -24,6 +24,7 @@ class Family(StrEnum):
     PROTECTION = "protection"
     READY = "ready"
     SETTINGS = "settings"
+    ROLE = "role"
     OTHER = "other"
 
 
@@ -68,6 +69,8 @@ class VerdictCode(StrEnum):
     FOREIGN_SYSTEM = "foreign-system"
     STANDBY_DETACHED = "standby-detached"
     CONFIG_ERROR = "config-error"
+    CONFIG_DRIFT = "config-drift"
+    ROLE_MISMATCH = "role-mismatch"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ LISTS = frozenset(
         "direction",
         "losers",
         "missing",
+        "nodes",
         "not_read",
         "not_seen",
         "read_by",

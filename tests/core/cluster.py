@@ -106,6 +106,7 @@ class Cluster:
         }
         self.active = {name: name == "n1" for name in names}
         self.managers_up = dict.fromkeys(names, True)
+        self.manager_version = "6.2"
         self.cuts: set[tuple[str, str]] = set()
         self.deaf: set[tuple[str, str, Channel]] = set()
         """Who cannot reach whom on one channel only."""
@@ -247,8 +248,11 @@ class Cluster:
         if channel is Channel.POSTGRES and node in self.refusing:
             return replace(answered, outcome=Outcome.REFUSED, reason="53300")
         if channel is Channel.MANAGER:
-            return replace(answered, manager=ManagerSight(self.active[node], "6.2"))
+            return replace(answered, manager=self._manager(node))
         return replace(answered, postgres=self._sight(self.servers[node]))
+
+    def _manager(self, node: str) -> ManagerSight:
+        return ManagerSight(self.active[node], self.manager_version)
 
     def _report(self, answered: Observation, seer: str, sent_s: float) -> Observation:
         if (seer, answered.node) in self.strangers:

@@ -1,5 +1,7 @@
 """Rows 851 and up: what is wrong with the agents and what is set up around them."""
 
+from dataclasses import replace
+
 from agent.core import explain
 from agent.core.incident import Status
 from agent.core.verdict import Severity
@@ -50,3 +52,52 @@ def test_row_851_an_agent_that_is_silent_or_busy_refuses_no_token():
     cluster.refusing = {"n2"}
     cluster.run(4)
     assert "config-error" not in cluster.codes("n1")
+
+
+def set_up(cluster: Cluster, name: str, **settings: str) -> None:
+    """Start an agent anew with these digests of its settings."""
+    agent = cluster.agents[name]
+    agent.policy = replace(agent.policy, settings=settings)
+    cluster.start_agent(name)
+
+
+def test_row_853_settings_that_differ_are_named_with_whom_they_part():
+    cluster = Cluster()
+    for name in ("n1", "n2", "n3"):
+        limit = "aa" if name != "n3" else "bb"
+        set_up(cluster, name, **{"probe.round_s": limit, "nodes": "cc"})
+    cluster.run(3)
+    found = cluster.verdict("n1", "config-drift")
+    assert (found.rule, found.subject) == (853, "cluster")
+    policy = cluster.agents["n1"].policy
+    assert explain.sentence(found, policy) == (
+        "Settings that must be the same on all nodes differ: probe.round_s (n1 and n2 "
+        "against n3)."
+    )
+    step = explain.next_step(found)
+    assert step.startswith("Compare probe.round_s in the configuration of n1, n2 and")
+    assert cluster.verdict("n3", "config-drift").evidence == found.evidence
+    cluster.run(65)
+    assert cluster.incident("n2", "settings").status is Status.OPEN
+    set_up(cluster, "n3", **{"probe.round_s": "aa", "nodes": "cc"})
+    cluster.run(10)
+    assert cluster.codes("n2") == {"healthy"}
+    assert cluster.incident("n2", "settings").status is Status.RESOLVED
+
+
+def test_row_853_what_one_does_not_tell_differs_from_nothing():
+    cluster = Cluster()
+    set_up(cluster, "n1", **{"n1.agent": "", "probe.round_s": "aa"})
+    set_up(cluster, "n2", **{"n1.agent": "cc", "new.setting": "dd"})
+    cluster.run(3)
+    assert cluster.codes("n1") == cluster.codes("n3") == {"healthy"}
+
+
+def test_row_853_of_another_file_altogether_some_settings_are_named():
+    cluster = Cluster()
+    for name in ("n1", "n2"):
+        set_up(cluster, name, **{f"s{number}": name for number in range(9)})
+    cluster.run(3)
+    told = cluster.verdict("n3", "config-drift").evidence
+    assert str(told["reason"]).endswith("s4 (n1 against n2); and 4 more")
+    assert told["nodes"] == "n1,n2"
