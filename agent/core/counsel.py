@@ -31,6 +31,9 @@ MEANINGS = {
     VerdictCode.LINK_DOWN: "A pair of nodes cannot see each other; others see both.",
     VerdictCode.FAILOVER: "The primary moved to another node.",
     VerdictCode.NO_PRIMARY: "No node that a majority can see accepts writes.",
+    VerdictCode.STALE_PRIMARY: (
+        "The primary lacks writes that its own past was seen to hold."
+    ),
     VerdictCode.WRITES_BLOCKED: "Commits wait for a synchronous standby.",
     VerdictCode.SPLIT_BRAIN_SUSPECTED: (
         "A node accepts writes, cut off from a side that has, or may elect, another."
@@ -119,6 +122,12 @@ NEXT_STEPS = {
         "received most. Without HA software: `pg_ctl promote` there, once you are "
         "sure that no other server accepts writes."
     ),
+    VerdictCode.STALE_PRIMARY: (
+        "Was {subject} set back or restored on purpose? Then `splitguard incidents ack "
+        "{incident}` says that what it holds now is the truth. Otherwise stop its "
+        "clients, and keep what is missing before anything is made anew: `splitguard "
+        "snapshots create` on {held_by}."
+    ),
     VerdictCode.WRITES_BLOCKED: (
         "Look on {subject} which standby of synchronous_standby_names is not in "
         "pg_stat_replication; connected now: {connected}. One that is held before its "
@@ -202,6 +211,7 @@ WAY_BACK = (
 IN_GENERAL = {
     "connected": "its senders",
     "file": "FILE",
+    "held_by": "whoever received more",
     "first": "the side that is cut off",
     "from": "the former primary",
     "furthest": "the standby furthest ahead",

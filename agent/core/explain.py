@@ -170,6 +170,26 @@ def _failover(verdict: Verdict, _: Policy) -> str:
     return "".join(parts)
 
 
+def _stale(verdict: Verdict, _: Policy) -> str:
+    words, evidence = _words(verdict), verdict.evidence
+    where = f"{verdict.subject} accepts writes on timeline {words['timeline']}"
+    if evidence.get("timeline") == evidence.get("reached_timeline"):
+        found = (
+            f"{where} at {words['end_lsn']}, as if it was set back: that timeline was "
+            f"seen to reach {words['reached_lsn']}"
+        )
+    else:
+        found = (
+            f"{where}, which left timeline {words['reached_timeline']} at "
+            f"{words['end_lsn']}: that one was seen to reach {words['reached_lsn']}"
+        )
+    held = f" {words['held_by']} held them last." if evidence.get("held_by") else ""
+    return (
+        f"{found} on {words['seen_on']}. {words['lacking_bytes']} bytes of WAL are "
+        f"missing.{held}"
+    )
+
+
 def _suspected(verdict: Verdict, _: Policy) -> str:
     words, evidence = _words(verdict), verdict.evidence
     if evidence.get("cut_off_from"):
@@ -306,6 +326,7 @@ _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
     VerdictCode.NO_PRIMARY: _plain(
         "No node that can be seen accepts writes; the last primary was {last_primary}."
     ),
+    VerdictCode.STALE_PRIMARY: _stale,
     VerdictCode.WRITES_BLOCKED: _plain(
         "{waiting} commits on {subject} have waited for a synchronous standby for more "
         "than {limit_s} s; nobody has been told that they are done."

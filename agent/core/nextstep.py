@@ -28,6 +28,7 @@ def next_step(verdict: Verdict, incident: str = "ID") -> str:
         {
             "connected": "nobody",
             "furthest": "the standby that has received most",
+            "held_by": "whoever received more",
             **words(verdict),
             "incident": incident,
             "way_back": _way_back(verdict),

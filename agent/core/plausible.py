@@ -95,8 +95,8 @@ def impossible_sight(sight: PostgresSight) -> str:
         return (
             f"{sight.waiting_for_sync} backends wait, for {sight.waiting_for_sync_s} s"
         )
-    if len(sight.senders) > LISTED_MAX:
-        return f"{len(sight.senders)} senders"
+    if len(sight.senders) > LISTED_MAX or len(sight.slots) > LISTED_MAX:
+        return f"{len(sight.senders)} senders, {len(sight.slots)} slots"
     return ""
 
 

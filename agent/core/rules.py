@@ -71,6 +71,7 @@ _STAGES = (
     VerdictCode.FAILOVER,
     VerdictCode.NO_PRIMARY,
     VerdictCode.WRITES_BLOCKED,
+    VerdictCode.STALE_PRIMARY,
     VerdictCode.SPLIT_BRAIN_SUSPECTED,
     VerdictCode.LINEAGE_DIVERGED,
     VerdictCode.LINEAGE_TWIN,

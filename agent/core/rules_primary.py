@@ -8,7 +8,9 @@ split, never a failover. That nobody accepts writes is said only when every serv
 read, or is down by a majority; one that this agent alone cannot see may accept some.
 
 A primary whose commits wait for a synchronous standby is a trouble of that node: it
-goes on beside a failover or a split, and ends by itself.
+goes on beside a failover or a split, and ends by itself. One that lacks what its own
+past was seen to hold is a graver trouble of that node, and may be why they wait: its
+standbys cannot follow it. It ends when a person has taken what is there for the truth.
 
 A move that an operator has announced is news and no trouble, once the former primary
 is known to accept no writes; whoever announced it has taken it.
@@ -18,6 +20,7 @@ from collections.abc import Mapping
 
 from agent.core.agreement import failover_is_over, standing_failover
 from agent.core.detector import Look, key
+from agent.core.highwater import Lacking, lacking
 from agent.core.lsn import Lsn
 from agent.core.maintenance import covering
 from agent.core.observation import Channel
@@ -215,7 +218,7 @@ def writes_blocked(scene: Scene, node: str) -> Finding | None:
     copy is complete can be the standby that they wait for.
     """
     fresh = scene.sights.get(node)
-    if fresh is None or fresh.sight.in_recovery:
+    if fresh is None or fresh.sight.in_recovery or _lacking(scene, node) is not None:
         return None
     if fresh.sight.waiting_for_sync_s < scene.policy.sync_wait_s:
         return None
@@ -225,6 +228,49 @@ def writes_blocked(scene: Scene, node: str) -> Finding | None:
             "waiting": fresh.sight.waiting_for_sync,
             "limit_s": scene.policy.sync_wait_s,
             "connected": ",".join(sorted(streaming)),
+        }
+    )
+
+
+def set_back(scene: Scene, node: str) -> Finding | None:
+    """Find the primary below what its own timeline was seen to hold."""
+    found = _lacking(scene, node)
+    return None if found is None or found.is_left else _stale(scene, node, found)
+
+
+def left_early(scene: Scene, node: str) -> Finding | None:
+    """Find a primary that left a timeline below what that was seen to hold."""
+    found = _lacking(scene, node)
+    return _stale(scene, node, found) if found is not None and found.is_left else None
+
+
+def _lacking(scene: Scene, node: str) -> Lacking | None:
+    sole = scene.sole_primary
+    if sole is None or sole.node != node:
+        return None
+    return scene.once("lacking", lambda: lacking(scene))
+
+
+def _stale(scene: Scene, node: str, found: Lacking) -> Finding:
+    """Return what is missing, and who still holds it."""
+    held_by = [
+        one.name
+        for one in scene.policy.nodes
+        if one.name != node
+        and (place := scene.position(one.name)) is not None
+        and place.timeline == found.mark.timeline
+        and place.lsn > found.end
+    ]
+    sole = scene.sole_primary
+    return Finding(
+        {
+            "timeline": None if sole is None else sole.sight.timeline,
+            "end_lsn": str(found.end),
+            "reached_timeline": found.mark.timeline,
+            "reached_lsn": str(found.mark.lsn),
+            "seen_on": found.mark.node,
+            "lacking_bytes": found.bytes_,
+            "held_by": ",".join(held_by),
         }
     )
 
@@ -267,6 +313,28 @@ ROWS = (
         Scope.CLUSTER,
         "The primary moved as announced, and the former one takes no writes.",
         planned_failover,
+        sticky=True,
+    ),
+    Rule(
+        409,
+        VerdictCode.STALE_PRIMARY,
+        Family.PRIMARY,
+        Severity.CRITICAL,
+        Scope.NODES,
+        "The primary is below what its own timeline was seen to hold.",
+        set_back,
+        hold=Hold.READINGS,
+        sticky=True,
+    ),
+    Rule(
+        411,
+        VerdictCode.STALE_PRIMARY,
+        Family.PRIMARY,
+        Severity.CRITICAL,
+        Scope.NODES,
+        "The primary left a timeline below what that was seen to hold.",
+        left_early,
+        hold=Hold.READINGS,
         sticky=True,
     ),
 )

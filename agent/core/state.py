@@ -14,6 +14,7 @@ from agent.core.incident import Incident
 from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
 from agent.core.observation import (
+    Failing,
     Observation,
     ReadFailure,
     ServerFacts,
@@ -68,12 +69,32 @@ class PrimarySeen:
 
 
 @dataclass(frozen=True, slots=True)
+class HighWater:
+    """The highest position that a primary was seen to have flushed on a timeline."""
+
+    timeline: int
+    begun: Lsn | None
+    """Where the timeline began, which tells it from another one of that number; None
+    for the first timeline, and while nobody has read it."""
+    prints: tuple[str, ...]
+    """Fingerprints of that place, which tell two that began at one; often none."""
+    lsn: Lsn
+    node: str
+    """Which node was the primary then."""
+    system_id: str
+    wall_s: float
+    """When it was last seen to be there, to the minute."""
+
+
+@dataclass(frozen=True, slots=True)
 class Knowledge:
     """What was learnt of the cluster and outlives its servers."""
 
     lineages: Mapping[str, Lineage] = field(default_factory=dict)
     """Per node the last lineage that was read from its disk."""
     primary: PrimarySeen | None = None
+    highest: tuple[HighWater, ...] = ()
+    """One for each of the latest timelines; what a person has given up is lowered."""
     confirmed_lsn: Lsn | None = None
     """The last position of this node's primary that a standby had confirmed."""
     confirmed_xid: int | None = None
@@ -167,6 +188,10 @@ class View:
     """What the last look found that a full copy would need."""
     gate: Gate | None = None
     """What the last look at this machine's HA software found."""
+    receivers: int = 0
+    """How many receivers of notices there are, once one of them has failed."""
+    failing: tuple[Failing, ...] = ()
+    """Those that did not take what was last sent to them."""
     self_doubt: SelfDoubt | None = None
     """Why this agent's own misses count less for now."""
     writable: tuple[WritableSince, ...] = ()

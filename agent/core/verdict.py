@@ -58,6 +58,7 @@ class VerdictCode(StrEnum):
     LINK_DOWN = "link-down"
     FAILOVER = "failover"
     NO_PRIMARY = "no-primary"
+    STALE_PRIMARY = "stale-primary"
     WRITES_BLOCKED = "writes-blocked"
     SPLIT_BRAIN_SUSPECTED = "split-brain-suspected"
     SPLIT_BRAIN = "split-brain"

@@ -28,13 +28,15 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from agent import codec
 from agent.core.observation import Outcome, PostgresSight
+from agent.core.plausible import impossible_sight
 from agent.errors import CodecError
 from agent.ports import Clock
-from agent.probe import refusal
+from agent.probe import archive, refusal
 from agent.probe.result import Result, failure
 
 OLDEST_VERSION = 100000
 FIRST_OF_MAIN_STATEMENT = 140000
+NOT_AS_ASKED = "the server's row is not as asked"
 CLOSE_S = 0.1
 """How long a task whose socket was closed is given to notice."""
 
@@ -124,6 +126,8 @@ class PostgresProbe:
             row = task.result()
         except psycopg.Error as error:
             return self._broken(kept, error)
+        except UnicodeError as error:
+            return failure(Outcome.GARBLED, f"{NOT_AS_ASKED}: {error}")
         return self._read(row)
 
     def _broken(self, kept: Connection, error: psycopg.Error) -> Result | None:
@@ -149,13 +153,16 @@ class PostgresProbe:
             sight = plain["sight"]
             sight["system_id"] = str(int(sight["system_id"]) % (1 << 64))
             sight["waiting_for_sync_s"] = self._longest_wait(plain["waits"])
-            return Result(
-                Outcome.ANSWERED, postgres=codec.from_plain(sight, PostgresSight)
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            return failure(
-                Outcome.GARBLED, f"the server's row is not as asked: {error}"
-            )
+            sight["archiver"] = archive.archiver(plain["archive"])
+            found = codec.from_plain(sight, PostgresSight)
+            absurd = impossible_sight(found)
+            if absurd:
+                return failure(Outcome.GARBLED, f"{NOT_AS_ASKED}: {absurd}")
+            return Result(Outcome.ANSWERED, postgres=found)
+        except (LookupError, TypeError, AttributeError) as error:
+            return failure(Outcome.GARBLED, f"{NOT_AS_ASKED}: {error!r}")
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            return failure(Outcome.GARBLED, f"{NOT_AS_ASKED}: {error}")
         except CodecError as error:
             return failure(Outcome.GARBLED, error.message)
 

@@ -120,6 +120,40 @@ def test_a_verdict_without_evidence_still_reads(number):
             "The primary moved from n1 (timeline 1) to n2 (timeline 2).",
         ),
         (
+            409,
+            {
+                "timeline": 1,
+                "end_lsn": "0/1000",
+                "reached_timeline": 1,
+                "reached_lsn": "0/2000",
+                "seen_on": "n1",
+                "lacking_bytes": 4096,
+                "held_by": "n2,n3",
+            },
+            (
+                "n1 accepts writes on timeline 1 at 0/1000, as if it was set back: "
+                "that timeline was seen to reach 0/2000 on n1. 4096 bytes of WAL are "
+                "missing. n2 and n3 held them last."
+            ),
+        ),
+        (
+            411,
+            {
+                "timeline": 2,
+                "end_lsn": "0/1800",
+                "reached_timeline": 1,
+                "reached_lsn": "0/2000",
+                "seen_on": "n1",
+                "lacking_bytes": 2048,
+                "held_by": "",
+            },
+            (
+                "n1 accepts writes on timeline 2, which left timeline 1 at 0/1800: "
+                "that one was seen to reach 0/2000 on n1. 2048 bytes of WAL are "
+                "missing."
+            ),
+        ),
+        (
             509,
             {"first": "n1", "first_timeline": 1, "cut_off_from": "n2,n3"},
             (

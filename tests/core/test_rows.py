@@ -263,6 +263,32 @@ def test_row_407_a_switchover_that_was_announced_is_news():
     assert found.evidence["planned_by"] == "ann"
 
 
+def test_row_409_a_machine_that_was_set_back_is_below_its_own_timeline():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.servers["n1"].write(4)
+    cluster.run(2)
+    cluster.servers["n1"].lsn = 0x1000
+    cluster.servers["n1"].restart(standby=False)
+    cluster.run(1)
+    found = cluster.verdict("n2", "stale-primary")
+    assert (found.rule, found.subject, found.sticky) == (409, "n1", True)
+    assert found.evidence["held_by"] == "n2,n3"
+
+
+def test_row_411_a_restored_primary_left_its_timeline_too_early():
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.servers["n1"].write(4)
+    cluster.run(2)
+    cluster.servers["n1"].lsn = 0x1200
+    cluster.servers["n1"].promote()
+    cluster.servers["n1"].restart(standby=False)
+    cluster.run(1)
+    found = cluster.verdict("n2", "stale-primary")
+    assert (found.rule, found.evidence["lacking_bytes"]) == (411, 0x200)
+
+
 def test_row_403_nobody_accepts_writes():
     cluster = Cluster()
     cluster.run(2)

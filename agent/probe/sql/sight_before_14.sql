@@ -82,7 +82,43 @@ SELECT json_build_object(
               FROM (SELECT * FROM pg_catalog.pg_stat_replication
                      ORDER BY application_name, pid LIMIT 64) AS sender),
         'waiting_for_sync', (SELECT count(*) FROM waiting),
-        'waiting_for_sync_s', 0),
+        'waiting_for_sync_s', 0,
+        'apply_delay_s', CASE
+            WHEN server.in_recovery THEN extract(
+                epoch FROM pg_catalog.current_setting(
+                    'recovery_min_apply_delay', true)::interval)
+        END,
+        'replay_paused', CASE
+            WHEN server.in_recovery THEN pg_catalog.pg_is_wal_replay_paused()
+        END,
+        'slots', (
+            SELECT coalesce(json_agg(json_build_object(
+                       'name', slot_name,
+                       'kind', slot_type,
+                       'active', active,
+                       'restart_lsn', restart_lsn,
+                       'lost', coalesce(to_jsonb(slot) ->> 'wal_status' = 'lost',
+                                    false))), '[]'::json)
+              FROM (SELECT * FROM pg_catalog.pg_replication_slots
+                     ORDER BY slot_name LIMIT 64) AS slot)),
+    'archive', CASE
+        -- What is archived, and where to, every role may see; the probe makes a digest
+        -- of it before anything else does.
+        WHEN pg_catalog.current_setting('archive_mode') <> 'off' THEN (
+            SELECT json_build_object(
+                       'mode', pg_catalog.current_setting('archive_mode'),
+                       'command', pg_catalog.current_setting('archive_command'),
+                       'library', coalesce(pg_catalog.current_setting(
+                           'archive_library', true), ''),
+                       'folder', coalesce(pg_catalog.current_setting(
+                           'basic_archive.archive_directory', true), ''),
+                       'archived', archived_count,
+                       'last_archived', last_archived_wal,
+                       'failing', coalesce(last_failed_time > coalesce(
+                           last_archived_time, '-infinity'), false),
+                       'last_failed', last_failed_wal)
+              FROM pg_catalog.pg_stat_archiver)
+    END,
     'waits', (SELECT coalesce(json_agg(pid || ' ' || coalesce(query_start::text, '')),
                               '[]'::json)
                 FROM waiting))::text
