@@ -7,14 +7,15 @@ who accepts writes, and whether this agent is cut off or has only just started. 
 scene is built from the state and one instant, and nothing in it changes.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar, cast
 
+from agent.core import positions
 from agent.core.detector import Look, channels, key, look, reported, together
 from agent.core.lineage import Lineage
-from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.core.observation import (
     Channel,
@@ -27,7 +28,7 @@ from agent.core.observation import (
 )
 from agent.core.policy import Policy
 from agent.core.quorum import majority
-from agent.core.state import Position, State
+from agent.core.state import Position, Received, State
 
 Place = tuple[str, Channel]
 T = TypeVar("T")
@@ -100,14 +101,31 @@ class Scene:
 
     @cached_property
     def writable(self) -> tuple[str, ...]:
-        """The nodes that were lately read out of recovery, in order of the list."""
-        return tuple(
+        """The nodes that were lately read out of recovery, in order of the list.
+
+        Beside one of the cluster's own system, one of another is none of its primaries.
+        """
+        found = tuple(
             node.name
             for node in self.policy.nodes
             if node.name in self.sights
             and not self.sights[node.name].sight.in_recovery
             and not self.stopped(node.name)
         )
+        sights, system = self.sights, self.system_id
+        return tuple(n for n in found if sights[n].sight.system_id == system) or found
+
+    @cached_property
+    def system_id(self) -> str | None:
+        """The cluster's system id: the last primary's, else the commonest."""
+        primary = self.state.knowledge.primary
+        if primary is not None:
+            return primary.system_id
+        counted = Counter(one.sight.system_id for one in self.sights.values())
+        ranked = counted.most_common(2)
+        if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
+            return None
+        return ranked[0][0]
 
     @cached_property
     def sole_primary(self) -> ServerSight | None:
@@ -228,24 +246,29 @@ class Scene:
         return since_s is None or latest[key(node, channel)].sent_s > since_s
 
     def position(self, node: str) -> Position | None:
-        """Return where the node's WAL is, with the timeline that this is known of.
+        """Return where the node's WAL is, with the timeline that this is known of."""
+        view, facts = self.state.view, self.facts(node)
+        if facts is None:
+            return positions.unread(view, node, self.lineage(node))
+        known = view.positions.get(node)
+        answers = facts.running and node in self.sights
+        held = view.received.get(node) if answers else None
+        if answers and held is None:
+            return known
+        if held is not None and not self._settled(held, node, facts):
+            held = None
+        return positions.on_disk(facts, known, held, self.at)
 
-        A reading that names its timeline holds until a later one does, or until the
-        disk says that the server is stopped or on another timeline: what lies on a
-        disk does not go away because nobody can see it.
+    def _settled(self, held: Received, node: str, facts: ServerFacts) -> bool:
+        """Whether the disk was read so long after it that it shows the timeline of it.
+
+        Sooner where pg_control agrees with the disk. What two readings lack in
+        precision, the hold time of the rules covers.
         """
-        last = self.state.view.positions.get(node)
-        facts = self.facts(node)
-        fresh = self.sights.get(node)
-        named = fresh is not None and fresh.sight.timeline is not None
-        if facts is None or (named and facts.running):
-            return last
-        end = facts.checkpoint_lsn + 1
-        if not facts.running and facts.end_lsn is not None:
-            end = max(end, int(facts.end_lsn))
-        elif last is not None and last.timeline == facts.lineage.timeline:
-            end = max(end, int(last.lsn))
-        return Position(facts.lineage.timeline, Lsn(end), self.at.monotonic_s)
+        agrees = held.timeline == facts.lineage.timeline
+        rounds = 0.5 if agrees else 1.5
+        age_s = self._disk_read_s(node) - held.since_s
+        return age_s >= rounds * self.policy.round_s
 
 
 def build(state: State, at: Moment, policy: Policy) -> Scene:

@@ -12,16 +12,17 @@ A start empties the view, because nothing that was seen by an earlier process ca
 timed by this one's clock; the ledger's monotonic values are counted from now.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 
-from agent.core import proof, selfdoubt
+from agent.core import highwater, positions, proof, selfdoubt
 from agent.core.agreement import failover_is_over, standing_failover
 from agent.core.detector import channels, key, marks_after
 from agent.core.event import (
     Event,
     GateSeen,
     Observed,
+    ReceiversTried,
     ServerRead,
     Started,
     Surveyed,
@@ -32,19 +33,19 @@ from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.core.observation import (
-    REPORT_FORMAT,
     Observation,
     Outcome,
     PostgresSight,
     Report,
     ServerFacts,
 )
+from agent.core.plausible import format_refused, impossible_report, impossible_sight
 from agent.core.policy import Policy
+from agent.core.positions import Read
 from agent.core.scene import ServerSight, build
 from agent.core.state import (
     Knowledge,
     Ledger,
-    Position,
     PrimarySeen,
     State,
     View,
@@ -67,7 +68,7 @@ def fold(state: State, event: Event, policy: Policy) -> State:
             return _observed(state, event.observation, event.at, policy)
         case ServerRead():
             return _server_read(state, event, policy)
-        case Surveyed() | GateSeen():
+        case Surveyed() | GateSeen() | ReceiversTried():
             return replace(state, view=_looked(state.view, event))
         case Ticked():
             return _ticked(state, event, policy)
@@ -149,22 +150,33 @@ def _darkened(view: View, seen: Observation, policy: Policy) -> View:
 
 
 def _fitting(seen: Observation, policy: Policy) -> Observation:
-    """Return the observation, turned into a failure when its report does not fit.
+    """Return the observation, turned into a failure when its answer does not fit.
 
-    The prober checks this too; a report that slipped through must not be believed.
+    The prober checks this too; an answer that slipped through must not be believed.
     """
-    report = seen.report
+    report, sight = seen.report, seen.postgres
+    if sight is not None:
+        absurd = impossible_sight(sight)
+        return _failed(seen, Outcome.GARBLED, absurd) if absurd else seen
     if report is None:
         return seen
     if report.cluster != policy.cluster:
-        outcome, reason = Outcome.FOREIGN, f"it belongs to cluster {report.cluster!r}"
-    elif abs(report.format - REPORT_FORMAT) > 1:
-        outcome, reason = Outcome.INCOMPATIBLE, f"it speaks format {report.format}"
-    elif report.node != seen.node:
-        outcome, reason = Outcome.GARBLED, f"it says that it is {report.node!r}"
-    else:
-        return seen
-    return replace(seen, outcome=outcome, reason=reason[:200], report=None)
+        return _failed(
+            seen, Outcome.FOREIGN, f"it belongs to cluster {report.cluster!r}"
+        )
+    refused = format_refused(report.format)
+    if refused:
+        return _failed(seen, Outcome.INCOMPATIBLE, refused)
+    if report.node != seen.node:
+        return _failed(seen, Outcome.GARBLED, f"it says that it is {report.node!r}")
+    absurd = impossible_report(report)
+    return _failed(seen, Outcome.GARBLED, absurd) if absurd else seen
+
+
+def _failed(seen: Observation, outcome: Outcome, reason: str) -> Observation:
+    return replace(
+        seen, outcome=outcome, reason=reason[:300], report=None, postgres=None
+    )
 
 
 def _reported(state: State, seen: Observation, report: Report, policy: Policy) -> State:
@@ -174,8 +186,8 @@ def _reported(state: State, seen: Observation, report: Report, policy: Policy) -
     view = replace(
         state.view,
         reports={**state.view.reports, seen.node: seen},
-        positions=_reported_positions(state, seen, report, policy),
     )
+    view = positions.noted(view, _told_of(seen, report, policy))
     knowledge = state.knowledge
     if report.server is not None:
         knowledge = _with_lineage(knowledge, seen.node, report.server.lineage)
@@ -229,42 +241,19 @@ def _read(
         marks=marks_after(state.view, seen, policy),
         writable=proof.spans_after(state.view, seen, sight, policy),
         readings=proof.readings_after(state.view, seen, sight),
-        positions=_positions(state.view.positions, ((seen.node, sight, seen.sent_s),)),
     )
+    view = positions.noted(view, ((seen.node, sight, seen.sent_s),))
     known = replace(state, view=view)
     if seen.node != policy.me or sight.in_recovery:
         return known
     return _confirmed(known, last, sight)
 
 
-def _reported_positions(
-    state: State, seen: Observation, report: Report, policy: Policy
-) -> Mapping[str, Position]:
-    """Take over the positions of servers that a peer has read."""
-    return _positions(
-        state.view.positions,
-        (
-            (sight.node, sight.postgres, seen.sent_s - sight.age_s)
-            for sight in report.sights
-            if sight.postgres is not None and sight.node in policy.order
-        ),
-    )
-
-
-def _positions(
-    known: Mapping[str, Position],
-    read: Iterable[tuple[str, PostgresSight, float]],
-) -> Mapping[str, Position]:
-    """Return the positions after these readings; an older one changes nothing."""
-    positions = dict(known)
-    for node, sight, read_s in read:
-        lsns = [lsn for lsn in (sight.flush_lsn, sight.replay_lsn) if lsn is not None]
-        before = positions.get(node)
-        if sight.timeline is None or not lsns:
-            continue
-        if before is None or before.read_s <= read_s:
-            positions[node] = Position(sight.timeline, max(lsns), read_s)
-    return positions
+def _told_of(seen: Observation, report: Report, policy: Policy) -> Iterator[Read]:
+    """Give the readings of servers in a peer's report, each with when it was made."""
+    for sight in report.sights:
+        if sight.postgres is not None and sight.node in policy.order:
+            yield sight.node, sight.postgres, seen.sent_s - sight.age_s
 
 
 def _confirmed(state: State, last: Observation | None, sight: PostgresSight) -> State:
@@ -350,18 +339,19 @@ def _with_primary(state: State, at: Moment, policy: Policy) -> Knowledge:
     A new one replaces the last one only once the failover is an incident on record,
     so that no crash in between can swallow the news.
     """
-    sole = build(state, at, policy).sole_primary
-    last = state.knowledge.primary
+    scene = build(state, at, policy)
+    sole, last = scene.sole_primary, state.knowledge.primary
     if sole is None:
         return state.knowledge
     if last is not None and last.node != sole.node:
         if not _moved(last, sole.node, state, at, policy):
             return state.knowledge
         last = None
+    knowledge = highwater.after(scene, state.knowledge, policy)
     seen = _primary_seen(sole, last, at)
     if last is not None and _is_same(seen, last):
-        return state.knowledge
-    return replace(state.knowledge, primary=seen)
+        return knowledge
+    return replace(knowledge, primary=seen)
 
 
 def _primary_seen(

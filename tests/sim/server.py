@@ -172,7 +172,7 @@ class Server:
             system_id=self.system_id or self.tip.lineage.system_id,
             version_num=VERSION_NUM,
             in_recovery=self._in_recovery,
-            timeline=self.tip.timeline if shows or not self._in_recovery else None,
+            timeline=self._named(shows=shows),
             write_lsn=here,
             flush_lsn=here,
             replay_lsn=here if self._in_recovery else None,
@@ -184,6 +184,11 @@ class Server:
             waiting_for_sync=len(waits_s),
             waiting_for_sync_s=max(waits_s, default=0.0),
         )
+
+    def _named(self, *, shows: bool) -> int:
+        """The timeline by SQL: without a receiver it is the last restart point's."""
+        named = self.tip if shows or not self._in_recovery else self.checkpoint
+        return named.timeline
 
     def facts(self) -> ServerFacts:
         """What the disk tells the agent beside the server."""

@@ -79,9 +79,9 @@ class Truth:
                 yield ("remembers", name)
         else:
             yield ("mute agent", name)
-        if server is None or not server.answers:
+        if server is None or not (server.answers or self._answered_for(name)):
             yield ("mute server", name)
-        elif (
+        elif server.answers and (
             not server.refusing
             and world.now_s >= server.recovers_until_s
             and not world.aliases
@@ -91,6 +91,11 @@ class Truth:
             yield ("readable", name, str(server.running))
         if server is not None and server.answers:
             yield ("server", name)
+
+    def _answered_for(self, name: str) -> bool:
+        """Whether its address leads to a server that answers in its place."""
+        other = self.world.aliases.get(name)
+        return other is not None and self.world.servers[other].answers
 
     # --- what oracles ask ----------------------------------------------------------
 

@@ -1,0 +1,110 @@
+"""Where a standby's WAL ends is known only with the timeline that it is of."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core import positions, scene, view
+from agent.core.event import ServerRead
+from agent.core.lsn import Lsn
+from agent.core.observation import Sight
+from agent.core.state import State
+from tests.core import given
+from tests.core.test_view import fold
+
+POLICY = given.policy()
+FORK = 0x5000
+SECOND = given.lineage(2, (1, FORK))
+
+
+def read_disk(state: State, seconds: float, **facts) -> State:
+    event = ServerRead(given.at(seconds), given.facts(standby=True, **facts))
+    return view.fold(state, event, POLICY)
+
+
+def place(state: State, seconds: float) -> tuple[int, int] | None:
+    found = scene.build(state, given.at(seconds), POLICY).position("n1")
+    return None if found is None else (found.timeline, int(found.lsn))
+
+
+def standby(flush: int, *, named: int | None, mark: str | None = None):
+    return given.sight(
+        in_recovery=True, flush=flush, timeline=named, receiver_mark=mark
+    )
+
+
+def followed(to: int = FORK):
+    """n1 has received up to here on timeline 1, and then lost its receiver."""
+    return fold(State(), given.postgres("n1", standby(to, named=1, mark="a"), 1))
+
+
+@pytest.mark.parametrize("claimed", [1, None])
+def test_what_came_last_before_the_receiver_went_counts_once_the_disk_is_read(claimed):
+    last = standby(FORK + 0x78, named=claimed)
+    state = fold(followed(), given.postgres("n1", last, 2))
+    state = read_disk(state, 2)
+    assert place(state, 2.5) == (1, FORK)
+    state = fold(state, given.postgres("n1", last, 4))
+    state = read_disk(state, 4)
+    assert place(state, 4.5) == (1, FORK + 0x78)
+
+
+def test_a_standby_whose_control_file_is_late_is_not_placed_past_a_fork():
+    """It has received timeline 2 and shows 1: no restart point was made since."""
+    state = fold(followed(), given.postgres("n1", standby(0x6000, named=1), 2))
+    assert place(read_disk(state, 2, lineage=SECOND), 2.5) == (2, 0x101)
+    state = fold(state, given.postgres("n1", standby(0x6000, named=1), 4))
+    assert place(read_disk(state, 4, lineage=SECOND), 4.5) == (2, 0x6000)
+
+
+def test_a_position_that_moves_is_not_believed_before_it_stands():
+    state = followed()
+    for seconds in (2, 3, 4, 5):
+        moving = standby(FORK + seconds, named=1)
+        state = fold(state, given.postgres("n1", moving, seconds))
+        state = read_disk(state, seconds)
+        assert place(state, seconds) == (1, FORK)
+
+
+def test_a_receiver_that_comes_back_names_the_timeline_again():
+    state = fold(followed(), given.postgres("n1", standby(0x6000, named=1), 2))
+    back = standby(0x6000, named=2, mark="b")
+    state = read_disk(fold(state, given.postgres("n1", back, 4)), 4, lineage=SECOND)
+    assert place(state, 4.5) == (2, 0x6000)
+    assert state.view.received == {}
+
+
+def test_an_older_reading_of_a_peer_changes_nothing():
+    state = fold(followed(), given.postgres("n1", standby(0x6000, named=1), 4))
+    told = given.postgres("n1", standby(0x5500, named=1), 0)
+    sight = Sight("n1", told.channel, told.outcome, "", 3.0, 0, told.postgres, None)
+    after = fold(state, given.heard("n2", given.report("n2", sights=(sight,)), 5))
+    assert after.view.received == state.view.received
+    assert after.view.positions == state.view.positions
+
+
+@pytest.mark.parametrize(
+    ("claimed", "known", "found"),
+    [(1, given.lineage(), 0x6000), (1, SECOND, FORK), (None, given.lineage(), FORK)],
+)
+def test_where_nobody_reads_the_disk_pg_control_counts_unless_it_is_late(
+    claimed, known, found
+):
+    state = fold(followed(), given.postgres("n1", standby(0x6000, named=claimed), 2))
+    place = positions.unread(state.view, "n1", known)
+    assert place is not None
+    assert int(place.lsn) == found
+
+
+def test_a_stopped_server_is_where_its_disk_ends_whatever_it_said():
+    state = fold(followed(), given.postgres("n1", standby(0x6000, named=1), 2))
+    state = read_disk(state, 9, running=False, end=0x5800)
+    assert place(state, 9.5) == (1, 0x5800)
+
+
+def test_nothing_is_known_of_a_server_that_told_no_position():
+    silent = replace(standby(0, named=1), flush_lsn=None, replay_lsn=None)
+    state = fold(State(), given.postgres("n1", silent, 1))
+    assert (state.view.positions, state.view.received) == ({}, {})
+    assert positions.unread(state.view, "n1", None) is None
+    assert positions.on_disk(given.facts(), None, None, given.at(1)).lsn == Lsn(0x101)
