@@ -62,6 +62,9 @@ MEANINGS = {
     VerdictCode.ROLE_MISMATCH: (
         "The manager that says it is active stands beside a standby, not the primary."
     ),
+    VerdictCode.CANNOT_ALERT: (
+        "A receiver of notices does not take them; what is wrong is not told there."
+    ),
 }
 
 STRANGERS = 851
@@ -186,6 +189,12 @@ NEXT_STEPS = {
         " or let the HA software move the primary to {subject}. Do neither in a split"
         " or after a failover that is not understood."
     ),
+    VerdictCode.CANNOT_ALERT: (
+        "Mend {receivers}: address and secret under [[channels]], the way to it from"
+        " {subject}, or the receiver itself. Then run `systemctl reload splitguard` on"
+        " {subject}: what waits is tried again at once. Until then look at `splitguard"
+        " incidents list` now and then."
+    ),
 }
 PLANNED_NEXT = (
     "Check that the clients follow to {to}; then end the announcement with "
@@ -224,6 +233,7 @@ IN_GENERAL = {
     "nodes": "the nodes that it names",
     "pair": "NODE and NODE",
     "primary": "the primary",
+    "receivers": "the receiver",
     "settings": "the settings that it names",
     "subject": "NODE",
     "to": "the new primary",

@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from agent.core.capture import CaptureStatus
 from agent.core.gate import Gate
 from agent.core.moment import Moment
-from agent.core.observation import Observation, ReadFailure, SelfHealth, ServerFacts
+from agent.core.observation import (
+    Failing,
+    Observation,
+    ReadFailure,
+    SelfHealth,
+    ServerFacts,
+)
 from agent.core.readiness import Readiness
 
 
@@ -71,11 +77,13 @@ class CaptureReported:
 
 @dataclass(frozen=True, slots=True)
 class CaptureAsked:
-    """A person asked for a snapshot of the server beside this agent."""
+    """A person, or the schedule, asked for a snapshot of the server here."""
 
     at: Moment
     capture_id: str
     reason: str
+    joins: bool = True
+    """Whether a capture that goes on already is widened; else there is no other one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +158,17 @@ class WinnerDecided:
 
 
 @dataclass(frozen=True, slots=True)
+class ReceiversTried:
+    """Something was sent to receivers of notices, and it is known who took it."""
+
+    at: Moment
+    receivers: int
+    """How many are configured."""
+    failing: tuple[Failing, ...]
+    """Those that did not take what was last sent to them."""
+
+
+@dataclass(frozen=True, slots=True)
 class NoticeDelivered:
     """Every receiver of a notice has it."""
 
@@ -173,5 +192,6 @@ Event = (
     | MaintenanceBegun
     | MaintenanceEnded
     | WinnerDecided
+    | ReceiversTried
     | NoticeDelivered
 )

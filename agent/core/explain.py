@@ -302,6 +302,15 @@ def _unprotected(verdict: Verdict, policy: Policy) -> str:
     )(verdict, policy)
 
 
+def _deaf(verdict: Verdict, _: Policy) -> str:
+    words, evidence = _words(verdict), verdict.evidence
+    several = evidence.get("configured") != evidence.get("failing")
+    which = f"{words['failing']} of {words['configured']} receivers"
+    who = words["receivers"] if several else f"anybody ({words['receivers']})"
+    told = f", {which}" if several else ""
+    return f"{verdict.subject} cannot tell {who}{told}: {words['reason']}."
+
+
 _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
     VerdictCode.HEALTHY: _healthy,
     VerdictCode.UNKNOWN: _unknown,
@@ -357,4 +366,5 @@ _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
         " standby: the primary is {primary}, whose manager {primary_manager}. What"
         " needs to write there fails."
     ),
+    VerdictCode.CANNOT_ALERT: _deaf,
 }

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from agent.core.gate import Gate
+from agent.core.incident import Taken
 from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
 
@@ -230,6 +231,8 @@ class IncidentBrief:
     status: str
     verdict: str
     since_wall_s: float
+    taken: Taken | None = None
+    """What a person has taken of it; None also of an older agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +293,30 @@ class PinBrief:
 
 
 @dataclass(frozen=True, slots=True)
+class Failing:
+    """A receiver of notices that did not take what was last sent to it."""
+
+    name: str
+    """What the configuration calls it."""
+    reason: str
+    """Why not: its host and the failure, never an address with its secrets."""
+    since_s: float
+    """When (monotonic) the first attempt failed that no success has followed."""
+    tried_s: float
+    """When the last one failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deaf:
+    """What peers tell each other about a receiver that fails."""
+
+    name: str
+    reason: str
+    age_s: float
+    """How long ago the first attempt failed that no success has followed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What one agent tells its peers: what it is, and what it sees, with ages."""
 
@@ -318,6 +345,10 @@ class Report:
     settings: Mapping[str, str] = field(default_factory=dict)
     """Digests of the settings that must be the same on all nodes; see `Policy`. Empty
     where an older agent tells."""
+    receivers: int = 0
+    """How many receivers of notices are configured there, once one of them failed."""
+    deaf: tuple[Deaf, ...] = ()
+    """Those of them that do not take what is sent."""
 
 
 @dataclass(frozen=True, slots=True)

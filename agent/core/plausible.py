@@ -68,6 +68,7 @@ def impossible_report(report: Report) -> str:
         ("captures", report.captures),
         ("maintenance", report.maintenance),
         ("pins", report.pins),
+        ("deaf", report.deaf),
     )
     if len(report.settings) > LISTED_MAX:
         return f"it has {len(report.settings)} settings, more than {LISTED_MAX}"

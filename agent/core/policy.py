@@ -67,6 +67,8 @@ class Policy:
     """How long a divergence or a second primary that only the readings of several
     rounds show must stand before it opens. Lower: an honest promotion, whose history
     files and readings arrive one after the other, may look like a split."""
+    alert_hold_s: float = 15.0
+    """How long a receiver must not take notices. Lower: its restart pages others."""
     settings_hold_s: float = 60.0
     """How long agents must disagree over tokens or settings, or a manager over who is
     the primary. Lower: a change that is rolled out node by node pages."""

@@ -7,7 +7,7 @@ resolved incidents, and the latest notices.
 
 from collections.abc import Mapping
 
-from agent.core import maintenance, pinning
+from agent.core import alerting, maintenance, pinning
 from agent.core.capture import CaptureStatus
 from agent.core.detector import channels, key
 from agent.core.gate import Gate
@@ -84,6 +84,8 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
         maintenance=maintenance.briefs(state, at),
         pins=pinning.briefs(state, at),
         settings=policy.settings,
+        receivers=view.receivers,
+        deaf=alerting.deaf(view, at),
     )
 
 
@@ -190,4 +192,5 @@ def _incident(incident: Incident) -> IncidentBrief:
         status=incident.status.value,
         verdict=incident.verdict.code.value,
         since_wall_s=incident.since_wall_s,
+        taken=incident.taken,
     )

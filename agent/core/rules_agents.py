@@ -10,13 +10,16 @@ They are families of their own: none of them may hide another trouble of its nod
 
 from collections.abc import Mapping
 
+from agent.core.alerting import deaf
 from agent.core.detector import key
-from agent.core.observation import Channel, Outcome
+from agent.core.observation import Channel, Deaf, Outcome
 from agent.core.rule import Finding, Hold, Rule, Scope
 from agent.core.scene import Scene
 from agent.core.verdict import Family, Severity, VerdictCode
 from agent.core.wording import names
 
+DEAF_TOLD = 3
+"""So many receivers are named."""
 DRIFT_TOLD = 5
 """So many settings are named; more of them means another file altogether."""
 STRANGER = "the peer token is not accepted there"
@@ -105,6 +108,47 @@ def _told_apart(setting: str, groups: list[list[str]]) -> str:
     return f"{setting} ({' against '.join(names(','.join(one)) for one in groups)})"
 
 
+def nobody_hears(scene: Scene, node: str) -> Finding | None:
+    """Find an agent of which no receiver takes what is told."""
+    configured, found = _receivers(scene, node)
+    return None if len(found) < configured else _deaf_ones(configured, found)
+
+
+def one_does_not_hear(scene: Scene, node: str) -> Finding | None:
+    """Find an agent of which some receivers do not take what is told."""
+    return _deaf_ones(*_receivers(scene, node))
+
+
+def _receivers(scene: Scene, node: str) -> tuple[int, tuple[Deaf, ...]]:
+    """Return how many receivers an agent has, and which of them fail.
+
+    What a peer said last stands until it is heard again.
+    """
+    view = scene.state.view
+    if node == scene.me:
+        return view.receivers, deaf(view, scene.at)
+    seen = view.reports.get(node)
+    if seen is None or seen.report is None:
+        return 0, ()
+    return seen.report.receivers, seen.report.deaf
+
+
+def _deaf_ones(configured: int, found: tuple[Deaf, ...]) -> Finding | None:
+    if not found:
+        return None
+    shown = found[:DEAF_TOLD]
+    reasons = "; ".join(dict.fromkeys(one.reason for one in shown))
+    return Finding(
+        {
+            "receivers": ",".join(one.name for one in shown),
+            "failing": len(found),
+            "configured": configured,
+            "reason": reasons,
+            "since_age_s": max(one.age_s for one in found),
+        }
+    )
+
+
 def _is_fresh(scene: Scene, received_s: float) -> bool:
     return scene.at.monotonic_s - received_s <= scene.policy.fresh_s
 
@@ -129,5 +173,25 @@ ROWS = (
         "Settings that must be the same on all nodes differ between agents.",
         config_drift,
         hold=Hold.SETTINGS,
+    ),
+    Rule(
+        861,
+        VerdictCode.CANNOT_ALERT,
+        Family.ALERT,
+        Severity.CRITICAL,
+        Scope.NODES,
+        "No receiver takes what the agent there tells.",
+        nobody_hears,
+        hold=Hold.ALERT,
+    ),
+    Rule(
+        863,
+        VerdictCode.CANNOT_ALERT,
+        Family.ALERT,
+        Severity.WARNING,
+        Scope.NODES,
+        "A receiver does not take what the agent there tells; others do.",
+        one_does_not_hear,
+        hold=Hold.ALERT,
     ),
 )

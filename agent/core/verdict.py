@@ -23,6 +23,7 @@ class Family(StrEnum):
     SPLIT = "split"
     PROTECTION = "protection"
     READY = "ready"
+    ALERT = "alert"
     SETTINGS = "settings"
     ROLE = "role"
     OTHER = "other"
@@ -72,6 +73,7 @@ class VerdictCode(StrEnum):
     CONFIG_ERROR = "config-error"
     CONFIG_DRIFT = "config-drift"
     ROLE_MISMATCH = "role-mismatch"
+    CANNOT_ALERT = "cannot-alert"
 
 
 @dataclass(frozen=True, slots=True)

@@ -292,11 +292,15 @@ def _server_read(state: State, event: ServerRead, policy: Policy) -> State:
     return replace(known, knowledge=_with_lineage(state.knowledge, policy.me, lineage))
 
 
-def _looked(view: View, event: Surveyed | GateSeen) -> View:
-    """Take in what would become of the next split here."""
-    if isinstance(event, Surveyed):
-        return replace(view, readiness=event.readiness)
-    return replace(view, gate=event.gate)
+def _looked(view: View, event: Surveyed | GateSeen | ReceiversTried) -> View:
+    """Take in what the shell found out of this machine and of the receivers."""
+    match event:
+        case Surveyed():
+            return replace(view, readiness=event.readiness)
+        case GateSeen():
+            return replace(view, gate=event.gate)
+        case _:
+            return replace(view, receivers=event.receivers, failing=event.failing)
 
 
 def _ticked(state: State, event: Ticked, policy: Policy) -> State:

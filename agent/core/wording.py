@@ -24,6 +24,7 @@ LISTS = frozenset(
         "not_read",
         "not_seen",
         "read_by",
+        "receivers",
         "settings",
         "standbys",
         "tips",

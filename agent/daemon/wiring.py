@@ -23,7 +23,7 @@ from agent.api.ports import ApiOptions
 from agent.api.shelf import CatalogueShelf
 from agent.config import Settings
 from agent.core.capture import CaptureStatus
-from agent.core.event import CaptureReported, NoticeDelivered, Started
+from agent.core.event import CaptureReported, NoticeDelivered, ReceiversTried, Started
 from agent.core.state import State
 from agent.daemon import sdnotify, servers
 from agent.daemon.beside import MIB, ServerBeside
@@ -208,6 +208,9 @@ async def assemble(
         clock,
         _on(journal_thread),
         lambda notice_id: runtime.post(NoticeDelivered(clock.moment(), notice_id)),
+        lambda receivers, failing: runtime.post(
+            ReceiversTried(clock.moment(), receivers, failing)
+        ),
     )
     cadence = Cadence(
         prober, beside, clock, settings.policy(), runtime.post, lambda: runtime.state

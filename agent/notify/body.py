@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
-from agent.core.explain import next_step, sentence
+from agent.core.explain import sentence
 from agent.core.incident import Incident, Status
 from agent.core.moment import Moment
+from agent.core.nextstep import next_step
 from agent.core.notice import Notice, NoticeReason
 from agent.core.policy import Policy
 from agent.core.state import State

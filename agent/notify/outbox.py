@@ -21,6 +21,7 @@ from functools import partial
 from typing import TypeVar, cast
 
 from agent.errors import DeliveryError, JournalError
+from agent.notify.receivers import OnTried, Receivers
 from agent.ports import Clock, Journal, NoticeChannel, OutboxRow
 
 T = TypeVar("T")
@@ -35,6 +36,8 @@ ATTEMPTS_LIMIT = 870
 REFUSED_LIMIT = 8
 """Attempts at a receiver that says it will never take the message."""
 BATCH_LIMIT = 1000
+FAR_S = 3600.0
+"""Longer than any message waits for its next attempt."""
 AT_ONCE_LIMIT = 4
 """Attempts on their way per channel."""
 POLL_S = 1.0
@@ -59,12 +62,15 @@ class OutboxWorker:
         clock: Clock,
         run_blocking: RunBlocking,
         on_delivered: Callable[[str], None],
+        on_tried: OnTried = lambda _receivers, _failing: None,
     ) -> None:
         self._journal = journal
         self._channels = {channel.name: channel for channel in channels}
         self._clock = clock
         self._run_blocking = run_blocking
         self._on_delivered = on_delivered
+        self._receivers = Receivers(self._channels, clock, on_tried)
+        self._hurried = False
         self._wake = asyncio.Event()
         self._attempts: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._ended: set[tuple[str, str]] = set()
@@ -73,9 +79,12 @@ class OutboxWorker:
     def renew(self, channels: Sequence[NoticeChannel]) -> None:
         """Deliver to these channels from the next attempt on. From the loop's thread.
 
-        What waits for one that is gone becomes a dead letter, as at a start.
+        What waits for one that is gone becomes a dead letter, as at a start. All that
+        waits is tried again at once: somebody may have mended something.
         """
         self._channels = {channel.name: channel for channel in channels}
+        self._receivers.renew(self._channels)
+        self._hurried = True
         self._wake.set()
 
     def wake(self) -> None:
@@ -104,7 +113,8 @@ class OutboxWorker:
 
     async def _start_due(self) -> float:
         """Start an attempt for each due message; return how long to rest then."""
-        wall_s = self._clock.moment().wall_s
+        wall_s = self._clock.moment().wall_s + (FAR_S if self._hurried else 0.0)
+        self._hurried = False
         self._ended.clear()
         try:
             rows = await self._on_thread(
@@ -130,11 +140,13 @@ class OutboxWorker:
         try:
             if key not in self._unnoted:
                 await self._hand_over(row)
+                self._receivers.took(row.channel)
                 self._unnoted.add(key)
             await self._note_delivery(row)
             self._unnoted.discard(key)
             self._wake.set()  # the next of its incident may go now
         except DeliveryError as error:
+            self._receivers.failed(row.channel, error.message)
             await self._note_failure(row, error)
         except JournalError as error:
             _log.warning("outbox: delivery not noted: %s", error)

@@ -7,6 +7,7 @@ import pytest
 
 from agent.core import explain, wording
 from agent.core.incident import Status
+from agent.core.nextstep import next_step
 from agent.core.verdict import VerdictCode
 from tests.core import given
 from tests.core.cluster import Cluster
@@ -24,7 +25,7 @@ def test_every_verdict_has_a_meaning(code):
 @pytest.mark.parametrize("number", list(ROWS))
 def test_a_verdict_without_evidence_still_reads(number):
     verdict = said(number, "n1|n2" if ROWS[number].scope == "pairs" else "n1")
-    for text in (explain.sentence(verdict, POLICY), explain.next_step(verdict)):
+    for text in (explain.sentence(verdict, POLICY), next_step(verdict)):
         assert 8 < len(text) < 500
         assert "None" not in text
         assert "{" not in text
@@ -233,15 +234,15 @@ def test_sentences_say_who_and_what(number, evidence, sentence):
 
 
 def test_the_next_step_after_a_failover_names_both_nodes():
-    text = explain.next_step(said(401, **{"from": "n1", "to": "n2"}))
+    text = next_step(said(401, **{"from": "n1", "to": "n2"}))
     assert "clients follow to n2" in text
     assert "Do not resync n1" in text
 
 
 def test_a_next_step_names_the_incident_where_it_is_known():
     verdict = said(401, **{"from": "n1", "to": "n2"})
-    assert "`splitguard incidents ack ID`" in explain.next_step(verdict)
-    named = explain.next_step(verdict, "inc-1")
+    assert "`splitguard incidents ack ID`" in next_step(verdict)
+    named = next_step(verdict, "inc-1")
     assert "`splitguard incidents ack inc-1`" in named
 
 

@@ -7,9 +7,10 @@ import pytest
 from agent.core import maintenance
 from agent.core.action import Tell
 from agent.core.event import MaintenanceBegun, MaintenanceEnded
-from agent.core.explain import next_step, sentence
+from agent.core.explain import sentence
 from agent.core.incident import Status
 from agent.core.maintenance import KEPT_MAX, RUNNING_MAX, SPAN_S_MAX
+from agent.core.nextstep import next_step
 from agent.core.observation import MaintenanceBrief
 from agent.core.plan import Maintenance
 from agent.core.verdict import Severity

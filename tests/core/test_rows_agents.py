@@ -3,7 +3,11 @@
 from dataclasses import replace
 
 from agent.core import explain
+from agent.core.action import Tell
+from agent.core.event import ReceiversTried
 from agent.core.incident import Status
+from agent.core.nextstep import next_step
+from agent.core.observation import Failing
 from agent.core.verdict import Severity
 from tests.core.cluster import Cluster
 
@@ -25,7 +29,7 @@ def test_row_851_agents_that_refuse_each_other_are_no_healthy_cluster():
     assert explain.sentence(found, policy).startswith(
         "n1 and n3: n3 refuses the peer token that n1 shows"
     )
-    assert "auth.peer_token_file) on n1 and n3" in explain.next_step(found)
+    assert "auth.peer_token_file) on n1 and n3" in next_step(found)
     subjects = {one.subject for one in cluster.agents["n2"].state.view.verdicts}
     assert subjects == {"n1|n3", "n2|n3"}, "one that is heard tells of its own refusal"
 
@@ -74,7 +78,7 @@ def test_row_853_settings_that_differ_are_named_with_whom_they_part():
         "Settings that must be the same on all nodes differ: probe.round_s (n1 and n2 "
         "against n3)."
     )
-    step = explain.next_step(found)
+    step = next_step(found)
     assert step.startswith("Compare probe.round_s in the configuration of n1, n2 and")
     assert cluster.verdict("n3", "config-drift").evidence == found.evidence
     cluster.run(65)
@@ -101,3 +105,97 @@ def test_row_853_of_another_file_altogether_some_settings_are_named():
     told = cluster.verdict("n3", "config-drift").evidence
     assert str(told["reason"]).endswith("s4 (n1 against n2); and 4 more")
     assert told["nodes"] == "n1,n2"
+
+
+def tried(cluster: Cluster, name: str, *failing: str, receivers: int = 2) -> None:
+    """Something was sent to the receivers of one agent, and these did not take it."""
+    at = cluster.at(name, 0.9)
+    known = {one.name: one for one in cluster.agents[name].state.view.failing}
+    since_s = {one: known[one].since_s for one in failing if one in known}
+    told = tuple(
+        Failing(
+            one, "host.example answered HTTP 503",
+            since_s.get(one, at.monotonic_s), at.monotonic_s,
+        )
+        for one in failing
+    )  # fmt: skip
+    cluster.agents[name].step(ReceiversTried(at, receivers, told))
+
+
+def test_row_863_one_receiver_of_two_is_a_warning_that_all_agents_know():
+    cluster = Cluster()
+    cluster.run(3)
+    tried(cluster, "n1", "on-call")
+    cluster.run(2)
+    found = cluster.verdict("n3", "cannot-alert")
+    assert (found.rule, found.subject) == (863, "n1")
+    policy = cluster.agents["n3"].policy
+    assert explain.sentence(found, policy) == (
+        "n1 cannot tell on-call, 1 of 2 receivers: host.example answered HTTP 503."
+    )
+    assert "`systemctl reload splitguard` on n1" in next_step(found)
+    assert cluster.incident("n2", "alert").status is Status.PENDING
+    cluster.run(16)
+    assert cluster.incident("n2", "alert").status is Status.OPEN
+    tried(cluster, "n1")
+    cluster.run(8)
+    assert cluster.incident("n2", "alert").status is Status.RESOLVED
+    assert cluster.codes("n2") == {"healthy"}
+
+
+def test_row_861_no_receiver_at_all_is_critical_and_gets_worse_from_one():
+    cluster = Cluster()
+    cluster.run(3)
+    tried(cluster, "n2", "on-call")
+    cluster.run(17)
+    tried(cluster, "n2", "on-call", "pager")
+    cluster.run(2)
+    found = cluster.verdict("n1", "cannot-alert")
+    assert (found.rule, found.severity) == (861, Severity.CRITICAL)
+    policy = cluster.agents["n1"].policy
+    assert explain.sentence(found, policy).startswith(
+        "n2 cannot tell anybody (on-call and pager): host.example"
+    )
+    assert cluster.incident("n1", "alert").worst is Severity.CRITICAL
+
+
+def test_row_861_what_a_cut_off_agent_could_not_send_is_no_fault_of_the_receiver():
+    cluster = Cluster()
+    cluster.run(3)
+    cluster.cut("n1")
+    cluster.run(5)
+    tried(cluster, "n1", "on-call", receivers=1)
+    cluster.run(2)
+    assert "cannot-alert" not in cluster.codes("n1")
+    cluster.heal()
+    cluster.run(4)
+    assert "cannot-alert" not in cluster.codes("n2") | cluster.codes("n1")
+    tried(cluster, "n1", "on-call", receivers=1)
+    cluster.run(2)
+    assert cluster.verdict("n2", "cannot-alert").rule == 861
+
+
+def test_row_861_what_an_agent_said_last_stands_until_it_is_heard_again():
+    cluster = Cluster()
+    cluster.run(3)
+    tried(cluster, "n3", "on-call", receivers=1)
+    cluster.run(17)
+    cluster.agents["n3"].up = False
+    cluster.run(12)
+    assert cluster.incident("n1", "alert").status is Status.OPEN
+    cluster.start_agent("n3")
+    cluster.run(8)
+    assert cluster.incident("n1", "alert").status is Status.RESOLVED
+
+
+def test_row_861_the_agent_that_others_hear_tells_what_one_cannot():
+    cluster = Cluster()
+    cluster.run(3)
+    tried(cluster, "n1", "on-call", receivers=1)
+    cluster.run(30)
+    told = {
+        name: [one for one in agent.actions if isinstance(one, Tell)]
+        for name, agent in cluster.agents.items()
+    }
+    assert told["n1"], "the first in order tries first"
+    assert told["n2"], "nobody has taken it there, so the next one tells"

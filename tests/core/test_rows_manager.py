@@ -4,6 +4,7 @@ import pytest
 
 from agent.core import explain
 from agent.core.incident import Status
+from agent.core.nextstep import next_step
 from agent.core.observation import ManagerSight
 from agent.core.rules_manager import _every_one_is
 from tests.core.cluster import Cluster
@@ -28,7 +29,7 @@ def test_row_871_a_manager_that_is_active_beside_a_standby_is_told_of():
         "the primary is n1, whose manager says that it is not active. What needs to "
         "write there fails."
     )
-    assert "beside n1 the active one" in explain.next_step(found)
+    assert "beside n1 the active one" in next_step(found)
     assert cluster.codes("n1") == cluster.codes("n2") == {"role-mismatch"}
 
 

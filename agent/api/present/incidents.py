@@ -14,8 +14,9 @@ from agent.api.present.frame import Frame, lsn_text, rfc3339, rfc3339_or_none
 from agent.api.present.kept import briefs, kept
 from agent.api.present.side import side
 from agent.core.capture import Capture
-from agent.core.explain import incident_sentence, incident_story, next_step
+from agent.core.explain import incident_sentence, incident_story
 from agent.core.incident import Incident, Status
+from agent.core.nextstep import next_step
 
 
 def incident_out(frame: Frame, incident: Incident) -> IncidentOut:

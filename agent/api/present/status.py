@@ -18,8 +18,9 @@ from agent.api.present.decisions import decisions
 from agent.api.present.frame import Frame, rfc3339, rfc3339_or_none, short
 from agent.api.present.incidents import capture_out
 from agent.api.present.nodes import losing, matrix, node_out, protection
-from agent.core.explain import next_step, sentence
+from agent.core.explain import sentence
 from agent.core.incident import Incident, Status
+from agent.core.nextstep import next_step
 from agent.core.policy import NodeSpec
 from agent.core.standing import standing
 from agent.core.verdict import Verdict
