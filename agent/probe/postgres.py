@@ -29,13 +29,18 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from agent import codec
 from agent.core.observation import Outcome, PostgresSight
 from agent.core.plausible import impossible_sight
-from agent.errors import CodecError
+from agent.errors import CodecError, PostgresError
 from agent.ports import Clock
-from agent.probe import archive, refusal
+from agent.probe import archive, before_10, refusal
 from agent.probe.result import Result, failure
 
-OLDEST_VERSION = 100000
-FIRST_OF_MAIN_STATEMENT = 140000
+OLDEST_VERSION = 90500
+STATEMENTS = {
+    140000: "sight.sql",
+    100000: "sight_before_14.sql",
+    OLDEST_VERSION: "sight_before_10.sql",
+}
+"""The first version that each file is for, the latest first."""
 NOT_AS_ASKED = "the server's row is not as asked"
 CLOSE_S = 0.1
 """How long a task whose socket was closed is given to notice."""
@@ -113,7 +118,7 @@ class PostgresProbe:
         if version < OLDEST_VERSION:
             return failure(
                 Outcome.INCOMPATIBLE,
-                f"PostgreSQL {version // 100 / 100:g} there; 10 is the oldest that"
+                f"PostgreSQL {version // 100 / 100:g} there; 9.5 is the oldest that"
                 " can be asked",
             )
         task = _Task(_row(kept, statement(version)))
@@ -151,9 +156,11 @@ class PostgresProbe:
                     " grant what `splitguard grants` prints",
                 )
             sight = plain["sight"]
+            if "control" in plain:
+                sight = before_10.completed(sight, plain["control"])
             sight["system_id"] = str(int(sight["system_id"]) % (1 << 64))
             sight["waiting_for_sync_s"] = self._longest_wait(plain["waits"])
-            sight["archiver"] = archive.archiver(plain["archive"])
+            sight["archiver"] = archive.archiver(plain.get("archive"))
             found = codec.from_plain(sight, PostgresSight)
             absurd = impossible_sight(found)
             if absurd:
@@ -163,7 +170,7 @@ class PostgresProbe:
             return failure(Outcome.GARBLED, f"{NOT_AS_ASKED}: {error!r}")
         except (ValueError, ArithmeticError, RecursionError) as error:
             return failure(Outcome.GARBLED, f"{NOT_AS_ASKED}: {error}")
-        except CodecError as error:
+        except (CodecError, PostgresError) as error:
             return failure(Outcome.GARBLED, error.message)
 
     def _longest_wait(self, waits: list[str]) -> float:
@@ -264,9 +271,7 @@ def _conninfo(dsn: str, deadline_s: float) -> str:
 
 def statement(version_num: int) -> bytes:
     """Return the question for a server of this version."""
-    name = (
-        "sight.sql" if version_num >= FIRST_OF_MAIN_STATEMENT else "sight_before_14.sql"
-    )
+    name = next(name for first, name in STATEMENTS.items() if version_num >= first)
     if name not in _statements:
         _statements[name] = (resources.files(__package__) / "sql" / name).read_bytes()
     return _statements[name]
