@@ -73,6 +73,14 @@ class CaptureIn(Question):
     reason: Sentence = "asked for"
 
 
+class SnapshotBegunOut(SnapshotOut):
+    """The snapshot by which a request is answered."""
+
+    joined: bool
+    """Whether it was under way already: then it goes on as a full copy, and stays open
+    until that is complete."""
+
+
 class VerifyOut(Answer):
     """The result of reading a snapshot back."""
 

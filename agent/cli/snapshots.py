@@ -91,11 +91,21 @@ def create(
         bool, typer.Option("--wait/--no-wait", help="Stay until it is complete.")
     ] = True,
 ) -> int:
-    """Take a full snapshot of the server beside the agent."""
+    """Take a full snapshot of the server beside the agent.
+
+    While a capture goes on already, that one becomes a full copy too, and stays open
+    until it is complete; the reason given here does not replace its own.
+    """
     from agent.cli import shelf
 
     begun = call.agent.post("/v1/snapshots", {"reason": reason})
-    say(f"splitguard: snapshot {safe(begun['id'])} has begun")
+    if begun["joined"]:
+        say(
+            f"splitguard: capture {safe(begun['id'])} was under way"
+            f" ({safe(begun['reason'])}): it takes a full copy too"
+        )
+    else:
+        say(f"splitguard: snapshot {safe(begun['id'])} has begun")
     found = shelf.await_capture(call.agent, begun) if wait else begun
     call.out.data(found, lambda: _details(found))
     capture = found["capture"]

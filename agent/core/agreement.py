@@ -4,8 +4,7 @@ Theory of operation. An id is made of the key, which everybody derives alike fro
 is so, and the occurrence, which counts on from the highest one that anybody has seen
 resolved. Agents that were apart may still hold one trouble open under two
 occurrences. When they meet they end with one: an occurrence that somebody has
-resolved is spent and gives way; of several that are not, the lowest one stays. What
-a person has taken at one agent is taken at all.
+resolved is spent and gives way; of several that are not, the lowest one stays.
 """
 
 from collections.abc import Iterable, Iterator
@@ -51,18 +50,6 @@ def standing_at_peers(
         and brief.status in (Status.OPEN, Status.ACKNOWLEDGED)
         and brief.occurrence > 0
     }
-
-
-def taken_by_peer(
-    incident: Incident, state: State, at: Moment, policy: Policy
-) -> str | None:
-    """Return at which peer a person has taken this incident, if at any."""
-    for node, brief in briefs(state, at, policy):
-        over = incident.verdict.sticky and brief.status == Status.RESOLVED
-        taken = over or brief.status == Status.ACKNOWLEDGED
-        if brief.id == incident.id and taken:
-            return node
-    return None
 
 
 def failover_is_over(

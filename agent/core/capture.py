@@ -125,6 +125,8 @@ class Capture:
     ordered_wall_s: float
     progressed_s: float
     """When (monotonic) the status last changed."""
+    asked: bool = False
+    """Whether a person asked for a full copy: it is then kept open for that too."""
 
 
 def capture_id(node: str, incident_id: str) -> str:

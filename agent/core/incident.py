@@ -39,6 +39,18 @@ class Flip:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """How far a trouble had gone when a person took it: more is another decision."""
+
+    stage: str
+    """The gravest stage until then."""
+    worst: str
+    """The greatest severity until then."""
+    wall_s: float
+    """When, on the clock of the agent beside which it was taken."""
+
+
+@dataclass(frozen=True, slots=True)
 class Incident:
     """One trouble, from its first sign to its end."""
 
@@ -64,6 +76,8 @@ class Incident:
     """Oldest first, bounded by policy."""
     sides: tuple[str, ...] = ()
     """The nodes that any stage of a split has named as one of its sides."""
+    taken: Taken | None = None
+    """What the acknowledgement covers; None where nobody has taken it."""
 
 
 def incident_key(system_id: str, family: str, subject: str, discriminator: str) -> str:

@@ -4,7 +4,8 @@ Theory of operation. Every verdict but `healthy` and `unknown` belongs to one
 incident, found by family and subject. A new one is pending until it has stood for
 the hold time of its rule; then it opens, and people are told. Another stage of the
 same family changes it: to a graver one than ever before is `worse`, to one that was
-not told of yet is `changed`, and going back and forth is told to nobody. When the
+not told of yet is `changed`, and going back and forth is told to nobody. What is worse
+than what a person has taken is open again (see `taking`). When the
 trouble has been gone for the resolve hold, the incident ends. A sticky one waits for
 a person first, and nothing ends while the agent cannot see what it is about.
 
@@ -15,22 +16,18 @@ last changed in kind: figures that move every second do not make it a new one.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from agent.core.agreement import (
-    preferred,
-    standing_at_peers,
-    system_id,
-    taken_by_peer,
-)
+from agent.core.agreement import preferred, standing_at_peers, system_id
 from agent.core.detector import Look
-from agent.core.explain import sentence
-from agent.core.incident import Flip, Incident, Status, incident_id, incident_key
+from agent.core.incident import Incident, Status, incident_id, incident_key
 from agent.core.moment import Moment
 from agent.core.notice import NoticeReason
 from agent.core.policy import Policy
 from agent.core.protection import PROVEN
-from agent.core.rules import BY_NUMBER, gravity
+from agent.core.rules import BY_NUMBER
 from agent.core.scene import Scene, build
+from agent.core.stages import gravity
 from agent.core.state import Ledger, State
+from agent.core.taking import acknowledged, flipped, outgrown, reopened, taken_at_peer
 from agent.core.verdict import Fact, Family, Verdict, VerdictCode
 
 QUIET = (VerdictCode.HEALTHY, VerdictCode.UNKNOWN)
@@ -76,7 +73,7 @@ def advance(
     clock = _Clock(state, at, policy)
     results: dict[str, _Next] = {}
     for known in living:
-        incident = _taken_at_peer(known, clock)
+        incident = taken_at_peer(known, state, at, policy)
         verdict = _matching(incident, waiting)
         if verdict is not None:
             waiting.remove(verdict)
@@ -85,24 +82,6 @@ def advance(
             results[incident.id] = _cleared(incident, clock)
     begun = [_begun(verdict, ledger, clock) for verdict in waiting]
     return _collected(ledger, results, begun, policy)
-
-
-def acknowledge(
-    ledger: Ledger, wanted: str, who: str, at: Moment, policy: Policy
-) -> Ledger:
-    """Return the ledger in which a person has taken the incident.
-
-    One that is over can be taken still: until then the snapshots that it is bound to
-    are kept. Nothing changes when there is none, or somebody has taken it before.
-    """
-    clock = _Clock(State(), at, policy)
-    return replace(
-        ledger,
-        incidents=tuple(
-            _acknowledged(one, who, clock) if one.id == wanted else one
-            for one in ledger.incidents
-        ),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +137,7 @@ def _begun(verdict: Verdict, ledger: Ledger, clock: _Clock) -> _Next:
         history=(),
         sides=_sides((), verdict),
     )
-    return _opened(_flipped(pending, clock), clock)
+    return _opened(flipped(pending, clock.at, clock.policy), clock)
 
 
 def _opened(incident: Incident, clock: _Clock) -> _Next:
@@ -173,10 +152,10 @@ def _opened(incident: Incident, clock: _Clock) -> _Next:
         opened_wall_s=clock.at.wall_s,
         revision=incident.revision + 1,
     )
-    opened = _flipped(opened, clock)
+    opened = flipped(opened, clock.at, clock.policy)
     owner = opened.verdict.evidence.get("planned_by")
     if isinstance(owner, str):  # who announced it need not be asked to take it
-        opened = _acknowledged(opened, owner, clock)
+        opened = acknowledged(opened, owner, clock.at, clock.policy)
     return _Next(opened, (Change(opened, NoticeReason.FIRST),))
 
 
@@ -194,6 +173,8 @@ def _carried(
     if not _differs(incident.verdict, verdict):
         return _Next(incident)
     reason = _reason(incident, verdict)
+    if reason is NoticeReason.WORSE and outgrown(incident, verdict):
+        incident = reopened(incident)
     staged = _staged(incident, verdict, clock)
     if reason is None:
         return _Next(staged)
@@ -244,7 +225,10 @@ def _staged(incident: Incident, verdict: Verdict, clock: _Clock) -> Incident:
     worst = max(known, verdict.severity, key=lambda one: one.rank)
     sides = _sides(incident.sides, verdict)
     staged = replace(incident, verdict=verdict, worst=worst, sides=sides)
-    return _flipped(staged, clock) if stage else staged
+    last = incident.history[-1].status if incident.history else incident.status
+    if not stage and last is incident.status:
+        return staged
+    return flipped(staged, clock.at, clock.policy)
 
 
 def _sides(known: tuple[str, ...], verdict: Verdict) -> tuple[str, ...]:
@@ -254,19 +238,6 @@ def _sides(known: tuple[str, ...], verdict: Verdict) -> tuple[str, ...]:
     named = (str(verdict.evidence.get(role) or "") for role in ("tips", "losers"))
     names = [one for joined in named for one in joined.split(",") if one]
     return tuple(dict.fromkeys((*known, *names)))
-
-
-def _flipped(incident: Incident, clock: _Clock, wall_s: float = 0.0) -> Incident:
-    """Write the present status and stage into the history, as of now or `wall_s`."""
-    flip = Flip(
-        wall_s or clock.at.wall_s,
-        incident.status,
-        incident.verdict.code.value,
-        incident.verdict.rule,
-        sentence(incident.verdict, clock.policy),
-    )
-    limit = clock.policy.history_limit
-    return replace(incident, history=(*incident.history, flip)[-limit:])
 
 
 def _agreed(incident: Incident, ledger: Ledger, clock: _Clock) -> int:
@@ -307,16 +278,6 @@ def _cleared(incident: Incident, clock: _Clock) -> _Next:
     return _Next(ended, (Change(ended, NoticeReason.RESOLVED),))
 
 
-def _taken_at_peer(incident: Incident, clock: _Clock) -> Incident:
-    """Count it as acknowledged here when a person has taken it at a peer."""
-    if incident.status is not Status.OPEN:
-        return incident
-    node = taken_by_peer(incident, clock.state, clock.at, clock.policy)
-    if node is None:
-        return incident
-    return _acknowledged(incident, f"somebody at {node}", clock)
-
-
 def _waits_for_person(incident: Incident) -> bool:
     codes = {incident.verdict.code.value, *(flip.verdict for flip in incident.history)}
     return incident.status is Status.OPEN and bool(STICKY & codes)
@@ -354,16 +315,9 @@ def _resolved(incident: Incident, clock: _Clock) -> Incident:
     )
     # It is over since it was last seen, and known to be when the hold time has passed.
     last_s = max((flip.wall_s for flip in incident.history), default=0.0)
-    return _flipped(ended, clock, max(last_s, clock.at.wall_s - cleared_s))
-
-
-def _acknowledged(incident: Incident, who: str, clock: _Clock) -> Incident:
-    if incident.status is Status.RESOLVED and incident.acknowledged_by is None:
-        return replace(incident, acknowledged_by=who)
-    if incident.status is not Status.OPEN:
-        return incident
-    taken = replace(incident, status=Status.ACKNOWLEDGED, acknowledged_by=who)
-    return _flipped(taken, clock)
+    return flipped(
+        ended, clock.at, clock.policy, max(last_s, clock.at.wall_s - cleared_s)
+    )
 
 
 def _collected(

@@ -15,6 +15,7 @@ are handed over again, and notices are in the outbox.
 from dataclasses import dataclass, replace
 
 from agent.core import (
+    demand,
     incidents,
     maintenance,
     permits,
@@ -23,6 +24,7 @@ from agent.core import (
     protection,
     removal,
     rules,
+    taking,
     telling,
     view,
 )
@@ -99,9 +101,7 @@ def _asked(state: State, event: Event, policy: Policy) -> State:
     """Take in what a person or a program asked for, or did."""
     match event:
         case CaptureAsked():
-            return protection.on_demand(
-                state, event.capture_id, event.reason, event.at, policy
-            )
+            return demand.asked(state, event, policy)
         case SnapshotsRemoved():
             return removal.forgotten(state, event.ids, policy.me)
         case PermitAsked():
@@ -109,7 +109,7 @@ def _asked(state: State, event: Event, policy: Policy) -> State:
         case PermitReleased():
             return permits.released(state, event)
         case Acknowledged():
-            ledger = incidents.acknowledge(
+            ledger = taking.acknowledge(
                 state.ledger, event.incident_id, event.who, event.at, policy
             )
             return replace(state, ledger=ledger)

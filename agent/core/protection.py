@@ -10,8 +10,9 @@ servers have agents of their own. Three things call for one:
 - a permit: whatever is still missing up to the final LSN of the stopped server.
 
 There is at most one unfinished capture per node: a further trigger widens it. It
-is closed when every incident that it belongs to is over, when the server has left
-the line of WAL that it keeps (it was resynced), and as soon as a permit is granted
+is closed when every incident that it belongs to is over (and the copy is complete that
+a person asked for meanwhile, see `demand`), when the server has left the line of WAL
+that it keeps (it was resynced), and as soon as a permit is granted
 on it: what it keeps is then what the permit promised, and nothing that the resync
 does to the server may reach it. If the permit becomes void, another capture begins.
 """
@@ -82,25 +83,6 @@ def progress(state: State, status: CaptureStatus, at: Moment) -> State:
         else capture
         for capture in state.ledger.captures
     )
-    return replace(state, ledger=replace(state.ledger, captures=captures))
-
-
-def on_demand(
-    state: State, wanted_id: str, reason: str, at: Moment, policy: Policy
-) -> State:
-    """Order a full capture because a person asked for one."""
-    if unfinished(state, policy) is not None:
-        return state
-    ordered = CaptureOrder(
-        capture_id=wanted_id,
-        node=policy.me,
-        levels=(Level.TAIL, Level.FULL),
-        incident_ids=(),
-        reason=reason,
-        confirmed_lsn=None,
-        final_lsn=None,
-    )
-    captures = (*state.ledger.captures, begin(ordered, at))
     return replace(state, ledger=replace(state.ledger, captures=captures))
 
 
@@ -284,7 +266,8 @@ def _order(
     in_hand = wanted.capture_id in state.view.in_hand
     if wanted == capture.order and in_hand and not failed:
         return state, ()
-    since = at.monotonic_s if failed else capture.progressed_s
+    anew = failed or wanted.levels != capture.order.levels
+    since = at.monotonic_s if anew else capture.progressed_s
     return _hand_over(state, replace(capture, order=wanted, progressed_s=since), wanted)
 
 
@@ -298,7 +281,7 @@ def _wanted(
         return CaptureOrder(
             capture_id=_new_id(state, need, policy),
             node=policy.me,
-            levels=_sorted(need.levels),
+            levels=in_order(need.levels),
             incident_ids=need.incident_ids,
             reason=need.reason,
             confirmed_lsn=state.knowledge.confirmed_lsn,
@@ -306,7 +289,7 @@ def _wanted(
         )
     return replace(
         old,
-        levels=_sorted(need.levels | frozenset(old.levels)),
+        levels=in_order(need.levels | frozenset(old.levels)),
         incident_ids=_union(old.incident_ids, need.incident_ids),
         final_lsn=final_lsn,
     )
@@ -333,7 +316,8 @@ def _idle(
     alive = {incident.id for incident in standing(state)}
     if alive & set(order.incident_ids):
         return _resume(state, capture, at, policy)
-    if not order.incident_ids and capture.status.grade.rank < Grade.COMPLETE.rank:
+    wanted = capture.asked or not order.incident_ids
+    if wanted and capture.status.grade.rank < Grade.COMPLETE.rank:
         return _resume(state, capture, at, policy)
     return _close(state, capture, at)
 
@@ -375,7 +359,8 @@ def _new_id(state: State, need: Need, policy: Policy) -> str:
     return wanted if wanted not in taken else next(i for i in free if i not in taken)
 
 
-def _sorted(levels: Iterable[Level]) -> tuple[Level, ...]:
+def in_order(levels: Iterable[Level]) -> tuple[Level, ...]:
+    """Return these levels in their order of worth, each once."""
     return tuple(level for level in Level if level in set(levels))
 
 

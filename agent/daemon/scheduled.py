@@ -60,7 +60,8 @@ class ScheduledSnapshots:
         now = self._desk.now()
         stamp = datetime.fromtimestamp(now.wall_s, UTC).strftime("%Y%m%dT%H%M%SZ")
         wanted = f"{policy.me}{MARK}{stamp}"
-        state = await self._desk.submit(CaptureAsked(now, wanted, "schedule"))
+        asked = CaptureAsked(now, wanted, "schedule", joins=False)
+        state = await self._desk.submit(asked)
         if all(one.order.capture_id != wanted for one in state.ledger.captures):
             log.warning("no scheduled snapshot: another capture is under way")
 

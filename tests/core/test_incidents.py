@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given as over
 from hypothesis import strategies as st
 
-from agent.core import agreement, incidents
-from agent.core.incident import Status, incident_id, incident_key
+from agent.core import agreement, incidents, taking
+from agent.core.incident import Status, Taken, incident_id, incident_key
 from agent.core.lsn import Lsn
 from agent.core.notice import NoticeReason
 from agent.core.observation import IncidentBrief, Outcome
@@ -236,7 +236,7 @@ def test_a_failover_stays_until_somebody_has_taken_it():
     assert life.at(2) == []
     assert life.at(100) == []
     assert life.only.status is Status.OPEN
-    life.ledger = incidents.acknowledge(
+    life.ledger = taking.acknowledge(
         life.ledger, life.only.id, "ann", given.at(101), POLICY
     )
     assert life.only.acknowledged_by == "ann"
@@ -253,31 +253,111 @@ def test_a_failover_that_nobody_took_outlives_the_lack_of_a_primary():
     assert life.only.status is Status.OPEN
 
 
-def test_an_acknowledged_trouble_goes_on_and_gets_worse():
+def take(life, who="ann", seconds=2):
+    life.ledger = taking.acknowledge(
+        life.ledger, life.only.id, who, given.at(seconds), POLICY
+    )
+
+
+def test_what_gets_graver_than_what_was_taken_is_open_again():
     life = Life()
     life.at(1, SUSPECTED)
-    life.ledger = incidents.acknowledge(
-        life.ledger, life.only.id, "ann", given.at(2), POLICY
-    )
-    assert life.at(3, SPLIT) == [("worse", "split-brain")]
+    take(life)
     assert life.only.status is Status.ACKNOWLEDGED
+    assert life.at(3, SPLIT) == [("worse", "split-brain")]
+    assert (life.only.status, life.only.acknowledged_by) == (Status.OPEN, None)
+    assert [flip.status for flip in life.only.history] == [
+        Status.PENDING, Status.OPEN, Status.ACKNOWLEDGED, Status.OPEN,
+    ]  # fmt: skip
+    take(life, "bob", 4)
+    assert life.at(5, DIVERGED) == [("changed", "lineage-diverged")]
+    assert life.at(6, SPLIT) == []
+    assert life.only.acknowledged_by == "bob", "no graver than what bob has taken"
+
+
+def test_a_greater_severity_of_the_same_stage_is_open_again():
+    planned = said(407, planned_by="ann", **{"from": "n1", "to": "n2"})
+    life = Life()
+    life.at(1, planned)
+    assert life.only.acknowledged_by == "ann"
+    assert life.at(2, said(401, **{"from": "n1", "to": "n2"})) == [
+        ("worse", "failover")
+    ]
+    assert (life.only.status, life.only.acknowledged_by) == (Status.OPEN, None)
+    assert life.only.history[-1].status is Status.OPEN
+
+
+def taken_brief(life, stage, seconds, worst="critical"):
+    """What a peer tells that has this incident taken."""
+    one = life.only
+    return replace(
+        brief(one.occurrence, Status.ACKNOWLEDGED, one.key),
+        verdict=stage,
+        taken=Taken(stage, worst, given.at(seconds).wall_s),
+    )
+
+
+def test_what_was_taken_at_a_peer_before_it_got_graver_here_is_not_taken_here():
+    life = Life()
+    life.at(1, SUSPECTED)
+    life.peers = {"n2": (taken_brief(life, "split-brain-suspected", 2),)}
+    life.at(2, SUSPECTED)
+    assert life.only.acknowledged_by == "somebody at n2"
+    life.at(3, SPLIT)
+    life.at(4, SPLIT)
+    assert life.only.status is Status.OPEN, "n2 has not seen the proof yet"
+
+
+def test_what_was_taken_at_a_peer_that_saw_it_earlier_is_taken_when_it_is_seen_here():
+    life = Life()
+    life.at(1, SUSPECTED)
+    life.peers = {"n2": (taken_brief(life, "split-brain", 2),)}
+    life.at(2, SUSPECTED)
+    assert life.at(3, SPLIT) == [("worse", "split-brain")]
+    assert life.only.acknowledged_by == "somebody at n2"
+
+
+def test_what_was_taken_at_a_peer_after_it_got_graver_here_is_taken():
+    """The peer has never seen the graver stage; the person can have heard of it."""
+    life = Life()
+    life.at(1, SPLIT)
+    life.peers = {"n2": (taken_brief(life, "lineage-diverged", 2),)}
+    life.at(3, SPLIT)
+    assert life.only.status is Status.ACKNOWLEDGED
+    life = Life()
+    life.at(1, SPLIT)
+    life.peers = {"n2": (taken_brief(life, "lineage-diverged", 2, "info"),)}
+    life.at(3, SPLIT)
+    assert life.only.status is Status.OPEN
+
+
+def test_of_an_older_agent_the_present_stage_counts():
+    life = Life()
+    life.at(1, SUSPECTED)
+    old = replace(taken_brief(life, "split-brain-suspected", 2), taken=None)
+    life.peers = {"n2": (old,)}
+    life.at(2, SUSPECTED)
+    assert life.only.status is Status.ACKNOWLEDGED
+    life.at(3, SPLIT)
+    life.at(4, SPLIT)
+    assert life.only.status is Status.OPEN
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.ACKNOWLEDGED])
 def test_what_has_not_opened_or_is_taken_cannot_be_taken(status):
     ledger = Ledger(incidents=(given.incident(status=status),))
     name = ledger.incidents[0].id
-    assert incidents.acknowledge(ledger, name, "ann", given.at(1), POLICY) == ledger
-    assert incidents.acknowledge(ledger, "no", "ann", given.at(1), POLICY) == ledger
+    assert taking.acknowledge(ledger, name, "ann", given.at(1), POLICY) == ledger
+    assert taking.acknowledge(ledger, "no", "ann", given.at(1), POLICY) == ledger
 
 
 def test_an_incident_that_is_over_is_taken_once_and_stays_over():
     ledger = Ledger(incidents=(given.incident(status=Status.RESOLVED),))
     name = ledger.incidents[0].id
-    taken = incidents.acknowledge(ledger, name, "ann", given.at(1), POLICY)
+    taken = taking.acknowledge(ledger, name, "ann", given.at(1), POLICY)
     assert taken.incidents[0].acknowledged_by == "ann"
     assert taken.incidents[0].status is Status.RESOLVED
-    assert incidents.acknowledge(taken, name, "bob", given.at(2), POLICY) == taken
+    assert taking.acknowledge(taken, name, "bob", given.at(2), POLICY) == taken
 
 
 # --- blindness -------------------------------------------------------------------

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core import permits, protection
+from agent.core import demand, permits, protection
 from agent.core.action import CloseCapture, RunCapture
 from agent.core.capture import Grade, Level, Phase, capture_id
+from agent.core.event import CaptureAsked
 from agent.core.incident import Status
 from agent.core.lsn import Lsn
 from agent.core.permit import PermitState
@@ -224,14 +225,64 @@ def test_the_engine_is_told_again_when_it_does_not_say_closed():
     assert advance(state, 3 + protection.RETRY_S)[1] == ()
 
 
+def demanded(state, name="n1-x", seconds=1.0, **more):
+    """What one step makes of a request."""
+    asked = CaptureAsked(given.at(seconds), name, "asked", **more)
+    return advance(demand.asked(state, asked, POLICY), seconds)
+
+
+def graded(state, grade, seconds=2.0):
+    """The state once the engine has told that grade of the latest capture."""
+    status = replace(state.ledger.captures[-1].status, grade=grade)
+    return protection.progress(state, status, given.at(seconds))
+
+
 def test_a_capture_on_demand_is_closed_when_it_is_complete():
-    state = protection.on_demand(primary(), "n1-x", "asked", given.at(1), POLICY)
-    assert protection.on_demand(state, "n1-y", "", given.at(1), POLICY) is state
-    (order,) = ordered(state)
-    assert (order.capture_id, set(order.levels)) == ("n1-x", {Level.TAIL, Level.FULL})
-    status = replace(state.ledger.captures[0].status, grade=Grade.COMPLETE)
-    state = protection.progress(state, status, given.at(2))
-    assert advance(state)[1] == (CloseCapture("n1-x"),)
+    state, (run,) = demanded(primary())
+    assert run.order.capture_id == "n1-x"
+    assert set(run.order.levels) == {Level.TAIL, Level.FULL}
+    assert advance(graded(state, Grade.COMPLETE))[1] == (CloseCapture("n1-x"),)
+
+
+def test_a_request_widens_the_capture_that_goes_on_and_keeps_it_open():
+    state, (first,) = advance(primary(ALONE, confirmed_xid=100))
+    assert set(first.order.levels) == {Level.TAIL, Level.PIN}
+    state, (wider,) = demanded(state, seconds=40)
+    assert wider.order == replace(first.order, levels=tuple(Level))
+    assert state.ledger.captures[0].progressed_s == 40, (
+        "what is new stands still not yet"
+    )
+    assert advance(state, 41)[1] == ()
+    over = replace(state, ledger=replace(state.ledger, incidents=()))
+    assert advance(over, 42)[1] == (), "the cut is over, and the copy is not complete"
+    done = graded(over, Grade.COMPLETE, 43)
+    assert advance(done, 43)[1] == (CloseCapture(first.order.capture_id),)
+
+
+def test_a_request_has_a_failed_copy_tried_again_at_once():
+    failed = given.capture(phase=Phase.FAILED, grade=Grade.NONE)
+    state = running(failed, SPLIT, in_hand=frozenset({"n1-1"}))
+    _, (again,) = demanded(state)
+    assert again.order == failed.order
+
+
+def test_what_is_being_closed_is_joined_by_nobody():
+    closing, _ = advance(running())
+    state, (run,) = demanded(closing)
+    assert run.order.capture_id == "n1-x"
+    assert [one.asked for one in state.ledger.captures] == [False, True]
+
+
+def test_the_schedule_joins_nothing():
+    state, _ = advance(primary(ALONE, confirmed_xid=100))
+    assert demanded(state, joins=False) == (state, ())
+
+
+def test_a_wider_order_is_not_standing_still_from_before():
+    state, _ = advance(primary(ALONE, confirmed_xid=100))
+    both = replace(state, ledger=replace(state.ledger, incidents=(ALONE, SPLIT)))
+    state, _ = advance(both, 60)
+    assert state.ledger.captures[0].progressed_s == 60
 
 
 @pytest.mark.parametrize(

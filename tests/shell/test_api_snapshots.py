@@ -36,6 +36,7 @@ async def test_one_on_demand_is_begun_and_followed(served: Served):
     assert begun["capture"]["phase"] == "ordered"
     assert answer.headers["location"] == f"/v1/snapshots/{begun['id']}"
     assert again.json()["id"] == begun["id"], "one capture per node goes on at a time"
+    assert (begun["joined"], again.json()["joined"]) == (False, True)
     served.desk.sim.run(5)
     async with served.client("read") as client:
         after = (await client.get(answer.headers["location"])).json()

@@ -169,6 +169,11 @@ def test_a_snapshot_is_ordered_from_the_agent(splitguard, agent_for):
     )  # fmt: skip
     assert said(ran)["reason"] == "before the upgrade"
     assert "has begun" in ran.words
+    again = splitguard(
+        "snapshots", "create", "--no-wait", "-o", "json", "--socket", agent.socket
+    )
+    assert said(again)["id"] == said(ran)["id"]
+    assert "was under way (before the upgrade): it takes a full copy too" in again.words
 
 
 def test_a_command_that_waits_for_a_snapshot_ends_when_it_is_complete(

@@ -9,6 +9,7 @@ from agent.api.context import Context, Ctx
 from agent.api.models_keeping import (
     CaptureIn,
     ElsewhereOut,
+    SnapshotBegunOut,
     SnapshotOut,
     SnapshotsOut,
     VerifyOut,
@@ -45,8 +46,8 @@ async def list_snapshots(ctx: Ctx) -> SnapshotsOut:
 )
 async def create_snapshot(
     ctx: Ctx, response: Response, question: CaptureIn | None = None
-) -> SnapshotOut:
-    """Order a snapshot; where one is being taken already, that one is the answer."""
+) -> SnapshotBegunOut:
+    """Order a snapshot; what is being captured already is widened to a full copy."""
     desk = ctx.desk
     if not desk.policy.capture_enabled:
         raise ApiError(409, "Captures are switched off.", "set capture.enabled = true")
@@ -59,7 +60,9 @@ async def create_snapshot(
     if capture is None:
         raise ApiError(503, "The snapshot was not begun.", "see `splitguard status`")
     response.headers["Location"] = f"/v1/snapshots/{capture.order.capture_id}"
-    return _merged(ctx.frame(), None, capture)
+    begun = _merged(ctx.frame(), None, capture)
+    joined = capture.order.capture_id != wanted
+    return SnapshotBegunOut(**begun.model_dump(), joined=joined)
 
 
 @router.get("/{snapshot_id}", summary="One snapshot", dependencies=[needs(Scope.READ)])
