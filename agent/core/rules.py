@@ -21,6 +21,7 @@ from agent.core import (
     rules_protection,
     rules_reach,
     rules_ready,
+    rules_replication,
     rules_split,
 )
 from agent.core.moment import Moment
@@ -28,7 +29,7 @@ from agent.core.policy import Policy
 from agent.core.rule import CLUSTER, Finding, Rule, Scope
 from agent.core.scene import Scene, build
 from agent.core.state import State
-from agent.core.verdict import Family, Verdict, VerdictCode
+from agent.core.verdict import Family, Verdict
 
 LAST: tuple[Rule, ...] = rules_other.LAST_ROWS
 TABLE: tuple[Rule, ...] = (
@@ -38,6 +39,7 @@ TABLE: tuple[Rule, ...] = (
     *rules_protection.ROWS,
     *rules_ready.ROWS,
     *rules_other.ROWS,
+    *rules_replication.ROWS,
     *rules_agents.ROWS,
     *rules_manager.ROWS,
     *LAST,
@@ -53,31 +55,12 @@ HEADLINES = (
     Family.SELF,
     Family.LINK,
     Family.READY,
+    Family.ALERT,
     Family.ROLE,
     Family.SETTINGS,
     Family.OTHER,
 )
 """Which family goes first among equally grave verdicts."""
-
-_STAGES = (
-    VerdictCode.CAPTURE_NOT_READY,
-    VerdictCode.DESTRUCTIVE_CONFIG,
-    VerdictCode.NODE_SUSPECT,
-    VerdictCode.AGENT_DOWN,
-    VerdictCode.MANAGER_DOWN,
-    VerdictCode.POSTGRES_DOWN,
-    VerdictCode.NODE_UNREACHABLE,
-    VerdictCode.NODE_DOWN,
-    VerdictCode.FAILOVER,
-    VerdictCode.NO_PRIMARY,
-    VerdictCode.WRITES_BLOCKED,
-    VerdictCode.STALE_PRIMARY,
-    VerdictCode.SPLIT_BRAIN_SUSPECTED,
-    VerdictCode.LINEAGE_DIVERGED,
-    VerdictCode.LINEAGE_TWIN,
-    VerdictCode.SPLIT_BRAIN,
-)
-"""The stages of each family, the gravest last."""
 
 
 def judge(state: State, at: Moment, policy: Policy) -> tuple[Verdict, ...]:
@@ -85,14 +68,6 @@ def judge(state: State, at: Moment, policy: Policy) -> tuple[Verdict, ...]:
     scene = build(state, at, policy)
     found = () if scene.starting else tuple(_found(scene))
     return tuple(sorted(found, key=_order)) or (_fallback(scene),)
-
-
-def gravity(code: str) -> int:
-    """Return how far a stage lies in its family; 0 for what has no stages.
-
-    Takes any text, because old incidents may name verdicts of another version.
-    """
-    return next((n for n, one in enumerate(_STAGES, start=1) if one == code), 0)
 
 
 def _order(verdict: Verdict) -> tuple[int, int, int, str]:

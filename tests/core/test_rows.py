@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core import explain, rules
+from agent.core import explain, rules, stages
 from agent.core.capture import Grade, Phase
 from agent.core.event import GateSeen, MaintenanceBegun, ServerRead, Surveyed
 from agent.core.gate import Gate, HaSoftware, Wired
 from agent.core.incident import Status
 from agent.core.lineage import Fingerprint, Switch
 from agent.core.lsn import Lsn
+from agent.core.nextstep import next_step
 from agent.core.observation import Channel, ReadFailure
 from agent.core.policy import NodeSpec, Policy, WinnerRule
 from agent.core.readiness import LeftPin, Obstacle, Readiness
@@ -487,7 +488,7 @@ def test_row_607_a_pin_that_is_all_there_is_waits_for_a_person():
     told = explain.sentence(verdict, agent.policy)
     assert "is only in the hard links of /pg/.splitguard-pin-n1-aa@data" in told
     assert "waits for a person" in told
-    step = explain.next_step(verdict)
+    step = next_step(verdict)
     assert step.startswith("Copy /pg/.splitguard-pin-n1-aa@data to where")
     assert "splitguard snapshots delete n1-aa" in step
     assert "unprotected" not in cluster.codes("n2")
@@ -664,7 +665,7 @@ def test_row_707_a_resync_that_nothing_holds_back_is_said(software, says):
     found = cluster.verdict("n1", "capture-not-ready")
     assert (found.rule, found.severity) == (707, Severity.WARNING)
     assert says in explain.sentence(found, cluster.agents["n1"].policy)
-    assert "guard install" in explain.next_step(found)
+    assert "guard install" in next_step(found)
 
 
 @pytest.mark.parametrize(
@@ -774,21 +775,21 @@ def test_row_903_a_cluster_without_postgresql_can_be_well():
 
 @pytest.mark.parametrize("code", list(VerdictCode))
 def test_gravity_is_known_of_every_verdict(code):
-    assert rules.gravity(code) >= 0
+    assert stages.gravity(code) >= 0
 
 
 def test_stages_of_a_split_grow_graver():
-    stages = (
+    names = (
         "split-brain-suspected",
         "lineage-diverged",
         "lineage-twin",
         "split-brain",
     )
-    assert sorted(stages, key=rules.gravity) == list(stages)
+    assert sorted(names, key=stages.gravity) == list(names)
 
 
 def test_a_word_of_another_version_has_no_gravity():
-    assert rules.gravity("split-soul") == 0
+    assert stages.gravity("split-soul") == 0
 
 
 @pytest.mark.fact("P17")
