@@ -6,11 +6,14 @@ unix socket of its own machine and may also start and stop a backup; REPLICATION
 needed for that and not given. Neither gets pg_read_binary_file or pg_read_server_files,
 which would give away the password hashes. Run once on the primary; standbys follow.
 PostgreSQL 15 renamed the backup functions and brought pg_checkpoint: the script asks
-the server's version.
+the server's version. What 9.5 and 9.6 need is another script (see grants_before_10).
 """
+
+from typing import Annotated
 
 import typer
 
+from agent.cli import grants_before_10
 from agent.cli.console import Out, Output
 
 SQL = """\
@@ -80,7 +83,14 @@ def add_to(app: typer.Typer) -> None:
     app.command("grants")(grants)
 
 
-def grants() -> int:
+def grants(
+    before_10: Annotated[
+        bool,
+        typer.Option(
+            "--before-10", help="For PostgreSQL 9.5 and 9.6, which are only watched."
+        ),
+    ] = False,
+) -> int:
     """Print SQL and pg_hba lines for the two database roles."""
-    Out(Output.TABLE).line(SQL.rstrip("\n"))
+    Out(Output.TABLE).line((grants_before_10.SQL if before_10 else SQL).rstrip("\n"))
     return 0

@@ -5,7 +5,8 @@ looked for among the running servers, anew with each reading until it is found, 
 an agent that starts before its server needs no restart. What is found is remembered
 in the state folder: an agent that is restarted beside a stopped loser, which is just
 when it is needed, finds the folder again. The capture engine is made with the
-first order; the core orders nothing before the folder was read.
+first order; the core orders nothing before the folder was read. PostgreSQL 9.5 and
+9.6 are read and never copied: that is an obstacle, and why a capture of them fails.
 """
 
 import logging
@@ -16,9 +17,10 @@ from agent.config import Settings
 from agent.core.capture import CaptureOrder, CaptureStatus, Phase
 from agent.core.moment import Moment
 from agent.core.observation import ReadFailure, ServerFacts
-from agent.core.readiness import Readiness
+from agent.core.readiness import Obstacle, Readiness
 from agent.errors import PostgresError
 from agent.postgres.discovery import find_data_dir, local_dsn, port_of
+from agent.postgres.programs import read_release
 from agent.postgres.reader import DiskReader
 from agent.snapshot.engine import Engine
 from agent.snapshot.outlook import Outlook
@@ -28,6 +30,8 @@ from agent.snapshot.settings import EngineSettings, MakesWay
 log = logging.getLogger(__name__)
 
 MIB = 1 << 20
+OLDEST_COPIED = 100000
+"""The first version whose data directory the capture engine knows."""
 MEMORY = "pgdata"
 """The file in the state folder that names the data directory found last."""
 
@@ -88,6 +92,11 @@ class ServerBeside:
 
         Raises PostgresError without a PGDATA.
         """
+        data_dir = self._found()
+        too_old = _not_copied(data_dir)
+        if too_old is not None:
+            obstacle = Obstacle(too_old.message, too_old.hint)
+            return Readiness(0, 0, 0.0, "", None, obstacles=(obstacle,))
         settings = self._engine_settings()
         self._hold_reserve(settings.data_dir)
         return Outlook(settings).look()
@@ -136,6 +145,9 @@ class ServerBeside:
             log.warning("%s: %s", self._memory, error.strerror)
 
     def _made(self) -> Engine:
+        too_old = _not_copied(self._found())
+        if too_old is not None:
+            raise too_old
         if self._engine is None:
             self._engine = Engine(
                 self._engine_settings(), self._moment, self._on_status, self._crash
@@ -162,6 +174,18 @@ class ServerBeside:
         if local.dsn is not None or self._data_dir is None:
             return local.dsn
         return local_dsn(self._data_dir, local.socket_dir, "splitguard_local")
+
+
+def _not_copied(data_dir: Path) -> PostgresError | None:
+    """Return why nothing of this server is copied; None when it can be."""
+    version = read_release(data_dir)
+    if version >= OLDEST_COPIED:
+        return None
+    return PostgresError(
+        f"PostgreSQL 9.{version // 100 % 100} is watched and not copied",
+        "copy its data directory by hand before anything resyncs it, or upgrade it to"
+        " 10 or later",
+    )
 
 
 def _not_begun(order: CaptureOrder, error: PostgresError) -> CaptureStatus:

@@ -1,7 +1,7 @@
 """pg_control: what a server knew about itself when it last wrote it down.
 
 Theory of operation. The file `global/pg_control` is a C structure with a CRC-32C at
-its end. Its layout is known for the versions in CRC_OFFSETS (PostgreSQL 10 to 18). A
+its end. Its layout is known for the versions in CRC_OFFSETS (PostgreSQL 9.5 to 18). A
 running server rewrites it in place, so a reading with a wrong CRC is tried again a few
 times before it is called damaged. A version that is not known is read through
 pg_controldata instead, where programs are given. Positions are starts of records: the
@@ -36,6 +36,7 @@ STATES = (
 )
 """The states in the order of PostgreSQL's DBState, as pg_controldata prints them."""
 WAL_LEVELS = ("minimal", "replica", "logical")
+_WAL_LEVELS_IN_9_5 = ("minimal", "archive", "hot_standby", "logical")
 
 Layout = Mapping[str, tuple[str, int]]
 """Field -> how it is packed, and where it stands."""
@@ -92,10 +93,15 @@ _IN_10: Layout = {
     name: (code, offset + 8 if offset >= _IN_11["redo"][1] else offset)
     for name, (code, offset) in _IN_11.items()
 }
-_LAYOUTS = {1002: _IN_10, 1100: _IN_11}
+_LAYOUTS = {942: _IN_10, 960: _IN_10, 1002: _IN_10, 1100: _IN_11}
 """Where each field stands; versions that are not named here have that of 12."""
-CRC_OFFSETS = {1002: 288, 1100: 280, 1201: 288, 1300: 288, 1700: 288, 1800: 292}
-"""Where the CRC stands, by pg_control_version: 10, 11, 12, 13 to 16, 17, 18."""
+CRC_OFFSETS = {
+    942: 256, 960: 256, 1002: 288, 1100: 280, 1201: 288, 1300: 288, 1700: 288,
+    1800: 292,
+}  # fmt: skip
+"""Where the CRC stands, by pg_control_version: 9.5, 9.6, 10, 11, 12, 13 to 16, 17, 18.
+"""
+_IN_9_5 = 942
 _NO_WAL_SENDERS = 10
 """What the setting is taken for where pg_control does not note it: its default."""
 _SEGMENT_BYTES = range(1024 * 1024, 1024 * 1024 * 1024 + 1)
@@ -165,6 +171,20 @@ def read_control(data_dir: Path, programs: Programs | None = None) -> ControlDat
     )
 
 
+def control_of(raw: bytes, source: str) -> ControlData:
+    """Read the content of a pg_control that `source` has sent.
+
+    Raises PostgresError as `read_control` does, but tries nothing again and asks no
+    program: who sent a torn reading is asked another time.
+    """
+    version = _version(raw, source)
+    if version not in CRC_OFFSETS:
+        raise PostgresError(f"pg_control version {version} of {source} is not known")
+    if not _intact(raw, version):
+        raise PostgresError(f"pg_control of {source} is torn or damaged: wrong CRC")
+    return _plausible(_decode(raw, version), source)
+
+
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
@@ -176,7 +196,7 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-def _version(raw: bytes, path: Path) -> int:
+def _version(raw: bytes, path: Path | str) -> int:
     if len(raw) < max(CRC_OFFSETS.values()) + 4:
         raise PostgresError(
             f"{path} is too short for a control file: {len(raw)} bytes",
@@ -206,6 +226,7 @@ def _decode(raw: bytes, version: int) -> ControlData:
     layout = _LAYOUTS.get(version, _SINCE_12)
     f = {name: _field(raw, *place) for name, place in layout.items()}
     state, level = f["state"], f["wal_level"]
+    levels = _WAL_LEVELS_IN_9_5 if version == _IN_9_5 else WAL_LEVELS
     return ControlData(
         system_id=str(f["system_id"]),
         pg_control_version=f["pg_control_version"],
@@ -219,7 +240,7 @@ def _decode(raw: bytes, version: int) -> ControlData:
         min_recovery_timeline=f["min_recovery_timeline"],
         backup_start_lsn=Lsn(f["backup_start"]),
         backup_end_required=bool(f["backup_end_required"]),
-        wal_level=WAL_LEVELS[level] if 0 <= level < len(WAL_LEVELS) else "unknown",
+        wal_level=levels[level] if 0 <= level < len(levels) else "unknown",
         max_connections=f["max_connections"],
         max_worker_processes=f["max_worker_processes"],
         max_wal_senders=f.get("max_wal_senders", _NO_WAL_SENDERS),
@@ -233,7 +254,7 @@ def _decode(raw: bytes, version: int) -> ControlData:
     )
 
 
-def _plausible(control: ControlData, path: Path) -> ControlData:
+def _plausible(control: ControlData, path: Path | str) -> ControlData:
     segment = control.wal_segment_bytes
     block = control.wal_block_bytes
     problems = [
@@ -256,7 +277,7 @@ def _plausible(control: ControlData, path: Path) -> ControlData:
     if problems:
         raise PostgresError(
             f"{path} holds absurd values: {', '.join(problems)}",
-            "it is damaged, or not a data directory of PostgreSQL 10 to 18",
+            "it is damaged, or not a data directory of PostgreSQL 9.5 to 18",
         )
     return control
 
@@ -270,7 +291,7 @@ def _through_program(
     if programs is None or not programs.has("pg_controldata"):
         raise PostgresError(
             f"pg_control version {version} in {data_dir} is not known here",
-            "PostgreSQL 10 to 18 are read directly; for others pg_controldata of the "
+            "PostgreSQL 9.5 to 18 are read directly; for others pg_controldata of the "
             "same version has to be installed",
         )
     printed = programs.run(
@@ -295,7 +316,9 @@ def parse_controldata(printed: str) -> ControlData:
 
 
 def _from_printed(found: dict[str, str]) -> ControlData:
-    epoch, _, xid = found["Latest checkpoint's NextXID"].rpartition(":")
+    # 9.5 puts a slash between the two.
+    printed_xid = found["Latest checkpoint's NextXID"].replace("/", ":")
+    epoch, _, xid = printed_xid.rpartition(":")
     return ControlData(
         system_id=str(int(found["Database system identifier"])),
         pg_control_version=int(found["pg_control version number"]),

@@ -99,6 +99,12 @@ def read_switches(wal_dir: Path, timeline: int) -> tuple[Switch, ...]:
     return switches
 
 
+def wal_folder(data_dir: Path) -> Path:
+    """Return where a data directory keeps its WAL: pg_xlog before 10."""
+    older = data_dir / "pg_xlog"
+    return older if older.is_dir() else data_dir / "pg_wal"
+
+
 def timelines(names: list[str]) -> tuple[int, ...]:
     """Return the timelines whose history files are among these names, ascending."""
     matches = (_NAME.fullmatch(name) for name in names)
@@ -111,7 +117,7 @@ def read_lineage(data_dir: Path, timeline: int, system_id: str) -> Lineage:
     Raises PostgresError when a history file is missing or malformed. A switch
     whose WAL is gone (recycled, or never there on a later clone) has no fingerprint.
     """
-    wal_dir = data_dir / "pg_wal"
+    wal_dir = wal_folder(data_dir)
     switches = read_switches(wal_dir, timeline)
     births = tuple(
         (born, switch.lsn)

@@ -209,6 +209,18 @@ def read_major(data_dir: Path) -> int:
     return int(text.partition(".")[0])
 
 
+def read_release(data_dir: Path) -> int:
+    """Return the first version of PG_VERSION's release, such as 90600 or 160000.
+
+    Raises PostgresError.
+    """
+    major = read_major(data_dir)
+    if major >= _TWO_PART_VERSIONS:
+        return major * 10000
+    second = (data_dir / "PG_VERSION").read_text("ascii").strip().partition(".")[2]
+    return major * 10000 + int(second or 0) * 100
+
+
 def read_version(bin_dir: Path) -> int:
     """Return the installation's version as a number such as 150018.
 

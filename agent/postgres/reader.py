@@ -34,7 +34,7 @@ from agent.errors import PostgresError
 from agent.postgres import history, wal
 from agent.postgres.control import ControlData, read_control
 from agent.postgres.postmaster import SINGLE_USER, Postmaster, orphans, running
-from agent.postgres.programs import Programs, find_programs, read_major
+from agent.postgres.programs import Programs, find_programs, read_major, read_release
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ class DiskReader:
 
     def __init__(self, data_dir: Path, bin_dir: Path | None = None) -> None:
         self._data_dir = data_dir
-        self._wal_dir = data_dir / "pg_wal"
+        self._wal_dir = history.wal_folder(data_dir)
         self._bin_dir = bin_dir
         self._programs: Programs | None = None
         self._kept = _Kept(())
@@ -139,6 +139,7 @@ class DiskReader:
     def _read(self) -> ServerFacts:
         data_dir = self._data_dir
         found = data_dir.stat()
+        self._wal_dir = history.wal_folder(data_dir)
         self._renew()
         # In this order: a server that stops between the two readings counts as
         # running once more, never as stopped with an older control file.
@@ -208,7 +209,7 @@ class DiskReader:
         try:
             return self.programs().version_num
         except PostgresError:
-            return read_major(self._data_dir) * 10000
+            return read_release(self._data_dir)
 
     def _tip(self, control: ControlData, listing: _Listing) -> int:
         """Return the timeline that the server is on (see the module's theory)."""

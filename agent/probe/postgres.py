@@ -118,8 +118,8 @@ class PostgresProbe:
         if version < OLDEST_VERSION:
             return failure(
                 Outcome.INCOMPATIBLE,
-                f"PostgreSQL {version // 100 / 100:g} there; 9.5 is the oldest that"
-                " can be asked",
+                f"PostgreSQL {version // 10000}.{version // 100 % 100} there; 9.5 is"
+                " the oldest that can be asked",
             )
         task = _Task(_row(kept, statement(version)))
         if not await task.within(spend.left_s()):

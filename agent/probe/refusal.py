@@ -42,6 +42,8 @@ _HINTS = {
     "28": "add the pg_hba.conf line and the role that `splitguard grants` prints",
     "3D000": "name a database that exists, such as dbname=postgres",
     "42501": "grant what `splitguard grants` prints",
+    "3F000": "run what `splitguard grants --before-10` prints, in that database",
+    "42883": "run what `splitguard grants --before-10` prints, in that database",
     "57014": "the statement took longer than the probe's deadline",
     "57P01": "the server is stopping or somebody ended the probe's session",
     "57P02": "the server has crashed and ends all sessions",

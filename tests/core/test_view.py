@@ -137,9 +137,11 @@ def test_a_node_that_is_not_in_the_list_is_not_known():
     ("change", "outcome"),
     [
         ({"cluster": "other"}, Outcome.FOREIGN),
-        ({"format": 3}, Outcome.INCOMPATIBLE),
+        ({"format": 0}, Outcome.INCOMPATIBLE),
+        ({"format": 4}, Outcome.INCOMPATIBLE),
         ({"node": "n3"}, Outcome.GARBLED),
-        ({"format": 2}, Outcome.ANSWERED),
+        ({"format": 1}, Outcome.ANSWERED),
+        ({"format": 3}, Outcome.ANSWERED),
         ({}, Outcome.ANSWERED),
     ],
 )

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agent import codec
 from agent.core.event import Observed
 from agent.core.machine import step
-from agent.core.observation import Channel, Observation, Outcome
+from agent.core.observation import Channel, Outcome
 from agent.core.plausible import REPORT_FORMAT
 from agent.core.state import State
 from agent.daemon.clock import SystemClock
@@ -26,7 +25,7 @@ from tests.fix_network import http
 FORMER = Path(__file__).parents[1] / "recorded/report-format-1.json"
 
 
-async def asked(network, plain: object) -> Observation:
+async def asked(network, plain):
     there = await network.answer(http("200 OK", json.dumps(plain).encode()))
     client = HttpClient()
     probes = NetworkProber(
@@ -40,10 +39,6 @@ async def asked(network, plain: object) -> Observation:
     finally:
         await probes.close()
         await client.close()
-
-
-def plain_of(told) -> dict:
-    return json.loads(codec.to_json(told))
 
 
 def full_report():
