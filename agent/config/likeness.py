@@ -42,6 +42,8 @@ def _values(settings: "Settings") -> Iterator[tuple[str, str]]:
     yield "capture.enabled", str(settings.capture.enabled)
     yield "capture.isolation_hold_s", str(settings.capture.isolation_hold_s)
     yield "capture.winner_rule", settings.capture.winner_rule.value
+    yield "limits.lag_mib", str(settings.limits.lag_mib)
+    yield "limits.lag_s", str(settings.limits.lag_s)
     yield "guard.max_wait_s", str(settings.guard.max_wait_s)
 
 

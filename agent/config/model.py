@@ -18,6 +18,8 @@ from agent.core.policy import NodeSpec, Policy, WinnerRule
 from agent.core.verdict import Severity, VerdictCode
 from agent.errors import ConfigError
 
+MIB = 1 << 20
+
 
 def _as_many(value: object) -> object:
     """Let one word stand where a list of words is asked for."""
@@ -211,6 +213,17 @@ class OffsiteSettings(_Table):
     shorter finds a store that hangs."""
 
 
+class LimitSettings(_Table):
+    """From when on a trouble is one."""
+
+    lag_mib: Annotated[Number, Field(ge=0, le=1_000_000)] = 256.0
+    """MiB by which a standby may be behind, in what it received or in what it replayed
+    of that; one with recovery_min_apply_delay may replay as late as it likes. Lower
+    tells of every burst of writes. 0: a standby may be behind as far as it likes."""
+    lag_s: Annotated[Number, Field(ge=0, le=86_400)] = 30.0
+    """Seconds that it must be further behind than that before anybody is told."""
+
+
 class GuardSettings(_Table):
     """The gate in front of a resync."""
 
@@ -332,6 +345,7 @@ class Settings(_Table):
     probe: ProbeSettings = ProbeSettings()
     capture: CaptureSettings = CaptureSettings()
     offsite: OffsiteSettings = OffsiteSettings()
+    limits: LimitSettings = LimitSettings()
     guard: GuardSettings = GuardSettings()
     resync: ResyncSettings = ResyncSettings()
     lb: LbSettings = LbSettings()
@@ -389,6 +403,8 @@ class Settings(_Table):
             fresh_s=2 * self.probe.round_s + 1.25 * self.probe.deadline_s,
             isolation_hold_s=self.capture.isolation_hold_s,
             permit_wait_s=self.guard.max_wait_s,
+            lag_limit_bytes=round(self.limits.lag_mib * MIB),
+            lag_hold_s=self.limits.lag_s,
             winner_rule=self.capture.winner_rule,
             capture_enabled=self.capture.enabled,
             settings=likeness.digests(self),

@@ -55,6 +55,12 @@ MEANINGS = {
     ),
     VerdictCode.FOREIGN_SYSTEM: "What answers there belongs to another system.",
     VerdictCode.STANDBY_DETACHED: "A standby receives from nobody.",
+    VerdictCode.STANDBY_LAGGING: (
+        "A standby has received, or replayed, much less than the primary has written."
+    ),
+    VerdictCode.ARCHIVE_CONFLICT: (
+        "Both sides of a fork archive their WAL by one and the same setting."
+    ),
     VerdictCode.CONFIG_ERROR: "The configuration does not fit the machines.",
     VerdictCode.CONFIG_DRIFT: (
         "Settings that must be the same on all nodes differ; agents may judge unlike."
@@ -71,7 +77,15 @@ STRANGERS = 851
 """The row of `config-error` that is about agents which refuse each other."""
 PIN_LEFT = 607
 """The row of `unprotected` that is about a server which is gone already."""
+LATE_REPLAY = 809
+"""The row of `standby-lagging` that is about replay alone."""
 STEPS_OF_ROWS = {
+    LATE_REPLAY: (
+        "What {subject} has received is safe on it, but its readers see old rows and a"
+        " promotion takes longer. If replay is paused there, run `SELECT"
+        " pg_wal_replay_resume()`; else look for long queries in pg_stat_activity, and"
+        " at its disks."
+    ),
     PIN_LEFT: (
         "Copy {place} to where there is room (cp -a), start a server on that copy and"
         " see what it holds; the WAL is in snapshot {capture}. Then run `splitguard"
@@ -171,6 +185,18 @@ NEXT_STEPS = {
     VerdictCode.FOREIGN_SYSTEM: (
         "Check the address of {subject} in the configuration, and which data folder "
         "its server runs on."
+    ),
+    VerdictCode.STANDBY_LAGGING: (
+        "A promotion of {subject} would cost what it has not received: let another "
+        "standby be the first choice. Look at the network between {primary} and "
+        "{subject}, at the disks of {subject}, and at its row of pg_stat_replication "
+        "on {primary}."
+    ),
+    VerdictCode.ARCHIVE_CONFLICT: (
+        "On the side that is not to be kept, set `archive_command = '/bin/false'` and "
+        "reload: its WAL then stays in pg_wal. If the setting leads both to one place, "
+        "set aside what that side archived past {fork_lsn}, history files first: a "
+        "restore from there may end on either side."
     ),
     VerdictCode.STANDBY_DETACHED: (
         "Check primary_conninfo and PostgreSQL's log on {subject}."

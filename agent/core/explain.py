@@ -10,7 +10,7 @@ so here is put together below.
 
 from collections.abc import Callable, Mapping
 
-from agent.core.counsel import MEANINGS, PIN_LEFT
+from agent.core.counsel import LATE_REPLAY, MEANINGS, PIN_LEFT
 from agent.core.incident import Incident, Status
 from agent.core.nextstep import next_step
 from agent.core.policy import Policy, WinnerRule
@@ -282,6 +282,34 @@ def _not_ready(verdict: Verdict, _: Policy) -> str:
     )
 
 
+def _lagging(verdict: Verdict, _: Policy) -> str:
+    words, evidence = _words(verdict), verdict.evidence
+    limit = f"the limit is {words['limit_bytes']}"
+    if verdict.rule != LATE_REPLAY:
+        return (
+            f"{verdict.subject} has received {words['receive_lag_bytes']} bytes less "
+            f"than {words['primary']} has written; {limit}."
+        )
+    paused = " Its replay is paused." if evidence.get("replay_paused") else ""
+    return (
+        f"{verdict.subject} has replayed {words['replay_lag_bytes']} bytes less than "
+        f"it has received; {limit}.{paused}"
+    )
+
+
+def _archives(verdict: Verdict, _: Policy) -> str:
+    words, evidence = _words(verdict), verdict.evidence
+    failing = ""
+    if evidence.get("failing"):
+        failing = f" The last attempt of {words['failing']} has failed."
+    first = _on_timeline(verdict, "first")
+    return (
+        f"{first} and {_on_timeline(verdict, 'second')} have parted "
+        f"at {words['fork_lsn']} on timeline {words['fork_timeline']}, and both "
+        f"archive by the same {words['setting']}.{failing}"
+    )
+
+
 def _link(verdict: Verdict, _: Policy) -> str:
     words, direction = _words(verdict), verdict.evidence.get("direction")
     what = ""
@@ -353,6 +381,8 @@ _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
     VerdictCode.FOREIGN_SYSTEM: _plain(
         "What answers at {subject} does not belong here: {reason}."
     ),
+    VerdictCode.STANDBY_LAGGING: _lagging,
+    VerdictCode.ARCHIVE_CONFLICT: _archives,
     VerdictCode.STANDBY_DETACHED: _plain(
         "The standby {subject} receives from nobody; it has replayed up to "
         "{replay_lsn}."

@@ -67,6 +67,10 @@ class Policy:
     """How long a divergence or a second primary that only the readings of several
     rounds show must stand before it opens. Lower: an honest promotion, whose history
     files and readings arrive one after the other, may look like a split."""
+    lag_limit_bytes: int = 256 << 20
+    """A standby that has received or replayed so much less is lagging; 0: none is."""
+    lag_hold_s: float = 30.0
+    """How long it must be so far behind. Lower: a burst of writes pages."""
     alert_hold_s: float = 15.0
     """How long a receiver must not take notices. Lower: its restart pages others."""
     settings_hold_s: float = 60.0

@@ -27,6 +27,8 @@ class Hold(StrEnum):
     LINEAGE = "lineage"
     READINGS = "readings"
     """As long as readings stay fresh: two that exclude each other must not meet."""
+    LAG = "lag"
+    """As long as a standby may need to catch up after a restart or a burst."""
     ALERT = "alert"
     """What a receiver of notices may take to come back."""
     SETTINGS = "settings"
@@ -40,6 +42,7 @@ class Hold(StrEnum):
             Hold.NO_PRIMARY: policy.no_primary_hold_s,
             Hold.LINEAGE: policy.lineage_hold_s,
             Hold.READINGS: policy.fresh_s,
+            Hold.LAG: policy.lag_hold_s,
             Hold.ALERT: policy.alert_hold_s,
             Hold.SETTINGS: policy.settings_hold_s,
         }[self]

@@ -70,6 +70,8 @@ class VerdictCode(StrEnum):
     DESTRUCTIVE_CONFIG = "destructive-config"
     FOREIGN_SYSTEM = "foreign-system"
     STANDBY_DETACHED = "standby-detached"
+    STANDBY_LAGGING = "standby-lagging"
+    ARCHIVE_CONFLICT = "archive-conflict"
     CONFIG_ERROR = "config-error"
     CONFIG_DRIFT = "config-drift"
     ROLE_MISMATCH = "role-mismatch"

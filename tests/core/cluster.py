@@ -13,6 +13,7 @@ from agent.core.lineage import Lineage, Switch
 from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.core.observation import (
+    Archiver,
     Channel,
     ManagerSight,
     Observation,
@@ -48,6 +49,13 @@ class Server:
     system_id: str = given.SYSTEM
     waits_s: float = 0.0
     """For how long a commit has waited for a synchronous standby."""
+    late: int = 0
+    """How much less a standby has received than its upstream wrote."""
+    unreplayed: int = 0
+    """How much a standby has received and not replayed."""
+    apply_delay_s: float | None = 0.0
+    replay_paused: bool = False
+    archiver: Archiver | None = None
     hides_timeline: bool = False
     """A standby without a receiver does not say which timeline it is on."""
 
@@ -197,7 +205,7 @@ class Cluster:
                 source, server
             ):
                 server.timeline, server.switches = source.timeline, source.switches
-                server.lsn = max(server.lsn, source.lsn)
+                server.lsn = max(server.lsn, source.lsn - server.late)
 
     def _round(self, name: str, agent: Agent) -> None:
         server = self.servers[name]
@@ -285,6 +293,12 @@ class Cluster:
             ),
             waiting_for_sync=1 if server.waits_s else 0,
             waiting_for_sync_s=server.waits_s,
+            replay_lsn=Lsn(server.lsn - server.unreplayed)
+            if server.in_recovery
+            else None,
+            apply_delay_s=server.apply_delay_s if server.in_recovery else None,
+            replay_paused=server.replay_paused if server.in_recovery else None,
+            archiver=server.archiver,
         )
 
     def _facts(self, server: Server) -> ServerFacts | ReadFailure:
