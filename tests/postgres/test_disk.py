@@ -162,16 +162,15 @@ def test_a_history_that_lies_there_without_wal_moves_nobody(stage16: Stage):
     assert facts(old).lineage.timeline == 1
 
 
-def test_a_typical_reading_takes_few_milliseconds(stage16: Stage):
+def test_a_reading_of_what_is_known_costs_a_fraction_of_the_first(stage16: Stage):
     _, new = stage16.split(rows=3)
     reader = DiskReader(new.data_dir, new.programs.bin_dir)
-    reader.read()
     spent = []
-    for _ in range(20):
+    for _ in range(21):
         begin = time.perf_counter()
         reader.read()
         spent.append(time.perf_counter() - begin)
-    assert sorted(spent)[10] < 0.02
+    assert sorted(spent[1:])[10] < spent[0] / 3
 
 
 def test_a_folder_that_is_no_data_directory_is_a_failure_with_a_hint(stage16: Stage):

@@ -28,11 +28,11 @@ LATE_S = 0.6
 
 
 @contextlib.asynccontextmanager
-async def prober(fresh_every=10, **dsns):
+async def prober(fresh_every=10, deadline_s=DEADLINE_S, **dsns):
     http = HttpClient()
     made = NetworkProber(
         {name: Target(name, postgres_dsn=dsn) for name, dsn in dsns.items()},
-        ProbeSettings("test", "me", deadline_s=DEADLINE_S, fresh_every=fresh_every),
+        ProbeSettings("test", "me", deadline_s=deadline_s, fresh_every=fresh_every),
         SystemClock(),
         http,
     )
@@ -424,7 +424,7 @@ async def test_a_probe_in_flight_can_be_cancelled_and_closed_at_once(stage16, ne
     primary = stage16.server("n1", tcp=True).start()
     relay = await network.relay("127.0.0.1", primary.port)
     dsn = f"host=127.0.0.1 port={relay.port} dbname=postgres user=postgres"
-    async with prober(n1=dsn) as probes:
+    async with prober(deadline_s=60, n1=dsn) as probes:
         await seen(probes)
         relay.mute()
         question = asyncio.ensure_future(seen(probes))
@@ -433,7 +433,7 @@ async def test_a_probe_in_flight_can_be_cancelled_and_closed_at_once(stage16, ne
         question.cancel()
         await asyncio.wait({question})
         await probes.close()
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 30
 
 
 @pytest.mark.fact("old-servers")
