@@ -11,6 +11,7 @@ SEED ?=
 RUNS ?= 20
 HOURS ?= 1
 BUDGET ?= 120
+N ?= 400
 
 BIN := .venv/bin
 # The environment has no pip of its own: Debian's python3 cannot seed one. The caller's
@@ -27,8 +28,8 @@ pytest = found=(); for path in $(1); do \
     then found+=("$$path"); else echo "$$path: no tests yet"; fi; done; \
     [ $${\#found[@]} -eq 0 ] || $(BIN)/python -m pytest "$${found[@]}" $(ARGS)
 
-.PHONY: check setup locks lint format types imports fast sim sim-selftest soak postgres system \
-        system-slow system-all chaos accept browser rest test crash packages bench \
+.PHONY: check setup locks lint format types imports fast sim sim-selftest mutants soak \
+        postgres system system-slow system-all chaos accept browser rest test crash packages bench \
         openapi readme demo clean help
 
 check: lint types imports fast ## what a commit must pass, under two minutes
@@ -116,6 +117,9 @@ sim: setup ## fresh simulated worlds for two minutes; SEED=n HOURS=h plays one a
 
 sim-selftest: setup ## planted faults, each of which must turn the simulator red
 	$(BIN)/python -m tests.sim.selftest $(ARGS)
+
+mutants: setup ## faults in agent/core that tests/core must notice (SEED=n N=400); a quarter of an hour
+	$(BIN)/python -m tests.mutants $(if $(SEED),--seed $(SEED)) --count $(N) $(ARGS)
 
 soak: setup ## a million simulated node-rounds in bad weather
 	$(BIN)/python -m tests.sim.soak $(ARGS)

@@ -1,0 +1,85 @@
+"""The faults that `make mutants` plants: each operator, and what it leaves alone."""
+
+import pytest
+
+from tests.mutants.__main__ import explained, stale
+from tests.mutants.mutate import mutants_of
+
+
+def planted(text, module="agent/core/some.py"):
+    return {
+        (one.operator, " ".join(one.applied(text).split()))
+        for one in mutants_of(module, text)
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "operator", "after"),
+    [
+        ("a < b", "comparison", ["a <= b", "a >= b"]),
+        ("a is not b", "comparison", ["a is b"]),
+        ("a < b <= c", "comparison", ["a <= b <= c", "a >= b <= c", "a < b < c",
+                                      "a < b > c"]),
+        ("a and b", "boolean", ["a or b"]),
+        ("a // 2", "arithmetic", ["a * 2"]),
+        ("not a", "negation", ["a"]),
+        ("a[3]", "constant", ["a[4]"]),
+        ("f(True)", "constant", ["f(False)"]),
+        ("f('lag')", "constant", ['f("XXlag")']),
+        ("a if b else c", "condition", ["a if not (b) else c"]),
+        ("replace(a, b=c, d=e)", "replace keyword", ["replace(a, d=e)",
+                                                     "replace(a, b=c)"]),
+    ],
+)  # fmt: skip
+def test_each_operator_plants_its_faults(before, operator, after):
+    found = {text for name, text in planted(f"x = {before}\n") if name == operator}
+    assert found == {f"x = {text}" for text in after}
+
+
+def test_a_statement_is_dropped_and_a_result_withheld():
+    text = "def f(a):\n    g(a)\n    return a\n"
+    assert planted(text) == {
+        ("dropped statement", "def f(a): pass return a"),
+        ("return value", "def f(a): g(a) return None"),
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"""What it is for."""\n',
+        "class A:\n    __slots__ = ('a',)\n",
+        "def f(a: Literal['x'] | None) -> int | None: ...\n",
+        "Fact = str | int | float | bool | None\n",
+        "x = 'a sentence for a person'\n",
+        "x = f'{a}-{b}'\n",
+    ],
+)
+def test_what_no_behaviour_hangs_on_is_left_alone(text):
+    assert planted(text) == set()
+
+
+def test_words_for_persons_are_left_alone():
+    assert planted("x = 'isolated'\n", "agent/core/wording.py") == set()
+
+
+def test_a_mutant_is_known_by_what_it_changes_and_not_by_where_it_stands():
+    text = "def f(a):\n    return a + 1\n"
+    (here,) = (one for one in mutants_of("m", text) if one.operator == "arithmetic")
+    (there,) = (
+        one for one in mutants_of("m", f"x = y\n\n{text}") if one.key == here.key
+    )
+    assert here.key == ("m", "f", "return a + 1", "return a - 1")
+    assert (here.line, there.line) == (2, 4)
+
+
+def test_an_explanation_that_fits_nothing_or_a_dead_mutant_is_stale():
+    every = mutants_of("m", "x = a < b\n")
+    reasons = {one.key: "a and b are never equal" for one in every}
+    assert stale(reasons, every, []) == []
+    assert stale(reasons, every, every[:1])[0].startswith("a test kills it")
+    assert all("no such mutant" in told for told in stale(reasons, [], []))
+
+
+def test_every_explanation_gives_a_reason():
+    assert all(reason.strip() for reason in explained().values())
