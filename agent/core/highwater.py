@@ -59,8 +59,22 @@ def lacking(scene: Scene) -> Lacking | None:
         return None
     marks = scene.state.knowledge.highest
     lineage = _lineage(scene, sole)
+    sole = _as_of_now(scene, sole)
     found = [one for mark in marks if (one := _below(mark, sole, lineage)) is not None]
     return max(found, key=lambda one: one.bytes_, default=None)
+
+
+def _as_of_now(scene: Scene, sole: ServerSight) -> ServerSight:
+    """Return the sight with the latest position that anybody has read there.
+
+    Of a primary that is being stopped a peer may have read more than this agent did,
+    and fallen silent about it since: then the older reading is no fall.
+    """
+    last, sight = scene.state.view.positions.get(sole.node), sole.sight
+    if last is None or last.timeline != sight.timeline or last.read_s < sole.read_s:
+        return sole
+    lsn = max(last.lsn, sight.flush_lsn or last.lsn)
+    return replace(sole, sight=replace(sight, flush_lsn=lsn))
 
 
 def after(scene: Scene, before: Knowledge, policy: Policy) -> Knowledge:

@@ -283,6 +283,8 @@ def _by_overlap(
         return
     heard, sent_s, slack_s = anchor
     theirs = _run(report.node, _told(report))
+    if _of_two_systems(state, report, theirs, policy):
+        return
     for own in state.view.writable:
         if own.node != policy.me or _has_proof(state.view, own, report.node):
             continue
@@ -311,6 +313,16 @@ def _denied(view: View, peer: str, span: tuple[float, float]) -> bool:
     if seen is None or seen.postgres is None or not seen.postgres.in_recovery:
         return False
     return span[0] < seen.sent_s and seen.received_s < span[1]
+
+
+def _of_two_systems(
+    state: State, report: Report, theirs: Reading, policy: Policy
+) -> bool:
+    """Whether the peer's server never was of one cluster with the local one."""
+    server = report.server
+    told = theirs.system_id or (server.lineage.system_id if server is not None else "")
+    own = {one.system_id for one in _of(state.view, policy.me)}
+    return bool(told and own) and told not in own
 
 
 def _has_proof(view: View, own: WritableSince, peer: str) -> bool:

@@ -5,8 +5,6 @@ last rows are tried only when nothing else was found: a cluster of which somethi
 not known is `unknown`, and only one of which everything is known is `healthy`.
 """
 
-from collections import Counter
-
 from agent.core.detector import Look, key
 from agent.core.observation import Channel, Outcome
 from agent.core.rule import Finding, Hold, Rule, Scope
@@ -20,7 +18,7 @@ def foreign_system(scene: Scene, node: str) -> Finding | None:
     agent = scene.state.view.latest.get(key(node, Channel.AGENT))
     if agent is not None and agent.outcome is Outcome.FOREIGN:
         return Finding({"reason": agent.reason, "system_id": None, "expected": None})
-    fresh, ours = scene.sights.get(node), _system_id(scene)
+    fresh, ours = scene.sights.get(node), scene.system_id
     if fresh is None or ours is None or fresh.sight.system_id == ours:
         return None
     return Finding(
@@ -30,18 +28,6 @@ def foreign_system(scene: Scene, node: str) -> Finding | None:
             "expected": ours,
         }
     )
-
-
-def _system_id(scene: Scene) -> str | None:
-    """Return the cluster's system id: the last primary's, else the commonest."""
-    primary = scene.state.knowledge.primary
-    if primary is not None:
-        return primary.system_id
-    counted = Counter(one.sight.system_id for one in scene.sights.values())
-    ranked = counted.most_common(2)
-    if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
-        return None
-    return ranked[0][0]
 
 
 def one_server_twice(scene: Scene, pair: str) -> Finding | None:

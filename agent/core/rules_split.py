@@ -181,20 +181,28 @@ def _branch(scene: Scene, node: str, primary: Lineage) -> Branch | None:
 
 
 def lineage_twin(scene: Scene, _: str) -> Finding | None:
-    """One timeline number stands for different WAL."""
-    return _diverged(scene, tuple(one for one in branches(scene) if one.twin))
+    """One timeline number stands for different WAL.
+
+    Who has lost besides, without being a twin, is named beside it: all are resynced.
+    """
+    lost = branches(scene)
+    return _diverged(scene, lost, tuple(one for one in lost if one.twin))
 
 
 def lineage_diverged(scene: Scene, _: str) -> Finding | None:
     """Find a server that holds WAL past the fork from the primary's lineage."""
-    return _diverged(scene, branches(scene))
+    lost = branches(scene)
+    return _diverged(scene, lost, lost)
 
 
-def _diverged(scene: Scene, lost: tuple[Branch, ...]) -> Finding | None:
+def _diverged(
+    scene: Scene, lost: tuple[Branch, ...], shown: tuple[Branch, ...]
+) -> Finding | None:
+    """Tell of all that have lost, with the worst of those that are `shown`."""
     primary = scene.sole_primary
-    if primary is None or not lost:
+    if primary is None or not shown:
         return None
-    worst = max(lost, key=lambda one: one.past_bytes)
+    worst = max(shown, key=lambda one: one.past_bytes)
     return Finding(
         {
             "first": primary.node,
@@ -262,9 +270,11 @@ def two_appear(scene: Scene, _: str) -> Finding | None:
     if scene.isolated or len(scene.writable) <= 1:
         return None
     first, second = scene.writable[:2]
+    sights = scene.sights
+    if sights[first].sight.system_id != sights[second].sight.system_id:
+        return None
     if same_server(scene.state, first, second, scene.policy):
         return None
-    sights = scene.sights
     timelines = (sights[first].sight.timeline, sights[second].sight.timeline)
     evidence: dict[str, Fact] = {
         "first": first,
