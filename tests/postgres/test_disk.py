@@ -119,42 +119,6 @@ def test_a_promotion_shows_before_the_control_file_knows_it(stage: Stage):
     assert stopped.end_lsn > found.lineage.switches[0].lsn
 
 
-def test_a_standby_that_follows_has_the_same_lineage_as_its_new_primary(stage: Stage):
-    primary = stage.primary()
-    second = stage.standby(primary, "n2")
-    third = stage.standby(primary, "n3")
-    primary.write(5)
-    second.caught_up(primary)
-    third.caught_up(primary)
-    primary.stop()
-    second.promote()
-    third.stop()
-    third.follow(second)
-    third.start()
-    second.write(5)
-    third.caught_up(second)
-    assert facts(third).lineage == facts(second).lineage
-    assert facts(third).standby_signal
-    end = second.lsn
-    third.stop()
-    assert facts(third).end_lsn == end
-
-
-@pytest.mark.fact("P15")
-def test_two_promotions_at_one_lsn_have_different_fingerprints(stage: Stage):
-    primary = stage.primary()
-    twins = [stage.standby(primary, name) for name in ("n2", "n3")]
-    primary.write(5)
-    primary.stop()
-    for twin in twins:
-        twin.promote()
-    one, other = (facts(twin).lineage for twin in twins)
-    assert one.switches == other.switches
-    assert one.timeline == other.timeline == 2
-    assert one.fingerprints != other.fingerprints
-    assert one.fingerprints[0].lsn == other.fingerprints[0].lsn
-
-
 def test_a_history_that_lies_there_without_wal_moves_nobody(stage16: Stage):
     old, new = stage16.split(rows=3)
     history = (new.data_dir / "pg_wal/00000002.history").read_text()

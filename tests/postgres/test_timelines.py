@@ -7,8 +7,6 @@ reading of the disk or our probe is not taken in by it.
 
 import contextlib
 import hashlib
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,7 +28,6 @@ from tests.fix_postgres import Server, Stage, eventually, stage_of
 pytestmark = pytest.mark.postgres
 
 IN_RECOVERY = "SELECT pg_is_in_recovery()"
-STARTED = "SELECT pg_postmaster_start_time()"
 WALSENDERS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'"
 DIRTY = "CREATE TABLE dirty AS SELECT repeat('x', 500) FROM generate_series(1, 30000)"
 NOTHING = "no rewind required"
@@ -189,24 +186,6 @@ async def prober(server: Server):
     finally:
         await made.close()
         await http.close()
-
-
-@pytest.mark.fact("crash-restart")
-async def test_a_crash_restart_keeps_the_start_time_and_is_the_same_server(stage):
-    server = stage.primary()
-    async with prober(server) as probes:
-        before = await probes.probe("n1", Channel.POSTGRES)
-        began, identity = server.value(STARTED), facts(server).identity
-        with server.session() as session:
-            os.kill(session.info.backend_pid, signal.SIGKILL)
-            with pytest.raises(psycopg.OperationalError):
-                session.execute("SELECT pg_sleep(20)")
-        eventually("it is up again", server.answers)
-        after = await probes.probe("n1", Channel.POSTGRES)
-        assert server.value(STARTED) == began
-        assert facts(server).identity == identity
-    assert before.outcome is after.outcome is Outcome.ANSWERED
-    assert before.postgres.postmaster_started == after.postgres.postmaster_started
 
 
 @pytest.mark.fact("idle-replication-session")
