@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.lineage import Fingerprint, Lineage, Switch
+from agent.core.lineage import Fingerprint, Fork, Lineage, Switch
 from agent.core.lsn import Lsn
 from agent.core.resync import (
     Method,
@@ -14,6 +14,7 @@ from agent.core.resync import (
     Trial,
     Wish,
     choose,
+    last_complaint,
     left_over,
     tried,
 )
@@ -103,6 +104,58 @@ def test_each_kind_of_loser_goes_its_way(target, source, method, because):
     found = choose(replace(LOSER, **target), replace(WINNER, **source))
     assert found.method is method
     assert because in "; ".join(found.reasons)
+
+
+def test_without_a_common_line_nothing_is_rewound():
+    """Its oldest history files are gone: the two share no timeline that shows."""
+    strange = replace(LOSER, lineage=line(7, (6, 40)))
+    found = choose(strange, replace(WINNER, lineage=line(9, (8, 50))))
+    assert found.method is Method.CLONE
+    foreign = replace(LOSER, lineage=line(1, system="2"))
+    found = choose(foreign, WINNER)
+    assert (found.method, found.fork) == (Method.CLONE, None)
+    assert found.reasons == ("nothing shows where it parted from n2",)
+
+
+def test_the_fork_and_every_obstacle_are_told():
+    found = choose(LOSER, WINNER)
+    assert found.fork == Fork(1, Lsn(50))
+    assert found.reasons == ("they parted on timeline 1 at 0/32",)
+    wish = choose(LOSER, WINNER, Wish.CLONE)
+    assert (wish.reasons, wish.fork) == (("you asked for a clone",), found.fork)
+    hopeless = replace(
+        LOSER, lineage=line(3, (1, 40)), records_pages=False, wal_from=None, major=15
+    )
+    told = choose(hopeless, replace(WINNER, lineage=line(4, (1, 50))))
+    assert [
+        why.partition(",")[0].removesuffix(": no rewind") for why in told.reasons
+    ] == [
+        "they parted on timeline 1 at 0/28",
+        "neither wal_log_hints nor data checksums are on",
+        "its own WAL does not reach back to the fork any more",
+        "pg_control still says timeline 1",
+    ]
+
+
+def test_what_has_nothing_of_its_own_follows_only_the_same_wal():
+    standby = replace(LOSER, lineage=line(1), end_lsn=Lsn(120))
+    source = replace(WINNER, lineage=line(1), same_wal=True)
+    assert choose(standby, source).method is Method.FOLLOW
+    assert choose(replace(standby, end_lsn=Lsn(121)), source).method is Method.CLONE
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("one\n  pg_rewind: error: two \nthree", "error: two"),
+        ("pg_rewind: fatal: first\npg_rewind: error: second", "fatal: first"),
+        ("one\n\ntwo\n \n", "two"),
+        ("error: " + "x" * 400, "error: " + "x" * 293),
+        ("", "it gave no reason"),
+    ],
+)
+def test_a_program_s_first_error_or_its_last_line_is_what_it_said(said, told):
+    assert last_complaint(said) == told
 
 
 def test_a_person_may_want_a_clone_and_never_gets_an_impossible_rewind():

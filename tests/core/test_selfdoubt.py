@@ -30,12 +30,35 @@ def doubt_after(health, seconds=10.0, before=None):
         (SelfHealth(0.0, -30.0, 0.0), "the wall clock here jumped by -30.0 s"),
         (SelfHealth(0.0, 4.0, 0.0), "the wall clock here jumped by +4.0 s"),
         (SelfHealth(0.9, 0.9, 0.9), None),
+        # As long as a round, or as far as a clock may be stepped: nobody's fault yet.
+        (SelfHealth(1.0, 1.0, 1.0), None),
+        (SelfHealth(0.0, -1.0, 0.0), None),
         (FINE, None),
     ],
 )
 def test_what_a_round_shows_of_the_agent_itself(health, why):
     found = doubt_after(health)
     assert (found.why if found is not None else None) == why
+
+
+@pytest.mark.parametrize(
+    ("health", "suspended"),
+    [(SelfHealth(0.0, 0.0, 1.1), True), (SelfHealth(2.0, 0.0, 1.0), False)],
+)
+def test_only_a_sleep_makes_every_age_doubtful(health, suspended):
+    found = doubt_after(health)
+    assert found is not None
+    assert found.suspended is suspended
+
+
+@pytest.mark.parametrize(
+    ("doubted", "seconds", "misses"),
+    [(None, 11.0, 2), (DOUBT, 12.9, 4), (DOUBT, 13.0, 2), (DOUBT, 14.0, 2)],
+)
+def test_it_takes_twice_as_many_misses_until_the_doubt_is_over(
+    doubted, seconds, misses
+):
+    assert selfdoubt.misses_to_accuse(doubted, given.at(seconds), POLICY) == misses
 
 
 def test_doubt_lasts_three_rounds_and_begins_anew_with_another_reason():
@@ -66,6 +89,8 @@ def seen(outcome, sent_s, received_s):
         # Asked before the round that was late; asked in it.
         (seen(Outcome.TIMED_OUT, 9.0, 10.1), DOUBT, True),
         (seen(Outcome.ANSWERED, 9.0, 10.1), DOUBT, False),
+        (seen(Outcome.TIMED_OUT, 9.5, 10.4), DOUBT, True),
+        (seen(Outcome.TIMED_OUT, 9.51, 10.4), DOUBT, False),
         (seen(Outcome.TIMED_OUT, 9.99, 10.8), DOUBT, False),
         # Asked before a sleep of unknown length: nothing of it can be timed.
         (seen(Outcome.ANSWERED, 9.0, 10.1), replace(DOUBT, suspended=True), True),
@@ -74,6 +99,16 @@ def seen(outcome, sent_s, received_s):
 )
 def test_whose_fault_an_observation_is(observation, doubted, own):
     assert selfdoubt.own_fault(observation, doubted, POLICY) is own
+
+
+@pytest.mark.parametrize(
+    ("fresh_s", "took_s", "own"),
+    [(1.5, 1.0, False), (1.5, 1.1, True), (4.0, 3.0, False)],
+)
+def test_a_miss_may_take_a_round_or_what_is_fresh_less_a_round(fresh_s, took_s, own):
+    policy = replace(POLICY, fresh_s=fresh_s)
+    missed = seen(Outcome.TIMED_OUT, 0.0, took_s)
+    assert selfdoubt.own_fault(missed, None, policy) is own
 
 
 def test_who_was_held_up_accuses_nobody_on_waking():
