@@ -10,12 +10,15 @@ from agent.core.event import (
     Acknowledged,
     CaptureAsked,
     CaptureReported,
+    MaintenanceBegun,
+    MaintenanceEnded,
     NoticeDelivered,
     Observed,
     PermitAsked,
     PermitReleased,
     ServerRead,
     Ticked,
+    WinnerDecided,
 )
 from agent.core.observation import (
     Channel,
@@ -130,6 +133,54 @@ def sql(**more):
             "n1>n1/request: a copy is asked for: before work",
         ),
         (Acknowledged(at(1), "inc-1", "ann"), "n1>n1/request: ann takes inc-1"),
+        (
+            observed(
+                replace(
+                    given.postgres("n2", given.sight(), 9.0),
+                    channel=Channel.MANAGER,
+                    postgres=None,
+                    manager=ManagerSight(active=True, version=None),
+                )
+            ),
+            "n1>n2/manager: says that it is active",
+        ),
+        (failed(Outcome.TIMED_OUT, "no answer"), "n1>n2/postgres: does not answer"),
+        (
+            failed(Outcome.GARBLED, "x" * 150),
+            f"n1>n2/postgres: answers what nobody understands: {'x' * 100}",
+        ),
+        (
+            ServerRead(at(1), ReadFailure("x" * 150, "")),
+            f"n1>n1/disk: cannot be read: {'x' * 100}",
+        ),
+        (
+            Ticked(at(1), SelfHealth(0.0, 0.0, 1.0)),
+            "n1>n1/clock: the machine was suspended for 1 s",
+        ),
+        (
+            Ticked(at(1), SelfHealth(0.0, 1.0, 0.9)),
+            "n1>n1/clock: the wall clock jumped by +1 s",
+        ),
+        (
+            Ticked(at(1), SelfHealth(3.0, 0.9, 0.9)),
+            "n1>n1/clock: the agent was held up for 3 s",
+        ),
+        (
+            MaintenanceBegun(at(1), "mnt-1", "n2", "ann", "patch", 600.0),
+            "n1>n1/request: ann announces a switchover: patch",
+        ),
+        (
+            MaintenanceEnded(at(1), "mnt-1", "bob"),
+            "n1>n1/request: bob ends the announcement mnt-1",
+        ),
+        (
+            WinnerDecided(at(1), "n2", "ann", "orders"),
+            "n1>n1/request: ann pins n2 as the winner: orders",
+        ),
+        (
+            WinnerDecided(at(1), None, "ann", ""),
+            "n1>n1/request: ann takes the pin of the winner back",
+        ),
     ],
 )
 def test_each_thing_is_said_once_in_words(event, text):
@@ -138,10 +189,36 @@ def test_each_thing_is_said_once_in_words(event, text):
 
 @pytest.mark.parametrize(
     "event",
-    [Ticked(at(1), SelfHealth(0.1, 0.0, 0.0)), NoticeDelivered(at(1), "msg-1")],
+    [
+        Ticked(at(1), SelfHealth(2.9, -0.9, 0.9)),
+        NoticeDelivered(at(1), "msg-1"),
+    ],
 )
 def test_what_nobody_needs_to_know_is_no_line(event):
-    assert texts(event) == []
+    memory = Memory({"n1>n2/agent": "answers"})
+    after, new = fold(memory, event, "n1")
+    assert after is memory
+    assert new == ()
+
+
+def test_what_is_new_of_one_is_remembered_beside_what_is_known_of_others():
+    memory, _ = fold(Memory({"n1>n3/agent": "answers"}), sql(), "n1")
+    assert set(memory.last) == {"n1>n3/agent", "n1>n2/postgres"}
+    assert fold(memory, sql(), "n1") == (memory, ())
+
+
+def test_one_report_that_says_the_same_twice_makes_one_line():
+    sight = Sight("n3", Channel.AGENT, Outcome.TIMED_OUT, "", 1.0, 3, None, None)
+    told = given.report("n2", sights=(sight, replace(sight, age_s=2.0)))
+    assert texts(observed(given.heard("n2", told, 9.0))) == [
+        "n1>n2/agent: answers",
+        "n2>n3/agent: does not answer",
+    ]
+
+
+def test_what_the_agent_itself_notes_is_dated_now():
+    _, (found,) = fold(Memory(), ServerRead(at(7), given.facts()), "n1")
+    assert (found.wall_s, found.learnt_wall_s) == (at(7).wall_s, at(7).wall_s)
 
 
 def test_the_same_again_is_no_line_and_another_thing_is():
@@ -207,10 +284,21 @@ def test_what_belongs_together_is_one_line():
 
 @pytest.mark.parametrize(
     "other",
-    [seen(3.0), seen(1.0, what="does not answer"), seen(1.0, observer="n2")],
+    [seen(2.1), seen(1.0, what="does not answer"), seen(1.0, observer="n2")],
 )
 def test_what_does_not_is_not(other):
     assert len(grouped([seen(0.5), other])) == 2
+
+
+def test_what_is_seen_a_second_and_a_half_later_still_belongs_to_it():
+    assert len(grouped([seen(0.5), seen(2.0)])) == 1
+
+
+def test_lines_come_in_order_of_time_and_look_back_past_sixteen_others():
+    others = [seen(0.6, what=str(number)) for number in range(16)]
+    assert [one.wall_s for one in grouped([seen(1.0), seen(0.5, what="x")])] == [0.5, 1]
+    assert len(grouped([seen(0.5), *others[:15], seen(0.7)])) == 16
+    assert len(grouped([seen(0.5), *others, seen(0.7)])) == 18
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,47 @@ def test_old_intervals_and_proofs_are_dropped():
     assert proof.trimmed(state.view, given.at(2 + proof.PROOF_KEPT_S)).proofs == ()
 
 
+def test_of_each_node_the_latest_readings_and_intervals_are_kept():
+    state = read(*(writable("n1", second) for second in range(1, 9)))
+    assert [one.sent_s for one in state.view.readings] == [5, 6, 7, 8]
+    runs = [writable("n1", n, started=f"run {n}") for n in range(1, 6)]
+    state = read(writable("n2", 0.5), *runs)
+    assert [(one.node, one.first_s) for one in state.view.writable] == [
+        ("n2", 0.501),
+        ("n1", 3.001),
+        ("n1", 4.001),
+        ("n1", 5.001),
+    ]
+
+
+def test_the_latest_proofs_are_kept():
+    seen = [
+        writable(node, run + step / 10, started=f"{node} run {run}")
+        for run in range(1, 12)
+        for step, node in enumerate(("n1", "n2", "n1"))
+    ]
+    proofs = read(*seen).view.proofs
+    assert [one.evidence["first_started"] for one in proofs] == [
+        f"n1 run {run}" for run in range(4, 12)
+    ]
+
+
+def test_intervals_and_proofs_are_kept_to_the_second():
+    state = read(writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
+    ends = {one.node: one.last_s for one in state.view.writable}
+    proven_s = state.view.proofs[0].proven_s
+    kept = proof.trimmed(state.view, given.at(ends["n2"] + proof.SPAN_KEPT_S))
+    assert [one.node for one in kept.writable] == ["n2", "n1"]
+    kept = proof.trimmed(state.view, given.at(proven_s + proof.PROOF_KEPT_S))
+    assert len(kept.proofs) == 1
+
+
+def test_an_answer_that_came_before_a_later_one_shortens_no_interval():
+    state = read(writable("n1", 1), writable("n1", 5))
+    late = replace(writable("n1", 5), sent_s=5, received_s=5.5)
+    assert read(late, state=state).view.writable[0].last_s == 5
+
+
 ME = given.policy("n1")
 
 

@@ -50,6 +50,69 @@ def test_the_second_waits_for_the_first_and_then_stands_in():
     assert again == ()
 
 
+@pytest.mark.parametrize(
+    ("me", "seconds", "told"),
+    [("n2", 109.9, 0), ("n2", 110, 1), ("n3", 119.9, 0), ("n3", 120, 1)],
+)
+def test_each_further_agent_waits_one_span_longer(me, seconds, told):
+    state, now = tell(seeing("n1", "n2", "n3"), (FIRST,), 100, me)
+    assert now == ()
+    state = replace(state, view=seeing("n1", "n2", "n3", now=seconds).view)
+    assert len(tell(state, (), seconds, me)[1]) == told
+
+
+def test_an_elder_counts_as_long_as_its_report_is_fresh():
+    _, fresh = tell(seeing("n1", now=96.999), (FIRST,), 100, "n2")
+    _, old = tell(seeing("n1", now=96.998), (FIRST,), 100, "n2")
+    assert (len(fresh), len(old)) == (0, 1)
+
+
+def test_a_node_without_an_agent_is_nobodys_elder():
+    nodes = tuple(
+        replace(one, has_agent=one.name != "n1") for one in given.policy().nodes
+    )
+    policy = replace(given.policy("n2"), nodes=nodes, order={})
+    _, actions = telling.advance(seeing("n1"), (FIRST,), given.at(100), policy)
+    assert len(actions) == 1
+
+
+def test_what_this_agent_tells_itself_stays_its_own_until_it_is_delivered():
+    state, _ = tell(seeing("n2"), (FIRST,), 100, "n1")
+    (entry,) = state.ledger.told
+    assert (entry.mine, entry.told.delivered, entry.wall_s) == (
+        True,
+        False,
+        given.at(100).wall_s,
+    )
+    news = Told(INCIDENT.id, "first", 1, delivered=True)
+    peer = given.heard("n2", given.report("n2", told=(news,)), 101)
+    assert telling.heard_of(state, peer) is state
+
+
+def test_only_the_latest_news_is_remembered():
+    state = seeing("n2")
+    for number in range(telling.TOLD_KEPT + 5):
+        moved = replace(given.verdict(), rule=number)
+        change = Change(replace(INCIDENT, verdict=moved), NoticeReason.CHANGED)
+        state, _ = tell(state, (change,), 100, "n1")
+    kept = [entry.told.revision for entry in state.ledger.told]
+    assert kept == list(range(5, telling.TOLD_KEPT + 5))
+
+
+@pytest.mark.parametrize(
+    "calm",
+    [
+        {"opened_wall_s": None},
+        {"verdict": given.verdict(severity=Severity.WARNING)},
+        {"status": Status.PENDING},
+    ],
+)
+def test_only_what_is_open_and_critical_is_told_again(calm):
+    assert (
+        tell(seeing("n2", incident=replace(INCIDENT, **calm)), (), 7200, "n1")[1] == ()
+    )
+
+
 def test_an_agent_whose_elders_are_gone_tells_at_once():
     _, told = tell(seeing("n1", now=90), (FIRST,), 100, "n2")
     assert len(told) == 1
@@ -143,7 +206,10 @@ def test_a_second_failover_is_other_news_than_the_first():
         moved = replace(given.verdict(), rule=401, evidence={"to_timeline": timeline})
         change = Change(replace(INCIDENT, verdict=moved), NoticeReason.CHANGED)
         ids |= set(tell(seeing("n2"), (change,), 100, "n1")[1])
-    assert len(ids) == 2
+    assert ids == {
+        notice_id(INCIDENT.id, NoticeReason.CHANGED, revision)
+        for revision in (2401, 3401)
+    }
 
 
 def test_the_same_news_twice_is_told_once():
@@ -153,10 +219,13 @@ def test_the_same_news_twice_is_told_once():
 
 def test_a_critical_incident_that_nobody_takes_is_told_again_each_hour():
     state, _ = tell(seeing("n2"), (FIRST,), 1, "n1")
-    state, first = tell(state, (), 3601, "n1")
+    assert tell(state, (), 3599, "n1")[1] == ()
+    state, first = tell(state, (), 3600, "n1")
     state, second = tell(state, (), 3602, "n1")
     state, third = tell(state, (), 7201, "n1")
-    assert (len(first), second, len(third)) == (1, (), 1)
+    assert first == (notice_id(INCIDENT.id, NoticeReason.REMINDER, 1),)
+    assert second == ()
+    assert third == (notice_id(INCIDENT.id, NoticeReason.REMINDER, 2),)
 
 
 def test_a_taken_incident_is_not_told_again():
