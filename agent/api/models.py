@@ -327,6 +327,9 @@ class IncidentOut(Answer):
     severity: str
     worst: str
     since: str
+    """When the first sign of it came, whatever it was called then."""
+    stage_since: str
+    """Since when the present verdict has been true; of a split, as `since`."""
     opened: str | None
     resolved: str | None
     acknowledged_by: str | None

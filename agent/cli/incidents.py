@@ -86,7 +86,7 @@ def _table(incidents: list[dict[str, Any]]) -> "RenderableType":
             each["status"],
             each["verdict"],
             safe(each["subject"]),
-            each["since"],
+            each["since"] if each["resolved"] else each["stage_since"],
         ]
         for each in incidents
     ]

@@ -62,6 +62,14 @@ class AgentGate:
         from agent.guard.resync_look import Standing
 
         status = self._judged()
+        alone = isolation(status)
+        if alone is not None:
+            raise GuardError(
+                f"the agent here is isolated, and cannot know who else accepts writes"
+                f" or was promoted: {safe(alone)}",
+                f"mend the network first; once `splitguard status` on {self._node} sees"
+                " the other nodes, run this again",
+            )
         nodes = [one for one in status["nodes"] if one["name"] == self._node]
         lsn = nodes[0]["lsn"] if nodes else None
         return Standing(
@@ -78,7 +86,7 @@ class AgentGate:
         """
         status: dict[str, Any] = self._agent.get("/v1/status")
         for _ in range(ROUNDS):
-            if len(line_of(status)) == 1:
+            if len(line_of(status)) == 1 or isolation(status) is not None:
                 break
             time.sleep(ROUND_S)
             status = self._agent.get("/v1/status")
@@ -136,6 +144,14 @@ class AgentGate:
     def _ask(self, permit_id: str, wait_s: float) -> dict[str, Any]:
         path = f"/v1/guard/permits/{segment(permit_id)}"
         return self._agent.get(path, {"wait": wait_s}, deadline_s=wait_s + MARGIN_S)
+
+
+def isolation(status: dict[str, Any]) -> str | None:
+    """Return in words that the agent here is cut off; None when it is not."""
+    for one in status["verdicts"]:
+        if one["verdict"] == "observer-isolated":
+            return str(one["sentence"])
+    return None
 
 
 def line_of(status: dict[str, Any]) -> tuple[str, ...]:

@@ -174,7 +174,7 @@ def _incidents(
             each["verdict"],
             safe(each["subject"]),
             _taken(each),
-            age_text(each["since"], status["as_of"]),
+            age_text(each["stage_since"], status["as_of"]),
         ]
         for each in incidents
     ]

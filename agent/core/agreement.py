@@ -4,11 +4,13 @@ Theory of operation. An id is made of the key, which everybody derives alike fro
 is so, and the occurrence, which counts on from the highest one that anybody has seen
 resolved. Agents that were apart may still hold one trouble open under two
 occurrences. When they meet they end with one: an occurrence that somebody has
-resolved is spent and gives way; of several that are not, the lowest one stays.
+resolved is spent and gives way; of several that are not, the lowest one stays. It is
+true since the first of them saw it begin.
 """
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 from agent.core.incident import Incident, Status
 from agent.core.moment import Moment
@@ -17,6 +19,8 @@ from agent.core.policy import Policy
 from agent.core.state import PrimarySeen, State
 from agent.core.verdict import VerdictCode
 
+EARLIER_MAX_S = 7 * 86_400.0
+"""So much earlier than this agent a peer may have seen a trouble begin."""
 NO_SYSTEM = "-"
 """Stands in a key for a system id that nobody has read yet."""
 
@@ -50,6 +54,29 @@ def standing_at_peers(
         and brief.status in (Status.OPEN, Status.ACKNOWLEDGED)
         and brief.occurrence > 0
     }
+
+
+def dated_by_peers(
+    incident: Incident, state: State, at: Moment, policy: Policy
+) -> Incident:
+    """Return the incident, true since when the first of all agents saw it.
+
+    The side that was cut off has known of a split since the cut, the other one since
+    the heal. What a clock far off tells is left aside.
+    """
+    since_s = min(
+        (
+            brief.since_wall_s
+            for _, brief in briefs(state, at, policy)
+            if brief.id == incident.id
+            and brief.status in (Status.OPEN, Status.ACKNOWLEDGED)
+            and brief.since_wall_s >= incident.since_wall_s - EARLIER_MAX_S
+        ),
+        default=incident.since_wall_s,
+    )
+    if since_s >= incident.since_wall_s:
+        return incident
+    return replace(incident, since_wall_s=since_s)
 
 
 def failover_is_over(

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
-from agent.core.verdict import Severity, Verdict
+from agent.core.verdict import Family, Severity, Verdict
 
 
 class Status(StrEnum):
@@ -76,8 +76,21 @@ class Incident:
     """Oldest first, bounded by policy."""
     sides: tuple[str, ...] = ()
     """The nodes that any stage of a split has named as one of its sides."""
+    stage_wall_s: float | None = None
+    """When the present stage began; None where an older version wrote it down."""
     taken: Taken | None = None
     """What the acknowledgement covers; None where nobody has taken it."""
+
+
+def stage_since(incident: Incident) -> float:
+    """Return since when (wall clock) the present verdict has been true.
+
+    A split is one event through all its stages. Elsewhere one stage may follow another
+    after days: a node whose agent was silent for long is down since it went down.
+    """
+    if incident.verdict.family is Family.SPLIT or incident.stage_wall_s is None:
+        return incident.since_wall_s
+    return incident.stage_wall_s
 
 
 def incident_key(system_id: str, family: str, subject: str, discriminator: str) -> str:

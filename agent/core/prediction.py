@@ -6,7 +6,8 @@ one that accepts writes is the winner. Among several it is the one that an opera
 pinned, who and why is shown with it; else the one that was predicted when the fork was
 first seen (a third node that follows the loser after the heal must not flip it), else
 the one on the highest timeline, ties by the number of followers and then by the order
-of the list. Where the software takes the newest commit, no
+of the list. An agent that is cut off knows of no other side, so it predicts nobody
+unless somebody was predicted before. Where the software takes the newest commit, no
 reading tells which that is: then nobody is named, and every side is kept in full.
 """
 
@@ -17,11 +18,15 @@ from agent.core.observation import Channel, PostgresSight, ServerFacts
 from agent.core.pinning import decision
 from agent.core.plan import Pin
 from agent.core.policy import Policy, WinnerRule
+from agent.core.standing import standing
 from agent.core.state import State
-from agent.core.verdict import Fact, Family
+from agent.core.verdict import Fact, Family, VerdictCode
 
 PINNED = "pinned"
 """The rule of a prediction that an operator decided."""
+CUT_OFF = (
+    "this agent is isolated: it cannot know who else accepts writes, or was promoted"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,12 @@ def _unpinned(
     if rival is not None:
         reason = f"{rival} accepted writes too, and was not read since"
         return Prediction(None, "none", reason)
+    frozen = _frozen(state)
+    if _cut_off(state) and frozen not in sides:
+        return Prediction(None, "none", CUT_OFF)
     if len(sides) == 1:
         node = next(iter(sides))
         return Prediction(node, "only", f"only {node} is known to accept writes")
-    frozen = _frozen(state)
     if frozen in sides:
         reason = f"{frozen} was predicted when the fork was first seen"
         return Prediction(frozen, "frozen", reason)
@@ -84,6 +91,12 @@ def _unpinned(
         reason = "the newest commit wins, and no reading tells which side has it"
         return Prediction(None, policy.winner_rule.value, reason)
     return _highest(sides, policy)
+
+
+def _cut_off(state: State) -> bool:
+    """Whether this agent has just called itself isolated."""
+    isolated = VerdictCode.OBSERVER_ISOLATED
+    return any(one.code is isolated for one in state.view.verdicts)
 
 
 def _in_question(sides: dict[str, PostgresSight], rival: str | None) -> tuple[str, ...]:
@@ -142,8 +155,8 @@ def _frozen(state: State) -> str | None:
 
     What an operator pinned since stands beside it and does not replace it.
     """
-    for incident in state.ledger.incidents:
-        if incident.verdict.family is Family.SPLIT and incident.status.standing:
+    for incident in standing(state):
+        if incident.verdict.family is Family.SPLIT:
             evidence = incident.verdict.evidence
             pinned = evidence.get("winner_rule") == PINNED
             frozen = evidence.get("winner_otherwise" if pinned else "winner")

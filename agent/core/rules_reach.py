@@ -7,6 +7,8 @@ and replication does not testify for its life. Whoever answers on another channe
 not down; whoever is seen by others but not by us has a broken link and nothing else.
 """
 
+from collections.abc import Collection
+
 from agent.core.detector import Look, replication_lives
 from agent.core.inhibition import link_follows, stopped_in_split
 from agent.core.observation import Channel
@@ -142,17 +144,19 @@ def _channel_down(scene: Scene, node: str, channel: Channel) -> Finding | None:
     place = (node, channel)
     if scene.looks.get(place) is not Look.UNSEEN or place in scene.seen_by:
         return None
+    missed_s = _first_miss_s(scene, scene.me, place)
     answers = [
         other.value
         for other in CHANNELS
-        if other is not channel and (node, other) in scene.seen_by
+        if other is not channel and _seen_after(scene, (node, other), missed_s)
     ]
     if node == scene.me:
         answers = ["this agent"]
     if not answers:
         return None
     seen = scene.state.view.latest[f"{node}/{channel.value}"]
-    if seen.sent_s <= scene.state.view.dark.get(node, seen.sent_s - 1):
+    dark_s = scene.state.view.dark.get(node)
+    if dark_s is not None and seen.sent_s < dark_s + scene.policy.round_s:
         return None  # the node has just come back; this channel was not asked since
     return Finding({"answers_on": ",".join(answers), "reason": seen.reason})
 
@@ -170,6 +174,26 @@ def node_suspect(scene: Scene, node: str) -> Finding | None:
             "since_age_s": scene.last_alive_age_s(node),
         }
     )
+
+
+def _unseen_nodes(scene: Scene) -> Collection[str]:
+    """Return the nodes of which this agent sees some channel not at all."""
+    return {node for (node, _), look in scene.looks.items() if look is Look.UNSEEN}
+
+
+def _missed_nodes(scene: Scene) -> Collection[str]:
+    """Return the nodes that this agent has missed on all channels that it knows of."""
+    missed = (Look.SUSPECT, Look.UNSEEN)
+    return {node for node, look in scene.nodes.items() if look in missed}
+
+
+def _parted(scene: Scene) -> Collection[str]:
+    """Return the pairs of which one misses a channel of the other."""
+    return {
+        f"{min(seer, node)}|{max(seer, node)}"
+        for (node, _), seers in scene.unseen_by.items()
+        for seer in seers
+    }
 
 
 def link_down(scene: Scene, pair: str) -> Finding | None:
@@ -226,9 +250,23 @@ def _saw_since(scene: Scene, other: str, seer: str, place: Place) -> bool:
 
     What was seen before that is the old news of a node that has died since.
     """
+    return scene.last_look(other, place)[1] >= _first_miss_s(scene, seer, place)
+
+
+def _first_miss_s(scene: Scene, seer: str, place: Place) -> float:
+    """Return when a seer began to miss a channel, on our own clock."""
     missed, last_miss_s = scene.last_look(seer, place)
-    first_miss_s = last_miss_s - (missed - 1) * scene.policy.round_s
-    return scene.last_look(other, place)[1] >= first_miss_s
+    return last_miss_s - (missed - 1) * scene.policy.round_s
+
+
+def _seen_after(scene: Scene, place: Place, since_s: float) -> bool:
+    """Whether anybody has seen the channel since.
+
+    Who has just been cut off misses one channel before the other, and knows of this one
+    by answers, and by reports of others, from before the cut.
+    """
+    seers = scene.seen_by.get(place, ())
+    return any(scene.last_look(seer, place)[1] >= since_s for seer in seers)
 
 
 ROWS = (
@@ -261,6 +299,7 @@ ROWS = (
         Scope.NODES,
         "More than half of all voters looked and saw the node on no channel.",
         node_down,
+        about=_missed_nodes,
     ),
     Rule(
         203,
@@ -271,6 +310,7 @@ ROWS = (
         "Nobody who can be heard sees the node, and no majority can confirm it.",
         node_unreachable,
         accuses=False,
+        about=_missed_nodes,
     ),
     Rule(
         205,
@@ -280,6 +320,7 @@ ROWS = (
         Scope.NODES,
         "PostgreSQL answers nobody while the node answers on another channel.",
         postgres_stopped,
+        about=_unseen_nodes,
     ),
     Rule(
         207,
@@ -290,6 +331,7 @@ ROWS = (
         "The agent answers nobody while the node answers on another channel.",
         agent_down,
         hold=Hold.WARNING,
+        about=_unseen_nodes,
     ),
     Rule(
         209,
@@ -299,6 +341,7 @@ ROWS = (
         Scope.NODES,
         "The manager answers nobody while the node answers on another channel.",
         manager_down,
+        about=_unseen_nodes,
     ),
     Rule(
         211,
@@ -309,6 +352,7 @@ ROWS = (
         "The node missed probes, and nobody says that it is alive.",
         node_suspect,
         hold=Hold.WARNING,
+        about=_missed_nodes,
     ),
     Rule(
         301,
@@ -319,5 +363,6 @@ ROWS = (
         "One node cannot see the other on a channel on which somebody else does.",
         link_down,
         hold=Hold.WARNING,
+        about=_parted,
     ),
 )

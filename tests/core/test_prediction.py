@@ -6,6 +6,7 @@ from agent.core.observation import Channel, Outcome, Sender, Sight
 from agent.core.policy import WinnerRule
 from agent.core.prediction import candidates, winner
 from agent.core.state import Ledger, SplitProof, State
+from agent.core.verdict import Family, VerdictCode
 from tests.core import given
 from tests.core.test_view import fold
 
@@ -51,6 +52,25 @@ def test_no_reading_tells_who_has_the_newest_commit():
 def frozen(node):
     verdict = replace(given.verdict(), evidence={"winner": node})
     return Ledger(incidents=(given.incident(verdict),))
+
+
+def cut_off(state: State) -> State:
+    """This agent has just called itself isolated."""
+    alone = given.verdict(VerdictCode.OBSERVER_ISOLATED, Family.SELF, "n1")
+    return replace(state, view=replace(state.view, verdicts=(alone,)))
+
+
+def test_who_is_cut_off_names_nobody_the_winner_and_says_that_it_cannot_know():
+    last_seen = {"in_recovery": True}
+    found = winner(cut_off(two(second=last_seen)), POLICY)
+    assert (found.node, found.rule) == (None, "none")
+    assert found.reason.startswith("this agent is isolated: it cannot know who else")
+    assert winner(cut_off(two(second={"timeline": 2})), POLICY).node is None
+
+
+def test_who_was_predicted_before_a_cut_stays_predicted():
+    state = replace(two(second={"timeline": 2}), ledger=frozen("n2"))
+    assert winner(cut_off(state), POLICY).node == "n2"
 
 
 def proven(state: State, proven_s: float) -> State:

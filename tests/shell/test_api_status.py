@@ -9,7 +9,9 @@ from agent.core.event import GateSeen, PermitAsked
 from agent.core.gate import Gate, HaSoftware, Wired
 from agent.core.lsn import Lsn
 from agent.core.state import State
+from agent.core.verdict import Family, Severity, VerdictCode
 from agent.ports import OutboxCounts
+from tests.core import given
 from tests.fix_desk import Served, healthy, isolated, node_down, serve, split_brain
 
 STATUS_KEYS = {
@@ -54,6 +56,24 @@ async def test_a_healthy_cluster_is_told_as_such(served: Served):
     assert second["agent"]["seen_by"] == ["n1", "n3"]
     assert not second["manager"]["configured"]
     assert status["nodes"][0]["lag_bytes"] is None
+
+
+async def test_an_open_critical_incident_is_the_headline_while_not_all_is_seen():
+    served = serve(split_brain())
+    before = (await status_of(served))["headline"]
+    agent = served.desk.sim.agents["n1"]
+    blind = given.verdict(VerdictCode.UNKNOWN, Family.OTHER, severity=Severity.UNKNOWN)
+    view = replace(agent.state.view, verdicts=(blind,))
+    agent.state = replace(agent.state, view=view)
+    status = await status_of(served)
+    headline = status["headline"]
+    assert (headline["verdict"], headline["severity"]) == ("split-brain", "critical")
+    assert (headline["since"], headline["next_step"]) == (
+        before["since"], before["next_step"],
+    )  # fmt: skip
+    assert headline["sentence"].startswith(before["sentence"])
+    assert "nobody can say yet that it is over. Not everything" in headline["sentence"]
+    assert [one["verdict"] for one in status["verdicts"]] == ["unknown"]
 
 
 async def test_before_the_first_round_unknown_is_said_and_nothing_is_made_up():

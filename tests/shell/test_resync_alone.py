@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.call import Call
+from agent.cli.resync_job import AgentGate
 from agent.cli.shelf import ends_on_sigterm
 from agent.errors import GuardError
 from agent.guard import resync_alone
 from agent.postgres.owner import Owner
+from tests.fix_desk import isolated, split_brain
 
 
 def test_a_second_run_is_refused_until_the_first_ends(tmp_path: Path):
@@ -100,3 +103,16 @@ def test_a_server_that_was_started_again_is_seen_even_without_its_pid_file(
     server.kill()
     server.wait()
     resync_alone.refuse_others(data, lambda: 0.0)
+
+
+def test_beside_an_agent_that_is_cut_off_nothing_is_resynced(agent_for):
+    """Nobody there can know who is to be followed, whatever is forced."""
+    for forced in (None, "I know better"):
+        gate = AgentGate(Call(socket=agent_for(isolated()).socket), "n1", forced)
+        with pytest.raises(GuardError, match="the agent here is isolated") as refused:
+            gate.standing()
+        assert "it misses n2" in refused.value.message
+        assert refused.value.hint.startswith("mend the network first")
+        assert "force" not in refused.value.hint
+    gate = AgentGate(Call(socket=agent_for(split_brain()).socket), "n1", None)
+    assert gate.standing().line == ("n2",)

@@ -15,7 +15,7 @@ from agent.api.present.kept import briefs, kept
 from agent.api.present.side import side
 from agent.core.capture import Capture
 from agent.core.explain import incident_sentence, incident_story
-from agent.core.incident import Incident, Status
+from agent.core.incident import Incident, Status, stage_since
 from agent.core.nextstep import next_step
 
 
@@ -33,6 +33,7 @@ def incident_out(frame: Frame, incident: Incident) -> IncidentOut:
         severity=verdict.severity.value,
         worst=incident.worst.value,
         since=rfc3339(incident.since_wall_s),
+        stage_since=rfc3339(stage_since(incident)),
         opened=rfc3339_or_none(incident.opened_wall_s),
         resolved=rfc3339_or_none(incident.resolved_wall_s),
         acknowledged_by=incident.acknowledged_by,

@@ -1,8 +1,8 @@
 """The verdicts, the headline, and the status that holds everything together.
 
-The headline is the gravest verdict of now. A trouble that is over but waits for
-somebody to acknowledge it counts among the open incidents and does not stay in the
-headline.
+The headline is the gravest verdict of now, or a critical incident of which nobody can
+say at present that it is over. A trouble that is over but waits for somebody to
+acknowledge it counts among the open incidents and does not stay in the headline.
 """
 
 from collections.abc import Set as AbstractSet
@@ -19,11 +19,14 @@ from agent.api.present.frame import Frame, rfc3339, rfc3339_or_none, short
 from agent.api.present.incidents import capture_out
 from agent.api.present.nodes import losing, matrix, node_out, protection
 from agent.core.explain import sentence
-from agent.core.incident import Incident, Status
+from agent.core.headline import unsettled
+from agent.core.incident import Incident, Status, stage_since
 from agent.core.nextstep import next_step
 from agent.core.policy import NodeSpec
 from agent.core.standing import standing
 from agent.core.verdict import Verdict
+
+NOT_OVER = "So it was when it was last seen; nobody can say yet that it is over."
 
 
 def status(frame: Frame) -> StatusOut:
@@ -51,7 +54,10 @@ def status(frame: Frame) -> StatusOut:
 
 
 def headline(frame: Frame) -> Headline:
-    """Return the gravest thing that is so now."""
+    """Return the gravest thing that is so now, or not known to be over."""
+    incident = unsettled(frame.state)
+    if incident is not None:
+        return _unsettled(frame, incident)
     if not frame.state.view.verdicts:
         return Headline(
             verdict="unknown",
@@ -65,6 +71,15 @@ def headline(frame: Frame) -> Headline:
     return Headline(**first.model_dump(include=set(Headline.model_fields)))
 
 
+def _unsettled(frame: Frame, incident: Incident) -> Headline:
+    """Return an incident as the headline while its cause is not seen."""
+    now = [sentence(one, frame.policy) for one in frame.state.view.verdicts[:1]]
+    last = verdict_out(frame, incident.verdict)
+    told = " ".join((last.sentence, NOT_OVER, *now))
+    kept = last.model_dump(include=set(Headline.model_fields))
+    return Headline(**kept | {"sentence": told})
+
+
 def verdict_out(frame: Frame, verdict: Verdict) -> VerdictOut:
     """Return one conclusion in words."""
     incident = _incident_of(frame, verdict)
@@ -73,7 +88,7 @@ def verdict_out(frame: Frame, verdict: Verdict) -> VerdictOut:
         family=verdict.family.value,
         subject=verdict.subject,
         severity=verdict.severity.value,
-        since=rfc3339_or_none(incident.since_wall_s if incident else None),
+        since=rfc3339_or_none(stage_since(incident) if incident else None),
         rule=verdict.rule,
         sentence=sentence(verdict, frame.policy),
         next_step=next_step(verdict, incident.id if incident else "ID"),
