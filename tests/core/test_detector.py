@@ -77,6 +77,8 @@ def test_a_refusal_is_a_sign_of_life():
 def test_a_peers_sight_ages_with_its_report():
     sight = Sight("n3", Channel.AGENT, Outcome.ANSWERED, "", 1.5, 0, None, None)
     assert detector.reported(sight, 1.0, POLICY) is Look.SEEN
+    assert detector.reported(sight, 1.5, POLICY) is Look.SEEN
+    assert detector.reported(sight, 1.6, POLICY) is Look.UNKNOWN
     assert detector.reported(sight, 2.0, POLICY) is Look.UNKNOWN
 
 
@@ -108,6 +110,35 @@ def test_a_changed_reply_testifies_for_the_standby_for_two_rounds():
     assert detector.replication_lives(view, "n2", given.at(12), POLICY) is None
 
 
+@pytest.mark.parametrize(
+    ("seconds", "witness"), [(10.9, None), (11, "n1"), (13, "n1"), (13.1, None)]
+)
+def test_a_change_testifies_from_when_it_was_read(seconds, witness):
+    view = View(marks={"n1>n3": Mark("b", given.at(11).monotonic_s, 11.0)})
+    found = detector.replication_lives(view, "n3", given.at(seconds), POLICY)
+    assert found == witness
+
+
+def test_a_silent_witness_does_not_hide_one_that_testifies():
+    view = View(
+        marks={
+            "n1>n2": Mark("x", 11.0, 11.0),
+            "n1>n3": Mark("a", None, 11.0),
+            "n2>n3": Mark("b", 11.0, 11.0),
+        }
+    )
+    assert detector.replication_lives(view, "n3", given.at(12), POLICY) == "n2"
+
+
+def test_an_unchanged_mark_keeps_the_date_of_its_last_change():
+    view = marks(
+        reading(10, senders=(sender("a"),)),
+        reading(11, senders=(sender("b"),)),
+        reading(12, senders=(sender("b"),)),
+    )
+    assert view.marks["n1>n3"] == Mark("b", 11.001, 12.001)
+
+
 @pytest.mark.fact("idle-ages")
 def test_the_first_reading_and_an_unchanged_one_testify_for_nothing():
     view = marks(
@@ -121,6 +152,10 @@ def test_a_change_over_a_gap_cannot_be_dated():
         reading(10, senders=(sender("a"),)), reading(20, senders=(sender("b"),))
     )
     assert view.marks["n1>n3"] == Mark("b", None, 20.001)
+    just = marks(
+        reading(10, senders=(sender("a"),)), reading(13, senders=(sender("b"),))
+    )
+    assert just.marks["n1>n3"].changed_s == 13.001
 
 
 def test_a_receiver_testifies_for_the_server_that_it_streams_from():
@@ -136,6 +171,26 @@ def test_a_receiver_testifies_for_the_server_that_it_streams_from():
         policy=policy,
     )
     assert detector.replication_lives(view, "n2", given.at(11.5), policy) == "n1"
+    assert set(view.marks) == {"n1>n2"}
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        {"upstream": "h:1", "receiver_mark": None},
+        {"upstream": None, "receiver_mark": "a"},
+        {"upstream": "h:9", "receiver_mark": "a"},
+        {"upstream": "h:0", "receiver_mark": "a"},
+    ],
+)
+def test_a_receiver_without_a_known_other_server_testifies_for_nobody(seen):
+    nodes = (
+        NodeSpec("n1", True, False, upstreams=("h:0",)),
+        NodeSpec("n2", True, False, upstreams=("h:1",)),
+    )
+    policy = Policy("test", "n1", nodes)
+    view = marks(reading(10, in_recovery=True, **seen), policy=policy)
+    assert view.marks == {}
 
 
 def test_strangers_and_oneself_testify_for_nobody():
