@@ -1,0 +1,159 @@
+"""How agents that were apart come to one id, one beginning and one end."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core import agreement
+from agent.core.incident import Status
+from agent.core.lsn import Lsn
+from agent.core.observation import IncidentBrief
+from agent.core.state import PrimarySeen
+from agent.core.verdict import Family, VerdictCode
+from tests.core import given
+from tests.core.given import at
+
+POLICY = given.policy()
+OURS = given.incident()
+SEEN_S = 10.0
+
+
+def brief(**more):
+    known = IncidentBrief(
+        OURS.id, OURS.key, 1, Status.OPEN.value, "split-brain", OURS.since_wall_s
+    )
+    return replace(known, **more)
+
+
+def told(*briefs, **parts):
+    heard = given.heard("n2", given.report("n2", incidents=briefs), SEEN_S - 0.001)
+    return given.state(reports={"n2": heard}, **parts)
+
+
+@pytest.mark.parametrize(
+    ("occurrences", "spent", "kept"),
+    [({2}, 0, 2), ({3, 2}, 0, 2), ({1, 2}, 1, 2), ({1, 2, 3}, 1, 2), ({1, 2}, 2, 1)],
+)
+def test_the_lowest_that_is_not_spent_is_kept(occurrences, spent, kept):
+    assert agreement.preferred(occurrences, spent) == kept
+
+
+@pytest.mark.parametrize(
+    ("parts", "system"),
+    [
+        ({}, "-"),
+        ({"lineages": {"n2": given.lineage()}}, given.SYSTEM),
+        (
+            {"latest": {"n2/postgres": given.postgres("n2", given.sight(), 1)}},
+            given.SYSTEM,
+        ),
+        (
+            {
+                "latest": {
+                    "n1/postgres": given.heard("n1", given.report("n1"), 1),
+                    "n2/postgres": given.postgres(
+                        "n2", given.sight(system_id="sql"), 1
+                    ),
+                },
+                "lineages": {"n2": replace(given.lineage(), system_id="line")},
+            },
+            "sql",
+        ),
+        (
+            {
+                "server": given.facts(
+                    lineage=replace(given.lineage(), system_id="disk")
+                ),
+                "lineages": {"n1": given.lineage()},
+            },
+            "disk",
+        ),
+        (
+            {
+                "primary": PrimarySeen("n1", 1, Lsn(1), "last"),
+                "server": given.facts(),
+            },
+            "last",
+        ),
+    ],
+)
+def test_the_system_in_every_key_is_the_best_known_one(parts, system):
+    assert agreement.system_id(given.state(**parts), POLICY) == system
+
+
+@pytest.mark.parametrize(
+    ("heard", "seconds", "standing"),
+    [
+        (brief(), SEEN_S + 3, {1}),
+        (brief(), SEEN_S + 3.1, set()),
+        (brief(status="acknowledged", occurrence=4), SEEN_S, {4}),
+        (brief(status="resolved"), SEEN_S, set()),
+        (brief(key="another"), SEEN_S, set()),
+        (brief(occurrence=0), SEEN_S, set()),
+    ],
+)
+def test_what_fresh_peers_hold_open_counts(heard, seconds, standing):
+    found = agreement.standing_at_peers(OURS.key, told(heard), at(seconds), POLICY)
+    assert found == standing
+
+
+@pytest.mark.parametrize(
+    ("earlier_s", "more", "believed"),
+    [
+        (60.0, {}, True),
+        (agreement.EARLIER_MAX_S, {}, True),
+        (agreement.EARLIER_MAX_S + 1, {}, False),
+        (60.0, {"status": "acknowledged"}, True),
+        (60.0, {"status": "resolved"}, False),
+        (60.0, {"id": "another"}, False),
+        (0.0, {}, False),
+        (-60.0, {}, False),
+    ],
+)
+def test_it_is_true_since_the_first_agent_saw_it(earlier_s, more, believed):
+    since_s = OURS.since_wall_s - earlier_s
+    state = told(brief(since_wall_s=since_s, **more))
+    dated = agreement.dated_by_peers(OURS, state, at(SEEN_S), POLICY)
+    if believed:
+        assert dated == replace(OURS, since_wall_s=since_s)
+    else:
+        assert dated is OURS
+
+
+LAST = PrimarySeen("n1", 1, Lsn(1), given.SYSTEM, at(0).wall_s)
+OVER = brief(
+    id="theirs", verdict="failover", status="resolved", since_wall_s=at(0).wall_s
+)
+
+
+@pytest.mark.parametrize(
+    ("heard", "over"),
+    [
+        (OVER, True),
+        (replace(OVER, since_wall_s=at(-1).wall_s), False),
+        (replace(OVER, status="open"), False),
+        (replace(OVER, verdict="no-primary"), False),
+        (replace(OVER, id=OURS.id), False),
+    ],
+)
+def test_a_failover_that_a_peer_saw_end_is_not_told_again(heard, over):
+    state = told(heard, incidents=(OURS,))
+    assert agreement.failover_is_over(LAST, state, at(SEEN_S), POLICY) is over
+
+
+@pytest.mark.parametrize(
+    ("to", "code", "status", "stands"),
+    [
+        ("n2", VerdictCode.FAILOVER, Status.OPEN, True),
+        ("n2", VerdictCode.FAILOVER, Status.ACKNOWLEDGED, True),
+        ("n2", VerdictCode.FAILOVER, Status.PENDING, False),
+        ("n2", VerdictCode.FAILOVER, Status.RESOLVED, False),
+        ("n3", VerdictCode.FAILOVER, Status.OPEN, False),
+        ("n2", VerdictCode.NO_PRIMARY, Status.OPEN, False),
+    ],
+)
+def test_a_failover_stands_while_people_know_of_it(to, code, status, stands):
+    verdict = replace(given.verdict(code, Family.PRIMARY), evidence={"to": to})
+    one = given.incident(verdict, status)
+    state = given.state(incidents=(OURS, one))
+    assert agreement.standing_failover(state, "n2") == (one if stands else None)
