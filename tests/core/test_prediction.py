@@ -128,7 +128,8 @@ def test_what_this_agent_cannot_read_its_peers_may():
     old = told(given.sight(in_recovery=True), 2.0)
     new = told(given.sight(), 0.5)
     other = replace(new, node="n1")
-    silent = replace(told(given.sight(), 0.0), postgres=None)
-    report = given.report("n3", sights=(other, old, new, silent))
-    state = fold(State(), given.heard("n3", report, 2))
-    assert list(candidates(state, POLICY)) == ["n1", "n2"]
+    older = given.heard("n3", given.report("n3", sights=(other, old)), 2)
+    newer = given.heard("n2", given.report("n2", sights=(new,)), 2)
+    for seen in ((older, newer), (newer, older)):
+        state = fold(State(), *seen)
+        assert list(candidates(state, POLICY)) == ["n1", "n2"]
