@@ -14,6 +14,7 @@ half a minute and a dead one still shows `streaming`.
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from functools import lru_cache
 
 from agent.core.moment import Moment
 from agent.core.observation import Channel, Observation, Sight
@@ -34,6 +35,7 @@ class Look(StrEnum):
     UNKNOWN = "unknown"
 
 
+@lru_cache(maxsize=1024)
 def key(node: str, channel: Channel) -> str:
     """Return under which name the view keeps what it knows of a channel."""
     return f"{node}/{channel}"

@@ -21,6 +21,8 @@ _MIRRORED = {
     Kinship.ANCESTOR: Kinship.DESCENDS,
 }
 
+SAME = Relation(Kinship.SAME, None)
+
 Step = tuple[int, Lsn | None]
 """A timeline and where it was left; None for the one that is still written."""
 Place = tuple[int, Lsn]
@@ -33,8 +35,12 @@ def relate(first: Lineage, second: Lineage) -> Relation:
     Chains whose oldest timelines differ (a history file is missing) show nothing
     that tells them apart, and nothing is what is said: `same` without a fork.
     """
+    if first is second:
+        return SAME
     if first.system_id != second.system_id:
         return Relation(Kinship.FOREIGN, None)
+    if first == second:
+        return SAME
     ours, theirs = _chain(first), _chain(second)
     shared = 0
     while shared < min(len(ours), len(theirs)) and ours[shared] == theirs[shared]:

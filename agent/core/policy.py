@@ -110,12 +110,27 @@ class Policy:
         default_factory=dict, init=False, compare=False, repr=False
     )
     """By node: on which channels this agent asks it; an agent does not ask itself."""
+    places: dict[tuple[str, Channel], str] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+    """Every node and channel that is asked, with the view's name for it."""
+    servers: int = field(default=0, init=False, compare=False, repr=False)
+    """How many of the nodes have a PostgreSQL."""
 
     def __post_init__(self) -> None:
         self.order.update({node.name: rank for rank, node in enumerate(self.nodes)})
         voters = tuple(node.name for node in self.nodes if node.is_voter)
         object.__setattr__(self, "voters", voters)
         self.channels.update({one.name: self._channels(one) for one in self.nodes})
+        self.places.update(
+            {
+                (name, channel): f"{name}/{channel}"
+                for name, channels in self.channels.items()
+                for channel in channels
+            }
+        )
+        servers = sum(node.has_postgres for node in self.nodes)
+        object.__setattr__(self, "servers", servers)
 
     def _channels(self, node: NodeSpec) -> tuple[Channel, ...]:
         there = (

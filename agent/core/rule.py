@@ -6,7 +6,7 @@ None. Rows are tried in the order of their numbers; the first that fires for a
 subject and family wins. Numbers are odd, so that a row fits between.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -84,3 +84,6 @@ class Rule:
     accuses: bool = True
     """Whether it is about others: an isolated agent does not try it."""
     sticky: bool = False
+    about: Callable[[Scene], Collection[str]] | None = None
+    """Who alone can fire it now, found out for all at once; None: any of its scope.
+    It spares work and decides nothing: the condition is asked all the same."""

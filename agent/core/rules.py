@@ -10,7 +10,8 @@ Verdicts come gravest first: by severity, then in the order of families in which
 person wants to read them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from itertools import combinations
 
 from agent.core import (
@@ -65,7 +66,11 @@ HEADLINES = (
 
 def judge(state: State, at: Moment, policy: Policy) -> tuple[Verdict, ...]:
     """Return what is so at this instant, gravest first; never empty."""
-    scene = build(state, at, policy)
+    return judged(build(state, at, policy))
+
+
+def judged(scene: Scene) -> tuple[Verdict, ...]:
+    """Return the same of a scene that was built already."""
     found = () if scene.starting else tuple(_found(scene))
     return tuple(sorted(found, key=_order)) or (_fallback(scene),)
 
@@ -84,7 +89,12 @@ def _found(scene: Scene) -> Iterator[Verdict]:
     subjects = _subjects(scene)
     for row in TRIED:
         condition, silent = row.condition, scene.isolated and row.accuses
+        about = None if row.about is None else row.about(scene)
+        if about is not None and not about:
+            continue
         for subject in subjects[row.scope]:
+            if about is not None and subject not in about:
+                continue
             if silent and subject != scene.me:
                 continue  # cut off, an agent speaks of itself only
             if taken and (row.family, subject) in taken:
@@ -117,12 +127,16 @@ def _verdict(row: Rule, subject: str, finding: Finding) -> Verdict:
     )
 
 
-def _subjects(scene: Scene) -> dict[Scope, tuple[str, ...]]:
+def _subjects(scene: Scene) -> Mapping[Scope, tuple[str, ...]]:
     """Return whom each scope's rows can be about."""
-    names = tuple(node.name for node in scene.policy.nodes)
+    return _of_names(scene.me, tuple(scene.policy.order))
+
+
+@lru_cache(maxsize=64)
+def _of_names(me: str, names: tuple[str, ...]) -> Mapping[Scope, tuple[str, ...]]:
     pairs = combinations(sorted(names), 2)
     return {
-        Scope.SELF: (scene.me,),
+        Scope.SELF: (me,),
         Scope.CLUSTER: (CLUSTER,),
         Scope.NODES: names,
         Scope.PAIRS: tuple(f"{first}|{second}" for first, second in pairs),

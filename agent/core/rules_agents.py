@@ -8,13 +8,14 @@ forgotten on one, so they have a hold time of their own; `status` shows them at 
 They are families of their own: none of them may hide another trouble of its node.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from agent.core.alerting import deaf
 from agent.core.detector import key
 from agent.core.observation import Channel, Deaf, Outcome
 from agent.core.rule import Finding, Hold, Rule, Scope
 from agent.core.scene import Scene
+from agent.core.testimony import testimony
 from agent.core.verdict import Family, Severity, VerdictCode
 from agent.core.wording import names
 
@@ -35,6 +36,20 @@ def tokens_refused(scene: Scene, pair: str) -> Finding | None:
         if _refused(scene, seer, node)
     ]
     return Finding({"reason": "; ".join(told)}) if told else None
+
+
+def _refusing(scene: Scene) -> Collection[str]:
+    """Return the pairs of which one agent refused the other's last question."""
+    pairs = [
+        (peer, one.node)
+        for peer, report in scene.reports.items()
+        for one in testimony(report).refused
+    ]
+    for node in scene.policy.order:
+        seen = scene.state.view.latest.get(key(node, Channel.AGENT))
+        if seen is not None and seen.outcome is Outcome.REFUSED:
+            pairs.append((scene.me, node))
+    return {f"{min(pair)}|{max(pair)}" for pair in pairs}
 
 
 def _refused(scene: Scene, seer: str, node: str) -> bool:
@@ -66,7 +81,10 @@ def config_drift(scene: Scene, _: str) -> Finding | None:
 
     Only what both tell can differ: another version may know fewer settings.
     """
-    told = {scene.me: scene.policy.settings}
+    ours = scene.policy.settings
+    if all(report.settings == ours for report in scene.reports.values()):
+        return None
+    told = {scene.me: ours}
     for node in scene.policy.nodes:
         report = scene.reports.get(node.name)
         if report is not None:
@@ -162,6 +180,7 @@ ROWS = (
         Scope.PAIRS,
         "An agent does not accept the token that another one shows.",
         tokens_refused,
+        about=_refusing,
         hold=Hold.SETTINGS,
     ),
     Rule(

@@ -5,6 +5,9 @@ last rows are tried only when nothing else was found: a cluster of which somethi
 not known is `unknown`, and only one of which everything is known is `healthy`.
 """
 
+from collections.abc import Collection
+from itertools import combinations
+
 from agent.core.detector import Look, key
 from agent.core.observation import Channel, Outcome
 from agent.core.rule import Finding, Hold, Rule, Scope
@@ -43,6 +46,42 @@ def one_server_twice(scene: Scene, pair: str) -> Finding | None:
         return None
     started = first.sight.postmaster_started
     return Finding({"reason": "one server under two names", "started": started})
+
+
+def _strangers(scene: Scene) -> Collection[str]:
+    """Return the nodes where something of another system or cluster answers."""
+    latest, ours = scene.state.view.latest, scene.system_id
+    found = {n for n, one in scene.sights.items() if one.sight.system_id != ours}
+    for node in scene.policy.order:
+        seen = latest.get(key(node, Channel.AGENT))
+        if seen is not None and seen.outcome is Outcome.FOREIGN:
+            found.add(node)
+    return found
+
+
+def _doubles(scene: Scene) -> Collection[str]:
+    """Return the pairs of names under which one server answers."""
+    runs: dict[tuple[str, ...], list[str]] = {}
+    for name, one in scene.sights.items():
+        sight, facts = one.sight, scene.facts(name)
+        runs.setdefault((sight.postmaster_started, sight.system_id), []).append(name)
+        if facts is not None:
+            runs.setdefault((facts.identity,), []).append(name)
+    return {
+        f"{first}|{second}"
+        for names in runs.values()
+        if len(names) > 1
+        for first, second in combinations(sorted(names), 2)
+    }
+
+
+def _unled(scene: Scene) -> Collection[str]:
+    """Return the standbys that tell of nobody whom they receive from."""
+    return [
+        name
+        for name, one in scene.sights.items()
+        if one.sight.in_recovery and not one.sight.upstream
+    ]
 
 
 def standby_detached(scene: Scene, node: str) -> Finding | None:
@@ -115,6 +154,7 @@ ROWS = (
         Scope.NODES,
         "What answers there belongs to another system.",
         foreign_system,
+        about=_strangers,
         hold=Hold.READINGS,
     ),
     Rule(
@@ -125,6 +165,7 @@ ROWS = (
         Scope.PAIRS,
         "One server stands in the list under two names.",
         one_server_twice,
+        about=_doubles,
         hold=Hold.READINGS,
     ),
     Rule(
@@ -135,6 +176,7 @@ ROWS = (
         Scope.NODES,
         "A standby receives from nobody although there is a primary.",
         standby_detached,
+        about=_unled,
         hold=Hold.WARNING,
     ),
 )

@@ -16,7 +16,7 @@ A move that an operator has announced is news and no trouble, once the former pr
 is known to accept no writes; whoever announced it has taken it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from agent.core.agreement import failover_is_over, standing_failover
 from agent.core.detector import Look, key
@@ -232,6 +232,22 @@ def writes_blocked(scene: Scene, node: str) -> Finding | None:
     )
 
 
+def _waited_for(scene: Scene) -> Collection[str]:
+    """Return the nodes on which commits have waited for long enough."""
+    limit_s = scene.policy.sync_wait_s
+    return [
+        name
+        for name, one in scene.sights.items()
+        if one.sight.waiting_for_sync_s >= limit_s
+    ]
+
+
+def _leads(scene: Scene) -> Collection[str]:
+    """Return the only primary."""
+    sole = scene.sole_primary
+    return () if sole is None else (sole.node,)
+
+
 def set_back(scene: Scene, node: str) -> Finding | None:
     """Find the primary below what its own timeline was seen to hold."""
     found = _lacking(scene, node)
@@ -304,6 +320,7 @@ ROWS = (
         Scope.NODES,
         "Commits on a primary wait for a synchronous standby for longer than 5 s.",
         writes_blocked,
+        about=_waited_for,
     ),
     Rule(
         407,
@@ -323,6 +340,7 @@ ROWS = (
         Scope.NODES,
         "The primary is below what its own timeline was seen to hold.",
         set_back,
+        about=_leads,
         hold=Hold.READINGS,
         sticky=True,
     ),
@@ -334,6 +352,7 @@ ROWS = (
         Scope.NODES,
         "The primary left a timeline below what that was seen to hold.",
         left_early,
+        about=_leads,
         hold=Hold.READINGS,
         sticky=True,
     ),

@@ -14,12 +14,11 @@ from functools import cached_property
 from typing import TypeVar, cast
 
 from agent.core import positions
-from agent.core.detector import Look, channels, key, look, reported, together
+from agent.core.detector import Look, channels, judge, key, reported, together
 from agent.core.lineage import Lineage
 from agent.core.moment import Moment
 from agent.core.observation import (
     Channel,
-    Outcome,
     PostgresSight,
     ReadFailure,
     Report,
@@ -28,7 +27,9 @@ from agent.core.observation import (
 )
 from agent.core.policy import Policy
 from agent.core.quorum import majority
+from agent.core.selfdoubt import misses_to_accuse
 from agent.core.state import Position, Received, State
+from agent.core.testimony import testimony
 
 Place = tuple[str, Channel]
 T = TypeVar("T")
@@ -55,6 +56,14 @@ class Told:
     sent_s: float
     """When it was asked for, on our own clock."""
     age_s: float
+    answers: bool
+    """Whether the peer is still seen to answer. Of itself it may speak only so long:
+    its own sign of life is else the old news that the silence is about."""
+
+    def lines(self, wanted: Look) -> tuple[Sight, ...]:
+        """Return the lines that may tell of this look."""
+        unseen = wanted is Look.UNSEEN
+        return testimony(self.report).missed if unseen else self.report.sights
 
 
 def same_run(one: PostgresSight, other: PostgresSight) -> bool:
@@ -80,10 +89,8 @@ class Scene:
     """This agent's own looks."""
     nodes: Mapping[str, Look]
     """This agent's own look at each node, all channels together."""
-    seen_by: Mapping[Place, tuple[str, ...]]
-    """Who has seen a channel alive lately, this agent included."""
-    unseen_by: Mapping[Place, tuple[str, ...]]
-    """Who has looked lately and missed it as often as policy asks for."""
+    told: Mapping[str, Told]
+    """The fresh reports of peers, with their age."""
     reports: Mapping[str, Report]
     """The fresh reports of peers."""
     sights: Mapping[str, ServerSight]
@@ -98,6 +105,32 @@ class Scene:
     def me(self) -> str:
         """The node that this agent stands on."""
         return self.policy.me
+
+    @cached_property
+    def seen_by(self) -> Mapping[Place, tuple[str, ...]]:
+        """Who has seen a channel alive lately, this agent included."""
+        return self._by(Look.SEEN)
+
+    @cached_property
+    def unseen_by(self) -> Mapping[Place, tuple[str, ...]]:
+        """Who has looked lately and missed it as often as policy asks for."""
+        return self._by(Look.UNSEEN)
+
+    def _by(self, wanted: Look) -> Mapping[Place, tuple[str, ...]]:
+        """Return for each channel of whom this is the look at it."""
+        me, policy, looks = self.policy.me, self.policy, self.looks
+        found = {place: (me,) for place, seen in looks.items() if seen is wanted}
+        own = (me, Channel.AGENT)
+        for peer, told in self.told.items():
+            for sight in told.lines(wanted):
+                place = (sight.node, sight.channel)
+                if place not in looks and place != own:
+                    continue
+                if sight.node == peer and not told.answers:
+                    continue
+                if reported(sight, told.age_s, policy) is wanted:
+                    found[place] = (*found.get(place, ()), peer)
+        return found
 
     @cached_property
     def writable(self) -> tuple[str, ...]:
@@ -222,9 +255,7 @@ class Scene:
         if seer == self.me:
             seen = self.state.view.latest[key(*place)]
             return self.state.view.missed.get(key(*place), 0), seen.received_s
-        [sight] = [
-            one for one in self.reports[seer].sights if (one.node, one.channel) == place
-        ][:1]
+        sight = testimony(self.reports[seer]).at[place]
         told = self.state.view.reports[seer]
         return sight.missed, told.received_s - sight.age_s
 
@@ -273,123 +304,97 @@ class Scene:
 
 def build(state: State, at: Moment, policy: Policy) -> Scene:
     """Gather what is known at this instant."""
-    fresh = {
-        node: Told(seen.report, seen.sent_s, at.monotonic_s - seen.received_s)
+    looks = _looks(state, at, policy)
+    told = {
+        node: Told(
+            seen.report,
+            seen.sent_s,
+            at.monotonic_s - seen.received_s,
+            answers=looks.get((node, Channel.AGENT)) is Look.SEEN,
+        )
         for node, seen in state.view.reports.items()
         if seen.report is not None
         and at.monotonic_s - seen.received_s <= policy.fresh_s
     }
-    looks = {
-        (node.name, channel): look(state.view, node.name, channel, at, policy)
-        for node in policy.nodes
-        for channel in channels(policy, node.name)
-    }
     nodes = {
-        node.name: together(
-            looks[node.name, channel] for channel in channels(policy, node.name)
-        )
-        for node in policy.nodes
-        if node.name != policy.me
+        name: together([looks[name, channel] for channel in ways])
+        for name, ways in policy.channels.items()
+        if name != policy.me
     }
-    seen_by, unseen_by = _matrix(looks, fresh, policy)
     reachable = frozenset(
         name
         for name in policy.voters
         if name == policy.me or nodes[name] is not Look.UNSEEN
     )
     starting = any(
-        key(node, channel) not in state.view.latest
-        for node in policy.voters
-        for channel in channels(policy, node)
-        if channel is not Channel.MANAGER
+        name not in state.view.latest
+        for (node, channel), name in policy.places.items()
+        if channel is not Channel.MANAGER and policy.spec(node).is_voter
     )
-    sights = _sights(state, fresh, looks, at, policy)
     return Scene(
         state=state,
         at=at,
         policy=policy,
         looks=looks,
         nodes=nodes,
-        seen_by=seen_by,
-        unseen_by=unseen_by,
-        reports={node: told.report for node, told in fresh.items()},
-        sights=sights,
+        told=told,
+        reports={node: one.report for node, one in told.items()},
+        sights=_sights(state, told, at, policy),
         starting=starting,
         reachable=reachable,
         isolated=not starting and len(reachable) < majority(len(policy.voters)),
     )
 
 
-def _matrix(
-    looks: Mapping[Place, Look],
-    fresh: Mapping[str, Told],
-    policy: Policy,
-) -> tuple[dict[Place, tuple[str, ...]], dict[Place, tuple[str, ...]]]:
-    """Return for each channel who sees it and who misses it."""
-    seen_by: dict[Place, tuple[str, ...]] = {}
-    unseen_by: dict[Place, tuple[str, ...]] = {}
-    found = {Look.SEEN: seen_by, Look.UNSEEN: unseen_by}
-    for place, seen in looks.items():
-        if seen in found:
-            found[seen][place] = (policy.me,)
-    own = (policy.me, Channel.AGENT)
-    for peer, told in fresh.items():
-        for sight in _testimony(peer, told, looks):
-            place = (sight.node, sight.channel)
-            if place not in looks and place != own:
-                continue
-            by = found.get(reported(sight, told.age_s, policy))
-            if by is not None:
-                by[place] = (*by.get(place, ()), peer)
-    return seen_by, unseen_by
-
-
-def _testimony(peer: str, told: Told, looks: Mapping[Place, Look]) -> tuple[Sight, ...]:
-    """Return what a peer's report may say.
-
-    Of itself it may speak only while it answers: when it has fallen silent since,
-    its own sign of life is the old news that the silence is about.
-    """
-    sights = told.report.sights
-    if looks.get((peer, Channel.AGENT)) is Look.SEEN:
-        return sights
-    return tuple(sight for sight in sights if sight.node != peer)
-
-
-def _usable(sight: Sight, report_age_s: float, policy: Policy) -> bool:
-    """Whether a peer's reading answered, is young, and is of a node of the list."""
-    return (
-        sight.outcome is Outcome.ANSWERED
-        and sight.node in policy.order
-        and sight.age_s + report_age_s <= policy.fresh_s
-    )
+def _looks(state: State, at: Moment, policy: Policy) -> dict[Place, Look]:
+    """Return what this agent itself can say of each channel."""
+    view, now_s = state.view, at.monotonic_s
+    latest, missed = view.latest, view.missed
+    accuse = misses_to_accuse(view.self_doubt, at, policy)
+    looks: dict[Place, Look] = {}
+    for place, name in policy.places.items():
+        seen = latest.get(name)
+        if seen is None:
+            looks[place] = Look.UNKNOWN
+        else:
+            age_s = now_s - seen.received_s
+            looks[place] = judge(missed.get(name, 0), age_s, policy, accuse)
+    return looks
 
 
 def _sights(
-    state: State,
-    fresh: Mapping[str, Told],
-    looks: Mapping[Place, Look],
-    at: Moment,
-    policy: Policy,
+    state: State, told: Mapping[str, Told], at: Moment, policy: Policy
 ) -> dict[str, ServerSight]:
     """Return the freshest successful reading of each server; our own goes first."""
     found: dict[str, ServerSight] = {}
-    for peer, told in fresh.items():
-        for sight in _testimony(peer, told, looks):
-            if sight.postgres is None or not _usable(sight, told.age_s, policy):
+    for node in policy.order:
+        seen = state.view.latest.get(key(node, Channel.POSTGRES))
+        if seen is None or seen.postgres is None:
+            continue
+        if at.monotonic_s - seen.received_s <= policy.fresh_s:
+            found[node] = ServerSight(node, seen.postgres, policy.me, seen.sent_s)
+    if len(found) < policy.servers:
+        found.update(_told_sights(told, found, policy))
+    return found
+
+
+def _told_sights(
+    told: Mapping[str, Told], own: Mapping[str, ServerSight], policy: Policy
+) -> dict[str, ServerSight]:
+    """Return what peers have read of servers that this agent itself has not."""
+    found: dict[str, ServerSight] = {}
+    for peer, one in told.items():
+        for sight in testimony(one.report).readings:
+            if sight.node in own or sight.node not in policy.order:
                 continue
-            read_s = told.sent_s - sight.age_s
+            if sight.node == peer and not one.answers:
+                continue
+            if sight.postgres is None or sight.age_s + one.age_s > policy.fresh_s:
+                continue
+            read_s = one.sent_s - sight.age_s
             known = found.get(sight.node)
             if known is None or known.read_s < read_s:
                 found[sight.node] = ServerSight(
                     sight.node, sight.postgres, peer, read_s
                 )
-    for node in policy.nodes:
-        seen = state.view.latest.get(key(node.name, Channel.POSTGRES))
-        if seen is None or seen.postgres is None:
-            continue
-        if at.monotonic_s - seen.received_s <= policy.fresh_s:
-            found[node.name] = ServerSight(
-                node.name, seen.postgres, policy.me, seen.sent_s
-            )
     return found

@@ -4,10 +4,11 @@ One place for "is my server writable", "what do I know of it from its disk" and
 "which troubles stand", so that the answers cannot drift apart.
 """
 
-from agent.core.incident import Incident
+from agent.core.incident import Incident, Status
+from agent.core.memo import remembered
 from agent.core.observation import Channel, Outcome, PostgresSight, ServerFacts
 from agent.core.policy import Policy
-from agent.core.state import State
+from agent.core.state import Ledger, State
 
 
 def local_sight(state: State, policy: Policy) -> PostgresSight | None:
@@ -42,4 +43,24 @@ def local_writable(state: State, policy: Policy) -> bool:
 
 def standing(state: State) -> tuple[Incident, ...]:
     """Return the incidents that people know of and that are not over."""
-    return tuple(i for i in state.ledger.incidents if i.status.standing)
+    return _standing(state.ledger.incidents)
+
+
+def living(state: State) -> tuple[Incident, ...]:
+    """Return the incidents that are not over, those that wait to open included."""
+    return living_of(state.ledger)
+
+
+def living_of(ledger: Ledger) -> tuple[Incident, ...]:
+    """Return the same of a ledger."""
+    return _living(ledger.incidents)
+
+
+@remembered
+def _standing(incidents: tuple[Incident, ...]) -> tuple[Incident, ...]:
+    return tuple(one for one in incidents if one.status.standing)
+
+
+@remembered
+def _living(incidents: tuple[Incident, ...]) -> tuple[Incident, ...]:
+    return tuple(one for one in incidents if one.status is not Status.RESOLVED)

@@ -18,10 +18,12 @@ from dataclasses import replace
 from agent.core.action import Action, Tell
 from agent.core.incident import Incident, Status
 from agent.core.incidents import Change
+from agent.core.memo import remembered
 from agent.core.moment import Moment
 from agent.core.notice import Notice, NoticeReason, notice_id
 from agent.core.observation import Channel, Observation, Told
 from agent.core.policy import Policy
+from agent.core.standing import standing
 from agent.core.state import State, ToldEntry
 from agent.core.verdict import Family, Severity
 
@@ -53,7 +55,7 @@ def advance(
     """Enter the news of this step, and tell what is this agent's to tell."""
     news = (*_news_of(changes), *_reminders(state, at, policy))
     told = _entered(state, news, at)
-    if told is state.ledger.told and all(_settled(entry) for entry in told):
+    if told is state.ledger.told and _all_settled(told):
         return state, ()
     actions: list[Action] = []
     entries: list[ToldEntry] = []
@@ -71,6 +73,11 @@ def advance(
             entries.append(entry)
     ledger = replace(state.ledger, told=tuple(entries)[-TOLD_KEPT:])
     return replace(state, ledger=ledger), tuple(actions)
+
+
+@remembered
+def _all_settled(entries: tuple[ToldEntry, ...]) -> bool:
+    return all(_settled(entry) for entry in entries)
 
 
 def _settled(entry: ToldEntry) -> bool:
@@ -140,7 +147,7 @@ def _revision(change: Change) -> int:
 def _reminders(state: State, at: Moment, policy: Policy) -> tuple[Told, ...]:
     """Return what has stood unacknowledged for another reminder interval."""
     found: list[Told] = []
-    for incident in state.ledger.incidents:
+    for incident in standing(state):
         if (
             incident.status is Status.OPEN
             and incident.opened_wall_s is not None

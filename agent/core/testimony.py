@@ -1,0 +1,73 @@
+"""What a peer's report says, put in order once for the many judgements on it.
+
+Theory of operation. A report is judged at every step until the next one comes, and
+only its age has changed meanwhile. So the lines of its matrix are sorted once: where
+to find a channel, which lines tell of a miss, which brought an answer of a PostgreSQL;
+and so are the incidents that it tells of.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.core.incident import Status
+from agent.core.memo import remembered
+from agent.core.observation import Channel, IncidentBrief, Outcome, Report, Sight
+
+Place = tuple[str, Channel]
+
+
+@dataclass(frozen=True, slots=True)
+class Testimony:
+    """One report, in order."""
+
+    at: Mapping[Place, Sight]
+    """The first line on each channel."""
+    missed: tuple[Sight, ...]
+    """The lines that tell of a miss."""
+    readings: tuple[Sight, ...]
+    """The lines that brought an answer of a PostgreSQL."""
+    refused: tuple[Sight, ...]
+    """The lines that tell of an agent which refused the question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incidents:
+    """What one report tells of incidents."""
+
+    by_id: Mapping[str, tuple[IncidentBrief, ...]]
+    standing: Mapping[str, frozenset[int]]
+    """By key: under which occurrences it stands."""
+
+
+@remembered
+def testimony(report: Report) -> Testimony:
+    """Put the lines of a report in order."""
+    at: dict[Place, Sight] = {}
+    for sight in report.sights:
+        at.setdefault((sight.node, sight.channel), sight)
+    return Testimony(
+        at=at,
+        missed=tuple(one for one in report.sights if one.missed > 0),
+        readings=tuple(
+            one
+            for one in report.sights
+            if one.postgres is not None and one.outcome is Outcome.ANSWERED
+        ),
+        refused=tuple(
+            one
+            for one in report.sights
+            if one.channel is Channel.AGENT and one.outcome is Outcome.REFUSED
+        ),
+    )
+
+
+@remembered
+def incidents_of(report: Report) -> Incidents:
+    """Sort the incidents that a report tells of."""
+    by_id: dict[str, tuple[IncidentBrief, ...]] = {}
+    standing: dict[str, frozenset[int]] = {}
+    for one in report.incidents:
+        by_id[one.id] = (*by_id.get(one.id, ()), one)
+        if one.status in (Status.OPEN, Status.ACKNOWLEDGED) and one.occurrence > 0:
+            standing[one.key] = standing.get(one.key, frozenset()) | {one.occurrence}
+    return Incidents(by_id, standing)
