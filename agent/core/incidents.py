@@ -16,7 +16,12 @@ last changed in kind: figures that move every second do not make it a new one.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from agent.core.agreement import preferred, standing_at_peers, system_id
+from agent.core.agreement import (
+    dated_by_peers,
+    preferred,
+    standing_at_peers,
+    system_id,
+)
 from agent.core.detector import Look
 from agent.core.incident import Incident, Status, incident_id, incident_key
 from agent.core.moment import Moment
@@ -73,7 +78,8 @@ def advance(
     clock = _Clock(state, at, policy)
     results: dict[str, _Next] = {}
     for known in living:
-        incident = taken_at_peer(known, state, at, policy)
+        incident = dated_by_peers(known, state, at, policy)
+        incident = taken_at_peer(incident, state, at, policy)
         verdict = _matching(incident, waiting)
         if verdict is not None:
             waiting.remove(verdict)
@@ -118,8 +124,7 @@ def _begun(verdict: Verdict, ledger: Ledger, clock: _Clock) -> _Next:
     # What a peer still holds open although people were told that it is over gives way.
     unspent = {number for number in told if number > spent}
     occurrence = preferred(unspent or {1 + spent}, spent)
-    age_s = verdict.evidence.get("since_age_s")
-    since_age_s = age_s if isinstance(age_s, int | float) and age_s > 0 else 0.0
+    since_s = _true_since(verdict, clock.at)
     pending = Incident(
         id=incident_id(key, occurrence),
         key=key,
@@ -127,7 +132,7 @@ def _begun(verdict: Verdict, ledger: Ledger, clock: _Clock) -> _Next:
         status=Status.PENDING,
         verdict=verdict,
         worst=verdict.severity,
-        since_wall_s=clock.at.wall_s - since_age_s,
+        since_wall_s=since_s,
         opened_wall_s=None,
         resolved_wall_s=None,
         clear_since_s=None,
@@ -136,8 +141,15 @@ def _begun(verdict: Verdict, ledger: Ledger, clock: _Clock) -> _Next:
         acknowledged_by=None,
         history=(),
         sides=_sides((), verdict),
+        stage_wall_s=since_s,
     )
     return _opened(flipped(pending, clock.at, clock.policy), clock)
+
+
+def _true_since(verdict: Verdict, at: Moment) -> float:
+    """Return since when a verdict is true that has just been given."""
+    age_s = verdict.evidence.get("since_age_s")
+    return at.wall_s - (age_s if isinstance(age_s, int | float) and age_s > 0 else 0.0)
 
 
 def _opened(incident: Incident, clock: _Clock) -> _Next:
@@ -225,6 +237,8 @@ def _staged(incident: Incident, verdict: Verdict, clock: _Clock) -> Incident:
     worst = max(known, verdict.severity, key=lambda one: one.rank)
     sides = _sides(incident.sides, verdict)
     staged = replace(incident, verdict=verdict, worst=worst, sides=sides)
+    if stage:
+        staged = replace(staged, stage_wall_s=_true_since(verdict, clock.at))
     last = incident.history[-1].status if incident.history else incident.status
     if not stage and last is incident.status:
         return staged

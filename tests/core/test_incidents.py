@@ -7,7 +7,7 @@ from hypothesis import given as over
 from hypothesis import strategies as st
 
 from agent.core import agreement, incidents, taking
-from agent.core.incident import Status, Taken, incident_id, incident_key
+from agent.core.incident import Status, Taken, incident_id, incident_key, stage_since
 from agent.core.lsn import Lsn
 from agent.core.notice import NoticeReason
 from agent.core.observation import IncidentBrief, Outcome
@@ -162,6 +162,50 @@ def test_it_is_dated_when_it_became_true():
     assert life.only.opened_wall_s == given.at(10).wall_s
 
 
+def test_a_later_stage_is_dated_when_it_became_true_itself():
+    life = Life()
+    life.at(10, said(207, "n3"))
+    life.at(13, said(207, "n3"))
+    assert life.at(90_000, said(201, "n3", since_age_s=4.0)) == [("worse", "node-down")]
+    assert life.only.since_wall_s == given.at(10).wall_s, "the trouble as a whole"
+    assert stage_since(life.only) == given.at(89_996).wall_s
+    life.at(90_001, said(201, "n3", since_age_s=5.0, confirmed_by=3))
+    assert stage_since(life.only) == given.at(89_996).wall_s
+
+
+def test_a_split_is_one_event_through_all_its_stages():
+    life = Life()
+    life.at(10, SUSPECTED)
+    life.at(60, SPLIT)
+    assert stage_since(life.only) == given.at(10).wall_s
+    assert stage_since(replace(life.only, stage_wall_s=None)) == given.at(10).wall_s
+
+
+def dated(one, seconds, status=Status.OPEN):
+    """What a peer tells of this incident, which it has known since then."""
+    known = brief(one.occurrence, status, one.key)
+    return replace(known, since_wall_s=given.at(seconds).wall_s)
+
+
+def test_agents_that_meet_agree_since_when_it_has_been_true():
+    life = Life()
+    life.at(1000, SPLIT)
+    week_s = agreement.EARLIER_MAX_S
+    for seconds, status, wanted in (
+        (400, Status.OPEN, 400),
+        (900, Status.OPEN, 400),
+        (300, Status.RESOLVED, 400),
+        (399 - week_s, Status.OPEN, 400),
+        (350, Status.ACKNOWLEDGED, 350),
+    ):
+        life.peers = {"n2": (dated(life.only, seconds, status),)}
+        life.at(1001, SPLIT)
+        assert life.only.since_wall_s == given.at(wanted).wall_s
+    before = life.ledger
+    life.at(1002, SPLIT)
+    assert life.ledger is before
+
+
 # --- stages ----------------------------------------------------------------------
 
 
@@ -263,7 +307,7 @@ def test_what_gets_graver_than_what_was_taken_is_open_again():
     life = Life()
     life.at(1, SUSPECTED)
     take(life)
-    assert life.only.status is Status.ACKNOWLEDGED
+    assert life.only.acknowledged_by == "ann"
     assert life.at(3, SPLIT) == [("worse", "split-brain")]
     assert (life.only.status, life.only.acknowledged_by) == (Status.OPEN, None)
     assert [flip.status for flip in life.only.history] == [
@@ -337,7 +381,7 @@ def test_of_an_older_agent_the_present_stage_counts():
     old = replace(taken_brief(life, "split-brain-suspected", 2), taken=None)
     life.peers = {"n2": (old,)}
     life.at(2, SUSPECTED)
-    assert life.only.status is Status.ACKNOWLEDGED
+    assert life.only.acknowledged_by == "somebody at n2"
     life.at(3, SPLIT)
     life.at(4, SPLIT)
     assert life.only.status is Status.OPEN
