@@ -7,6 +7,7 @@ import pytest
 
 from agent.core.moment import Moment
 from agent.core.notice import Notice, NoticeReason, notice_id
+from agent.core.observation import Failing
 from agent.core.state import Knowledge, Ledger
 from agent.daemon.clock import SystemClock
 from agent.errors import DeliveryError, JournalError
@@ -59,9 +60,16 @@ class Post:
         self.journal = journal
         self.clock = clock
         self.done: list[str] = []
+        self.tried: list[tuple[int, tuple[str, ...]]] = []
+        """How many receivers there are, and which of them fail, as it was told."""
+        self.reasons: set[str] = set()
         self.worker = OutboxWorker(
-            journal, receivers, clock, asyncio.to_thread, self.done.append
+            journal, receivers, clock, asyncio.to_thread, self.done.append, self.hear
         )
+
+    def hear(self, receivers: int, failing: tuple[Failing, ...]) -> None:
+        self.tried.append((receivers, tuple(one.name for one in failing)))
+        self.reasons |= {one.reason for one in failing}
 
     def put(self, name: str, *channels: str, reason=NoticeReason.FIRST) -> str:
         notice = Notice(notice_id(name, reason, 1), name, reason, 1)
@@ -273,3 +281,38 @@ def test_pauses_double_up_to_a_limit_and_end_after_about_three_days():
     assert pauses[:10] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]
     assert set(pauses[9:]) == {300}
     assert 2.9 * 86_400 < sum(pauses) < 3.1 * 86_400
+
+
+async def test_a_receiver_fails_from_the_first_refusal_until_it_takes_something():
+    refusal = DeliveryError("on-call: host answered HTTP 503", permanent=False)
+    receiver, other = Receiver("on-call", refusal, refusal), Receiver("pager")
+    async with running(receiver, other) as post:
+        post.put("inc-1", "on-call", "pager")
+        await until(lambda: post.tried == [(2, ("on-call",))])
+        post.clock.ahead_s += 2.0
+        await until(lambda: len(post.tried) == 2)
+        post.clock.ahead_s += 4.0
+        await until(lambda: post.tried[2:] == [(2, ())])
+    assert post.reasons == {"host answered HTTP 503"}, "its name is said elsewhere"
+
+
+async def test_after_a_reload_nobody_fails_and_all_that_waits_is_tried_at_once():
+    refusals = [DeliveryError("on-call: no", permanent=False) for _ in range(5)]
+    receiver = Receiver("on-call", *refusals)
+    async with running(receiver) as post:
+        post.put("inc-1")
+        for attempt in range(1, 6):
+            await until(lambda n=attempt: receiver.tried == n)
+            post.clock.ahead_s += 0.0 if attempt == 5 else 2.0**attempt
+        await until(lambda: len(post.tried) == 5)
+        post.worker.renew([receiver])
+        async with asyncio.timeout(5):  # and not after 16 s
+            await receiver.taken.wait()
+        assert post.tried[-1] == (1, ())
+
+
+async def test_a_message_for_a_receiver_that_is_gone_makes_nobody_fail():
+    async with running(Receiver("pager")) as post:
+        post.put("inc-1", "taken-out")
+        await until(lambda: not post.journal.due(post.clock.moment().wall_s, 10))
+    assert post.tried == []

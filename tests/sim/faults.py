@@ -9,6 +9,7 @@ one by one, in any order, over a while.
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
 from agent.core import event as events
@@ -17,9 +18,11 @@ from agent.core.incident import Status
 from agent.core.observation import Channel
 from agent.core.readiness import Obstacle, Readiness
 from tests.sim.ha import Software
-from tests.sim.harness import Agent, Simulation
+from tests.sim.harness import SETTINGS, Agent, Simulation
 
 Undo = Callable[[], None]
+APART = ("configure an agent otherwise", "mislead the managers")
+APART_SHARE = 0.15
 ENOUGH = Readiness(1 << 30, 1 << 35, 10.0, "", None)
 """What a look before a capture finds when all is well."""
 LACKING = Readiness(
@@ -45,6 +48,8 @@ class Faults:
         self.active: list[tuple[str, Undo]] = []
         self.say: Callable[[str], None] = lambda _: None
         self._rows = 0
+        self.apart = random.Random(str(dice.getstate()[1][:8]))
+        """Draws the kinds that no story knew at first: the others stay as they were."""
         self.kinds: dict[str, Callable[[], tuple[str, Undo | None] | None]] = {
             "isolate": self._isolate,
             "partition": self._partition,
@@ -87,12 +92,16 @@ class Faults:
             "lack room for a capture": self._survey,
             "set the HA software to wipe": self._wipe,
             "announce a switchover": self._announce,
+            "configure an agent otherwise": self._drift,
+            "mislead the managers": self._mislead,
         }
 
     def palette(self) -> tuple[str, ...]:
         """The kinds of one cycle."""
-        names = tuple(self.kinds)
-        return tuple(self.dice.sample(names, self.dice.randint(2, 9)))
+        names = tuple(kind for kind in self.kinds if kind not in APART)
+        drawn = tuple(self.dice.sample(names, self.dice.randint(2, 9)))
+        further = self.apart.random() < APART_SHARE
+        return (*drawn, self.apart.choice(APART)) if further else drawn
 
     def harm(self, palette: Iterable[str]) -> None:
         """Do one more of these."""
@@ -433,6 +442,40 @@ class Faults:
     def _seen(self, name: str, event: events.Event) -> None:
         if self.sim.runs(name):
             self.sim.submit(name, event)
+
+    def _drift(self):
+        agent = self._agent()
+        if not self._set_up(agent, {"probe.round_s": "otherwise"}):
+            return None
+        return agent.name, partial(self._set_up, agent, SETTINGS)
+
+    def _set_up(self, agent: Agent, settings: dict[str, str]) -> bool:
+        """Give an agent another configuration, which takes a restart."""
+        runs = self.sim.runs(agent.name)
+        if runs:
+            self.sim.crash(agent.name)
+        agent.policy = replace(agent.policy, settings=settings)
+        if runs:
+            self.sim.boot(agent.name)
+        return runs
+
+    def _mislead(self):
+        server = self._server()
+        managed = self.sim.agents[server.name].policy.spec(server.name).has_manager
+        if not managed or not server.in_recovery or self.world.misled:
+            return None
+        self.world.misled = server.name
+        return server.name, partial(setattr, self.world, "misled", "")
+
+    def set_back(self, dice: random.Random) -> None:
+        """Put an old image of a machine in place, by dice of its own.
+
+        It is no kind of harm like the others: seeds that failed once go on as they did.
+        """
+        name = dice.choice(tuple(self.world.servers))
+        if self.world.set_back(name, dice.randint(1, 60)):
+            self.count["set a machine back"] += 1
+            self.say(f"set a machine back: {name}")
 
     def _announce(self):
         name = self._machine()

@@ -27,6 +27,7 @@ from agent.core.moment import Moment
 from agent.core.notice import Notice
 from agent.core.observation import (
     Channel,
+    Failing,
     ManagerSight,
     Observation,
     Outcome,
@@ -52,6 +53,9 @@ RESEND_S = 2.0
 ENCODED = 64
 """One report in so many is encoded and decoded on its way."""
 BEGIN_S = 1000.0
+SETTINGS = {"probe.round_s": "as everywhere"}
+LAG_BYTES = 0x800
+"""A standby that lacks more is lagging; commits are small here."""
 CALM = SelfHealth(0.0, 0.0, 0.0)
 UNREADABLE = ReadFailure("permission denied", "Run the agent as postgres.")
 
@@ -127,7 +131,14 @@ class Simulation:
         self.dice = dice or random.Random(0)
         self.world = World((*servers, *others), servers, BEGIN_S)
         self.agents = {
-            name: Agent(name, Policy("sim", name, nodes), State(), Clock())
+            name: Agent(
+                name,
+                Policy(
+                    "sim", name, nodes, settings=SETTINGS, lag_limit_bytes=LAG_BYTES
+                ),
+                State(),
+                Clock(),
+            )
             for name in (*servers, *others)
         }
         self.notices: list[tuple[float, str, Notice]] = []
@@ -394,7 +405,7 @@ class Simulation:
                 return replace(yes, report=self._report(node))
 
     def _manager(self, node: str) -> ManagerSight:
-        return ManagerSight(self.world.active(node), "6.2")
+        return ManagerSight(self.world.active(node), "4.5.5")
 
     def _by_sql(
         self, node: str, yes: Observation, no: Observation
@@ -528,6 +539,16 @@ class Simulation:
         boots = self.agents[name].boots
         self.at(self.now_s + wait_s, partial(self._send, name, boots, notice_id))
 
+    def _tried(self, agent: Agent) -> None:
+        """Tell the agent whether its receiver takes what it is about to get."""
+        at, known = self.moment(agent.name), agent.state.view.failing
+        if agent.receiver_down:
+            since_s = known[0].since_s if known else at.monotonic_s
+            failing = (Failing("on-call", "HTTP 503", since_s, at.monotonic_s),)
+            self.submit(agent.name, events.ReceiversTried(at, 1, failing))
+        elif known:
+            self.submit(agent.name, events.ReceiversTried(at, 1, ()))
+
     def _send(self, name: str, boots: int, notice_id: str) -> None:
         """Hand a row of the outbox to the receiver; at least once."""
         agent = self.agents[name]
@@ -537,7 +558,11 @@ class Simulation:
         notice = journal.outbox.get(notice_id)
         if notice is None:
             return
-        if self.frozen(name) or agent.receiver_down:
+        if self.frozen(name):
+            self._send_later(name, notice_id, RESEND_S)
+            return
+        self._tried(agent)
+        if agent.receiver_down:
             self._send_later(name, notice_id, RESEND_S)
             return
         self.notices.append((self.now_s, name, notice))

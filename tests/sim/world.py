@@ -46,6 +46,8 @@ class World:
     dead: set[str] = field(default_factory=set)
     """Machines that are off."""
     managers_down: set[str] = field(default_factory=set)
+    misled: str = ""
+    """Whose manager takes itself for the active one, whoever the primary is."""
     acknowledged: set[Record] = field(default_factory=set)
     waiting: dict[str, list[Waiting]] = field(default_factory=dict)
     lag: random.Random | None = None
@@ -141,6 +143,22 @@ class World:
             self.replicate()
         server.running, server.paused = False, False
         self.waiting.pop(name, None)
+
+    def set_back(self, name: str, records: int) -> bool:
+        """Put an old image of a primary's disk in place, of the same timeline.
+
+        Returns whether there was one that lacks something.
+        """
+        server = self.servers[name]
+        old = server.tip
+        while records and old.before and old.before.lineage is server.lineage:
+            old, records = old.before, records - 1
+        if not server.writable or server.paused or old is server.tip:
+            return False
+        self.crash(name)
+        server.tip = server.checkpoint = old
+        self.launch(name)
+        return True
 
     def promote(self, name: str, mark: str = "", timeline: int | None = None) -> None:
         """Promote a standby: the next number, from its own position."""
@@ -310,6 +328,8 @@ class World:
 
     def active(self, name: str) -> bool:
         """Whether the manager of this node takes itself for the active one."""
+        if self.misled:
+            return name == self.misled
         server = self.servers.get(name)
         return server is not None and server.writable
 
