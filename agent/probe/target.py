@@ -26,4 +26,4 @@ class ProbeSettings:
     deadline_s: float = 0.8
     """The whole probe, connecting included, ends within this."""
     fresh_every: int = 10
-    """Each so many rounds a kept connection is replaced by a new one."""
+    """Each so many rounds a new connection is made, to see whether any is taken."""

@@ -302,23 +302,37 @@ async def test_a_smart_shutdown_does_not_wait_for_the_probe(stage):
     primary.process = None
 
 
-async def test_every_tenth_round_connects_afresh_and_leaves_one_session(stage16):
-    primary = stage16.primary()
-    async with prober(n1=as_probe(primary)) as probes:
+async def test_every_tenth_round_connects_afresh_and_asks_the_kept_session(stage16):
+    primary = stage16.primary(log_connections="on")
+    connected = "connection authorized: user=splitguard_probe"
+    dsn = as_probe(primary)
 
-        async def backend():
-            await seen(probes)
-            return primary.value(
-                "SELECT max(pid) FROM pg_stat_activity"
-                " WHERE application_name = 'splitguard_probe' AND pid <> 0"
-                " AND backend_start = (SELECT max(backend_start)"
-                " FROM pg_stat_activity WHERE application_name = 'splitguard_probe')"
-            )
+    def made():
+        return primary.log.read_text().count(connected)
 
-        pids = [await backend() for _ in range(11)]
-        assert len(set(pids[:10])) == 1
-        assert pids[10] != pids[0]
-        eventually("the old session is gone", lambda: sessions(primary) == 1)
+    async with prober(n1=dsn) as probes:
+        made_at = []
+        for _ in range(21):
+            assert (await seen(probes)).outcome is Outcome.ANSWERED
+            made_at.append(made())
+        assert (made_at[0], made_at[9], made_at[20]) == (1, 1, 3)
+        eventually("one session is left", lambda: sessions(primary) == 1)
+    eventually("no session is left", lambda: sessions(primary) == 0)
+
+
+async def test_an_address_that_has_moved_is_followed_with_the_next_connection(stage16):
+    """The kept session still reaches the server that was there before."""
+    primary, standby = stage16.pair()
+    address = stage16.folder / "address"
+    address.symlink_to(primary.socket_dir)
+    dsn = f"host={address} port={primary.port} user=postgres dbname=postgres"
+    async with prober(n1=dsn, fresh_every=2) as probes:
+        for _ in range(2):
+            assert not (await seen(probes)).postgres.in_recovery
+        address.unlink()
+        address.symlink_to(standby.socket_dir)
+        for _ in range(3):
+            assert (await seen(probes)).postgres.in_recovery
     eventually("no session is left", lambda: sessions(primary) == 0)
 
 
