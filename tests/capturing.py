@@ -1,6 +1,7 @@
 """A capture engine on a test's server, and a client that notes acknowledgements."""
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ from agent.snapshot.opening import open_copy
 from agent.snapshot.settings import EngineSettings, MakesWay
 from tests.fix_postgres import Server, Stage, eventually
 
-ID = "n1-0123abcd"
+ID = f"n1-{os.getpid():08x}"
+"""Its own in each process: what freezes a file system knows a snapshot by name only."""
 WITHIN_S = 30.0
 PROGRAM_S = 3.0
 """What a snapshot program gets; some are made to hang."""

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from agent.core.capture import Grade, Level, Phase
-from tests.capturing import Capturing, Client, capturing
+from tests.capturing import ID, Capturing, Client, capturing
 from tests.fix_postgres import Stage
 from tests.postgres.test_capture_archive import commands, packed, rows_by
 from tests.postgres.test_versions import grant
@@ -22,7 +22,7 @@ def rows_in_archive(capture: Capturing) -> int:
     """Open the capture's archive by the commands in its README; count the rows."""
     place = capture.stage.folder / "stranger"
     place.mkdir()
-    archive = packed(capture, place / "n1-0123abcd.tar")
+    archive = packed(capture, place / f"{ID}.tar")
     readme = subprocess.check_output(["tar", "-xOf", archive, "README.txt"], text=True)
     return rows_by(commands(readme), capture.stage, place)
 
