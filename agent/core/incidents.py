@@ -24,6 +24,7 @@ from agent.core.agreement import (
 )
 from agent.core.detector import Look
 from agent.core.incident import Incident, Status, incident_id, incident_key
+from agent.core.inhibition import seen_again
 from agent.core.moment import Moment
 from agent.core.notice import NoticeReason
 from agent.core.policy import Policy
@@ -285,6 +286,8 @@ def _cleared(incident: Incident, clock: _Clock) -> _Next:
     now_s = clock.at.monotonic_s
     if _waits_for_person(incident) or not _can_tell(incident, clock):
         return _Next(replace(incident, clear_since_s=None))
+    if not seen_again(clock.scene(), incident.verdict):
+        return _Next(incident)
     since_s = now_s if incident.clear_since_s is None else incident.clear_since_s
     if now_s - since_s < clock.policy.resolve_hold_s:
         return _Next(replace(incident, clear_since_s=since_s))

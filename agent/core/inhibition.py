@@ -15,12 +15,12 @@ What is inhibited comes up by itself when the cause is over and it still stands.
 
 from collections.abc import Iterator
 
-from agent.core.detector import Look
+from agent.core.detector import Look, channels
 from agent.core.incident import Incident, Status
 from agent.core.observation import Channel
 from agent.core.protection import PROVEN
 from agent.core.scene import Scene
-from agent.core.verdict import Family, VerdictCode
+from agent.core.verdict import Family, Verdict, VerdictCode
 
 _SILENT = {
     VerdictCode.POSTGRES_DOWN: (Channel.POSTGRES,),
@@ -75,6 +75,20 @@ def link_follows(scene: Scene, pair: tuple[str, str], channel: Channel) -> bool:
     return channel is Channel.POSTGRES and any(
         name in sides(one) for one in _going_on(scene, Family.SPLIT) for name in pair
     )
+
+
+def seen_again(scene: Scene, verdict: Verdict) -> bool:
+    """Whether somebody sees now what was missed; who misses nothing else is seen.
+
+    A row that has ceased to fire proves no life: the agent that misses may be cut off
+    from the node in every way, or doubt itself.
+    """
+    node = verdict.subject
+    if verdict.family is not Family.REACH or node not in scene.policy.order:
+        return True
+    asked = channels(scene.policy, node)
+    missed = [one for one in _SILENT.get(verdict.code, asked) if one in asked]
+    return not missed or any((node, one) in scene.seen_by for one in missed)
 
 
 def _told_down(scene: Scene, node: str) -> bool:

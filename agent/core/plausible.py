@@ -21,6 +21,7 @@ from itertools import pairwise
 from agent.core.lineage import Lineage
 from agent.core.observation import (
     Channel,
+    Observation,
     Outcome,
     PostgresSight,
     Report,
@@ -55,6 +56,47 @@ def format_refused(told: int) -> str:
         f" understands {REPORT_FORMAT - 1} to {REPORT_FORMAT + 1}; upgrade splitguard"
         f" {'there' if older else 'here'}, one version after the other"
     )
+
+
+def misfit(seen: Observation, cluster: str) -> tuple[Outcome, str] | None:
+    """Return as what an observation fails, and why; None when it fits.
+
+    It fits when it brings what its channel tells and, if that is a report, one of this
+    cluster, in a format that is understood, of the node that was asked.
+    """
+    report, sight = seen.report, seen.postgres
+    absurd = impossible_answer(seen) or (impossible_sight(sight) if sight else "")
+    if absurd or report is None:
+        return (Outcome.GARBLED, absurd) if absurd else None
+    if report.cluster != cluster:
+        return Outcome.FOREIGN, f"it belongs to cluster {report.cluster!r}"
+    refused = format_refused(report.format)
+    if refused:
+        return Outcome.INCOMPATIBLE, refused
+    if report.node != seen.node:
+        return Outcome.GARBLED, f"it says that it is {report.node!r}"
+    absurd = impossible_report(report)
+    return (Outcome.GARBLED, absurd) if absurd else None
+
+
+def impossible_answer(seen: Observation) -> str:
+    """Return why what a probe brought is no answer of its channel; empty when it is.
+
+    A failure brings nothing, and an answer brings what its channel tells.
+    """
+    brought = {
+        channel
+        for channel, part in (
+            (Channel.POSTGRES, seen.postgres),
+            (Channel.MANAGER, seen.manager),
+            (Channel.AGENT, seen.report),
+        )
+        if part is not None
+    }
+    due = {seen.channel} if seen.outcome is Outcome.ANSWERED else set()
+    if brought == due:
+        return ""
+    return f"{seen.outcome} on channel {seen.channel}, with news of another kind"
 
 
 def impossible_report(report: Report) -> str:

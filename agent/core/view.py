@@ -34,12 +34,12 @@ from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.core.observation import (
     Observation,
-    Outcome,
     PostgresSight,
+    ReadFailure,
     Report,
     ServerFacts,
 )
-from agent.core.plausible import format_refused, impossible_report, impossible_sight
+from agent.core.plausible import impossible_facts, misfit
 from agent.core.policy import Policy
 from agent.core.positions import Read
 from agent.core.scene import ServerSight, build
@@ -55,6 +55,7 @@ OCCURRENCES_MAX = 2_000
 """Keys whose resolved occurrences are remembered; a peer cannot make it more."""
 SAME_MINUTE_S = 60.0
 """An idle primary is written down again after so long, and not every round."""
+LOOK_AT_DISK = "look into the storage that it lies on, and at the server's log"
 OCCURRENCE_MAX = 1_000_000_000
 """A number beyond this is no count of incidents."""
 
@@ -140,13 +141,26 @@ def _missed(
 
 
 def _darkened(view: View, seen: Observation, policy: Policy) -> View:
-    """Note that the node was just seen on no channel, if that is so."""
+    """Note that the node was just seen on no channel by anybody, if that is so."""
     asked = channels(policy, seen.node)
     misses = [view.missed.get(key(seen.node, channel), 0) for channel in asked]
     dark = min(misses, default=0) >= policy.missed_to_accuse
-    if seen.node == policy.me or not dark:
+    if seen.node == policy.me or not dark or _seen_by_peers(view, seen, policy):
         return view
     return replace(view, dark={**view.dark, seen.node: seen.received_s})
+
+
+def _seen_by_peers(view: View, seen: Observation, policy: Policy) -> bool:
+    """Whether a peer tells that it has lately seen the node alive."""
+    since_s = seen.received_s - policy.fresh_s
+    return any(
+        sight.node == seen.node
+        and sight.outcome.alive
+        and told.received_s - sight.age_s >= since_s
+        for peer, told in view.reports.items()
+        if told.report is not None and peer != seen.node
+        for sight in told.report.sights
+    )
 
 
 def _fitting(seen: Observation, policy: Policy) -> Observation:
@@ -154,28 +168,17 @@ def _fitting(seen: Observation, policy: Policy) -> Observation:
 
     The prober checks this too; an answer that slipped through must not be believed.
     """
-    report, sight = seen.report, seen.postgres
-    if sight is not None:
-        absurd = impossible_sight(sight)
-        return _failed(seen, Outcome.GARBLED, absurd) if absurd else seen
-    if report is None:
+    wrong = misfit(seen, policy.cluster)
+    if wrong is None:
         return seen
-    if report.cluster != policy.cluster:
-        return _failed(
-            seen, Outcome.FOREIGN, f"it belongs to cluster {report.cluster!r}"
-        )
-    refused = format_refused(report.format)
-    if refused:
-        return _failed(seen, Outcome.INCOMPATIBLE, refused)
-    if report.node != seen.node:
-        return _failed(seen, Outcome.GARBLED, f"it says that it is {report.node!r}")
-    absurd = impossible_report(report)
-    return _failed(seen, Outcome.GARBLED, absurd) if absurd else seen
-
-
-def _failed(seen: Observation, outcome: Outcome, reason: str) -> Observation:
+    outcome, reason = wrong
     return replace(
-        seen, outcome=outcome, reason=reason[:300], report=None, postgres=None
+        seen,
+        outcome=outcome,
+        reason=reason[:300],
+        report=None,
+        postgres=None,
+        manager=None,
     )
 
 
@@ -284,11 +287,15 @@ def _confirmed(state: State, last: Observation | None, sight: PostgresSight) -> 
 
 def _server_read(state: State, event: ServerRead, policy: Policy) -> State:
     """Take in what was read from the disk of the server beside this agent."""
-    view = replace(state.view, server=event.facts, server_read_s=event.at.monotonic_s)
+    facts = event.facts
+    absurd = impossible_facts(facts) if isinstance(facts, ServerFacts) else ""
+    if absurd:
+        facts = ReadFailure(f"the disk tells what cannot be: {absurd}", LOOK_AT_DISK)
+    view = replace(state.view, server=facts, server_read_s=event.at.monotonic_s)
     known = replace(state, view=view)
-    if not isinstance(event.facts, ServerFacts):
+    if not isinstance(facts, ServerFacts):
         return known
-    lineage = event.facts.lineage
+    lineage = facts.lineage
     return replace(known, knowledge=_with_lineage(state.knowledge, policy.me, lineage))
 
 

@@ -14,6 +14,7 @@ from agent.core.verdict import Family, Severity, VerdictCode
 from tests.core import given
 from tests.core.cluster import Cluster
 from tests.core.test_rows import split
+from tests.core.test_view import fold
 
 
 def pages(cluster: Cluster, name: str) -> set[tuple[str, str]]:
@@ -165,3 +166,53 @@ def test_what_an_older_agent_wrote_or_told_is_still_read():
     told = json.loads(codec.to_json(brief))
     del told["incidents"]
     assert codec.from_plain(told, CaptureBrief) == replace(brief, incidents=())
+
+
+def reach(cluster: Cluster, name: str, subject: str) -> list[Incident]:
+    return [
+        one
+        for one in cluster.incidents(name, "reach")
+        if one.verdict.subject == subject
+    ]
+
+
+def test_a_silent_server_stays_one_trouble_for_who_is_cut_off_from_its_node():
+    cluster = Cluster(5)
+    cluster.run(3)
+    cluster.servers["n3"].up = False
+    cluster.run(4)
+    [first] = reach(cluster, "n1", "n3")
+    assert first.verdict.code is VerdictCode.POSTGRES_DOWN
+    cluster.cuts |= {("n1", "n3")}
+    cluster.run(20)
+    assert cluster.verdict("n1", "postgres-down").subject == "n3"
+    cluster.cuts.clear()
+    cluster.run(8)
+    [still] = reach(cluster, "n1", "n3")
+    assert (still.id, still.status) == (first.id, Status.OPEN)
+    cluster.servers["n3"].up = True
+    cluster.run(8)
+    [over] = reach(cluster, "n1", "n3")
+    assert (over.id, over.status) == (first.id, Status.RESOLVED)
+
+
+@pytest.mark.parametrize(
+    ("code", "alive", "again"),
+    [
+        (VerdictCode.POSTGRES_DOWN, Channel.AGENT, False),
+        (VerdictCode.POSTGRES_DOWN, Channel.POSTGRES, True),
+        (VerdictCode.AGENT_DOWN, Channel.POSTGRES, False),
+        (VerdictCode.NODE_DOWN, Channel.AGENT, True),
+        (VerdictCode.LINK_DOWN, Channel.AGENT, True),
+    ],
+)
+def test_a_trouble_is_over_when_somebody_sees_what_was_missed(code, alive, again):
+    answer = {
+        Channel.AGENT: given.heard("n2", given.report("n2"), 0.5),
+        Channel.POSTGRES: given.postgres("n2", given.sight(), 0.5),
+    }[alive]
+    scene = build(fold(given.state(), answer), given.at(1), given.policy())
+    family = Family.LINK if code is VerdictCode.LINK_DOWN else Family.REACH
+    said = replace(given.verdict(), code=code, family=family, subject="n2")
+    assert inhibition.seen_again(scene, said) is again
+    assert inhibition.seen_again(scene, replace(said, subject="gone from the list"))

@@ -71,8 +71,11 @@ class Oracles(Watcher):
         self.score = Score()
         self.loud = True
         """Whether a false word raises; else it is only counted."""
-        self.first: dict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-        """By family and subject: incident ids of which people were told, and when."""
+        self.first: dict[tuple[str, str], dict[str, tuple[float, str]]] = defaultdict(
+            dict
+        )
+        """By family and subject: incident ids of which people were told, when, and of
+        which part of the node."""
         self.moves: dict[tuple[str, int], str] = {}
         """By where and to which timeline the primary moved: the id told for it."""
         self.well: dict[tuple[str, str], float] = {}
@@ -85,6 +88,8 @@ class Oracles(Watcher):
         self.over: dict[str, set[str]] = defaultdict(set)
         """By agent: ids of incidents that it has called over."""
         self.winners: dict[tuple[str, str], Fact] = {}
+        self.tops: dict[tuple[str, int, int], wal.Record] = {}
+        """By primary, its run and its timeline: the last that it was seen to hold."""
         self._tapes: dict[str, State] = {}
 
     # --- each step ------------------------------------------------------------------
@@ -144,6 +149,8 @@ class Oracles(Watcher):
             false = self._false_move(incident.verdict)
         elif code in (VerdictCode.LINEAGE_DIVERGED, VerdictCode.LINEAGE_TWIN):
             false = self._false_fork(incident.verdict)
+        elif code is VerdictCode.STALE_PRIMARY:
+            false = self._false_loss(incident.verdict)
         if not false:
             return
         self.score.false[code.value] += 1
@@ -182,6 +189,15 @@ class Oracles(Watcher):
     def _spans(self, node: str):
         server = self.world.servers[node]
         return [span for spans in server.spans.values() for span in spans]
+
+    def _false_loss(self, verdict: Verdict) -> str:
+        """Something that a primary held must really be missing."""
+        now = self.world.servers[verdict.subject].tip
+        timeline = verdict.evidence["reached_timeline"]
+        held = [top for top in self.tops.values() if top.timeline == timeline]
+        if any(not wal.holds(now, top) for top in held):
+            return ""
+        return f"{verdict.subject} lacks nothing that any primary held"
 
     def _false_fork(self, verdict: Verdict) -> str:
         winner = str(verdict.evidence.get("winner"))
@@ -319,33 +335,45 @@ class Oracles(Watcher):
         """One trouble that never ended is told under one id."""
         verdict = incident.verdict
         if verdict.code is VerdictCode.FAILOVER:
-            to = (str(verdict.evidence["to"]), verdict.evidence.get("to_timeline"))
-            if isinstance(to[1], int):
-                old = self.moves.setdefault((to[0], to[1]), incident.id)
-                if old != incident.id:
-                    words = f"{agent.name}: the move to {to} was {old}"
-                    raise ViolatedError("no_new_id_for_an_old_trouble", words)
+            self._one_id_for_a_move(agent, incident)
         if verdict.family not in (Family.REACH, Family.SELF):
             return
         if verdict.code is VerdictCode.MANAGER_DOWN:
             return
         told = self.first[verdict.family.value, verdict.subject]
-        now_s = self.world.now_s
-        for known, when_s in told.items():
-            ended_s = self.well.get((verdict.subject, _part(verdict.code)), 0.0)
-            if known != incident.id and ended_s < when_s - CALM_S:
+        now_s, part = self.world.now_s, _part(verdict.code)
+        for known, (when_s, before) in told.items():
+            if known == incident.id or {part, before} == {"agent", "server"}:
+                continue  # what was told of is the same, or was another trouble
+            parts = (part, before)
+            ended_s = max(self.well.get((verdict.subject, one), 0.0) for one in parts)
+            if ended_s < when_s - CALM_S:
                 words = (
                     f"{agent.name}: {verdict.code} of {verdict.subject} as"
                     f" {incident.id}, told {now_s - when_s:.0f} s ago as {known}"
                 )
                 self._broken("no_new_id_for_an_old_trouble", words)
-        told.setdefault(incident.id, now_s)
+        told.setdefault(incident.id, (now_s, part))
+
+    def _one_id_for_a_move(self, agent: Agent, incident: Incident) -> None:
+        evidence = incident.verdict.evidence
+        timeline = evidence.get("to_timeline")
+        if not isinstance(timeline, int):
+            return
+        to = (str(evidence["to"]), timeline)
+        old = self.moves.setdefault(to, incident.id)
+        if old != incident.id:
+            words = f"{agent.name}: the move to {to} was {old}"
+            raise ViolatedError("no_new_id_for_an_old_trouble", words)
 
     # --- each second ---------------------------------------------------------------
 
     def look(self) -> None:
         """Look at the world once a second."""
         now_s = self.world.now_s
+        for name in self.world.writable:
+            server = self.world.servers[name]
+            self.tops[name, server.runs, server.timeline] = server.tip
         for name in self.world.names:
             for part in self._well_parts(name):
                 self.well[name, part] = now_s
@@ -371,6 +399,7 @@ class Oracles(Watcher):
         )
         agent = truth.lasted_s("agent", name) >= CALM_S
         server = truth.lasted_s("server", name) >= CALM_S
+        server = server or truth.lasted_s("another server", name) > 0.0
         if agent:
             yield "agent"
         if agent and met >= truth.majority:

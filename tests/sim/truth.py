@@ -79,18 +79,23 @@ class Truth:
                 yield ("remembers", name)
         else:
             yield ("mute agent", name)
-        if server is None or not (server.answers or self._answered_for(name)):
-            yield ("mute server", name)
-        elif server.answers and (
-            not server.refusing
-            and world.now_s >= server.recovers_until_s
-            and not world.aliases
-        ):
-            yield ("answers", name, server.started, str(server.in_recovery))
         if server is not None and not server.unreadable and watches:
             yield ("readable", name, str(server.running))
-        if server is not None and server.answers:
-            yield ("server", name)
+        yield from self._by_sql(name)
+
+    def _by_sql(self, name: str) -> Iterable[Fact]:
+        """What a question by SQL finds at a machine's address."""
+        world, server = self.world, self.world.servers.get(name)
+        if server is None or not server.answers:
+            yield (
+                "another server" if self._answered_for(name) else "mute server",
+                name,
+            )
+            return
+        yield ("server", name)
+        accepts = not server.refusing and world.now_s >= server.recovers_until_s
+        if accepts and not world.aliases:
+            yield ("answers", name, server.started, str(server.in_recovery))
 
     def _answered_for(self, name: str) -> bool:
         """Whether its address leads to a server that answers in its place."""
