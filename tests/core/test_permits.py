@@ -9,7 +9,7 @@ from agent.core.capture import Grade, Phase
 from agent.core.event import PermitAsked, PermitReleased
 from agent.core.lsn import Lsn
 from agent.core.observation import Channel, Observation, Outcome, ReadFailure
-from agent.core.permit import PermitState
+from agent.core.permit import Permit, PermitState
 from tests.core import given
 
 POLICY = given.policy()
@@ -358,3 +358,136 @@ def test_a_grant_ends_when_its_source_is_another_one(sight, reason):
     else:
         assert permit.state is PermitState.VOID
         assert reason in permit.reason
+
+
+# --- to the letter ----------------------------------------------------------------
+
+
+def test_a_request_is_entered_with_nothing_promised():
+    state = permits.asked(given.state(), replace(ASKED, source=SOURCE), POLICY)
+    assert state.ledger.permits == (
+        Permit(
+            id="permit-1",
+            node="n1",
+            purpose="pg_rewind",
+            state=PermitState.PENDING,
+            reason="the server's files have not been read since you asked",
+            asked_wall_s=given.at(10).wall_s,
+            granted_s=None,
+            system_id=None,
+            timeline=None,
+            final_lsn=None,
+            capture_id=None,
+            bytes_done=0,
+            bytes_total=0,
+            seconds_left=None,
+            released_by=None,
+            asked_s=10,
+            source=SOURCE,
+        ),
+    )
+
+
+def test_a_grant_tells_all_that_it_rests_on():
+    before = ask(server=stopped(), server_read_s=10.5).ledger.permits[0]
+    assert granted().ledger.permits == (
+        replace(
+            before,
+            state=PermitState.GRANTED,
+            reason="snapshot n1-1 is complete up to 0/2000",
+            granted_s=11,
+            granted_wall_s=given.at(11).wall_s,
+            system_id=given.SYSTEM,
+            timeline=1,
+            final_lsn=Lsn(0x2000),
+            capture_id="n1-1",
+            bytes_done=1,
+            bytes_total=1,
+            seconds_left=0.0,
+            at_work=True,
+        ),
+    )
+
+
+def test_while_it_copies_the_request_says_how_far_it_is():
+    copying = covered(
+        grade=Grade.NONE,
+        phase=Phase.COPYING,
+        bytes_done=3,
+        bytes_total=9,
+        seconds_left=4.5,
+    )
+    permit = answered(ask(server=stopped(), server_read_s=10.5, captures=(copying,)))
+    assert permit.reason == "snapshot n1-1 is copying"
+    assert (permit.capture_id, permit.bytes_done, permit.bytes_total) == ("n1-1", 3, 9)
+    assert (permit.seconds_left, permit.state) == (4.5, PermitState.PENDING)
+
+
+def test_a_source_s_timeline_is_part_of_the_grant():
+    later = replace(PRIMARY, timeline=7)
+    assert from_source({"n2": later}).ledger.permits[0].source_timeline == 7
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "helped", "state"),
+    [
+        (899.9, False, PermitState.PENDING),
+        (900, True, PermitState.PENDING),
+        (86_400, True, PermitState.PENDING),
+        (86_400.1, False, PermitState.VOID),
+    ],
+)
+def test_help_is_offered_after_the_wait_and_a_day_ends_it(waited_s, helped, state):
+    permit = answered(ask(server=given.facts(), server_read_s=10.5), 10 + waited_s)
+    assert ("guard release n1" in permit.reason) is helped
+    assert permit.state is state
+
+
+def test_a_reading_at_the_instant_of_the_question_counts():
+    permit = answered(ask(server=stopped(), server_read_s=10, captures=(covered(),)))
+    assert permit.state is PermitState.GRANTED
+
+
+def test_room_is_made_for_one_request_by_what_is_over_first():
+    def full(*states):
+        one = ask().ledger.permits[0]
+        many = [replace(one, id=f"p{n}", state=s) for n, s in enumerate(states)]
+        return permits.asked(given.state(permits=tuple(many)), ASKED, POLICY)
+
+    void, waits = PermitState.VOID, PermitState.PENDING
+    room = permits.PERMITS_KEPT - 1
+    assert len(full(*[void] * room).ledger.permits) == room + 1
+    kept = [p.id for p in full(waits, void, *[waits] * (room - 1)).ledger.permits]
+    assert (len(kept), "p1" in kept, kept[0], kept[-1]) == (
+        room + 1,
+        False,
+        "p0",
+        "permit-1",
+    )
+    kept = [p.id for p in full(*[waits] * (room + 1)).ledger.permits]
+    assert (len(kept), kept[0]) == (room + 1, "p1")
+
+
+def test_a_grant_of_this_very_second_survives_a_restart():
+    kept = permits.restarted(granted(), given.at(11)).ledger.permits[0]
+    assert kept.granted_s == 11
+
+
+@pytest.mark.parametrize(
+    ("ended_s", "server", "work"),
+    [
+        (12, given.facts(), False),
+        (11, given.facts(), True),
+        (12, given.facts(single_user=True), True),
+        (12, stopped(), True),
+        (12, stopped(0x2001), False),
+    ],
+)
+def test_what_a_grant_let_pass_is_at_work_until_the_server_goes_on(
+    ended_s, server, work
+):
+    void = permits.advance(granted(), given.at(700), POLICY)
+    assert void.ledger.permits[0].at_work
+    view = replace(void.view, server=server, server_read_s=ended_s)
+    permit = answered(replace(void, view=view), 701)
+    assert (permit.at_work, permit.state) == (work, PermitState.VOID)

@@ -6,7 +6,7 @@ import pytest
 
 from agent.core import demand, permits, protection
 from agent.core.action import CloseCapture, RunCapture
-from agent.core.capture import Grade, Level, Phase, capture_id
+from agent.core.capture import CaptureOrder, Grade, Level, Phase, capture_id
 from agent.core.event import CaptureAsked
 from agent.core.incident import Status
 from agent.core.lsn import Lsn
@@ -475,3 +475,85 @@ def test_a_server_that_ran_since_its_resync_is_captured_again():
     stopped = permits.advance(stopped, given.at(late_s + 2), POLICY)
     (order,) = ordered(stopped, seconds=late_s + 2)
     assert order.incident_ids == ("inc-other-1",)
+
+
+# --- to the letter ----------------------------------------------------------------
+
+
+def test_an_order_says_why_and_from_where():
+    state, (run,) = advance(primary(ALONE, SUSPECTED, confirmed_lsn=Lsn(0x800)))
+    assert run == RunCapture(
+        CaptureOrder(
+            capture_id=capture_id("n1", ALONE.id),
+            node="n1",
+            levels=(Level.TAIL, Level.PIN),
+            incident_ids=(ALONE.id, SUSPECTED.id),
+            reason="observer-isolated, split-brain-suspected",
+            confirmed_lsn=Lsn(0x800),
+            final_lsn=None,
+        )
+    )
+    (entry,) = state.ledger.captures
+    assert entry == protection.begin(run.order, given.at(2))
+    assert (entry.ordered_wall_s, entry.progressed_s) == (given.at(2).wall_s, 2)
+    assert entry.status.phase is Phase.ORDERED
+    assert state.view.in_hand == {run.order.capture_id}
+
+
+def test_a_permit_is_named_in_the_order_s_reason():
+    assert [order.reason for order in ordered(waiting())] == ["permit for pg_rewind"]
+
+
+def test_a_status_that_says_the_same_is_no_progress():
+    state = running(None, SPLIT)
+    same = protection.progress(state, state.ledger.captures[0].status, given.at(9))
+    assert same.ledger.captures[0].progressed_s == 0.0
+    other = replace(state.ledger.captures[0].status, capture_id="n1-2", bytes_done=7)
+    assert protection.progress(state, other, given.at(9)) == state
+    news = replace(state.ledger.captures[0].status, bytes_done=7)
+    after = protection.progress(state, news, given.at(9)).ledger.captures[0]
+    assert (after.status, after.progressed_s) == (news, 9)
+
+
+@pytest.mark.parametrize("xid", [100, None])
+def test_what_was_written_while_cut_off_is_known_by_the_transaction_ids(xid):
+    latest = {"n1/postgres": given.postgres("n1", given.sight(next_xid=xid), 1)}
+    (order,) = ordered(primary(ALONE, confirmed_xid=100, latest=latest))
+    assert Level.FULL not in order.levels
+    (order,) = ordered(primary(ALONE))
+    assert Level.FULL not in order.levels, "nothing was ever confirmed to compare with"
+
+
+def test_the_ledger_keeps_the_latest_captures():
+    one = given.capture(phase=Phase.CLOSED, grade=Grade.NONE)
+    old = tuple(
+        replace(one, order=replace(one.order, capture_id=f"old-{n}", incident_ids=()))
+        for n in range(protection.CAPTURES_KEPT)
+    )
+    state, (run,) = advance(primary(SPLIT, captures=old))
+    kept = [capture.order.capture_id for capture in state.ledger.captures]
+    assert kept == [*(f"old-{n}" for n in range(1, 20)), run.order.capture_id]
+
+
+def test_a_second_capture_of_one_incident_gets_a_number():
+    first = capture_id("n1", SPLIT.id)
+    one = given.capture(phase=Phase.CLOSED, grade=Grade.NONE)
+    taken = [
+        replace(one, order=replace(one.order, capture_id=name))
+        for name in (first, f"{first}-2")
+    ]
+    (order,) = ordered(primary(SPLIT, captures=tuple(taken)))
+    assert order.capture_id == f"{first}-3"
+
+
+def test_only_the_own_server_s_captures_go_on_here():
+    one = given.capture()
+    theirs = replace(one, order=replace(one.order, node="n2"))
+    assert protection.unfinished(running(theirs), POLICY) is None
+    assert protection.unfinished(running(one), POLICY) == one
+    assert advance(running(theirs))[1] == ()
+
+
+def test_levels_come_in_their_order_of_worth_each_once():
+    told = protection.in_order([Level.FULL, Level.TAIL, Level.FULL])
+    assert told == (Level.TAIL, Level.FULL)
