@@ -22,12 +22,15 @@ from tests.sim.checkers import Oracles, Score, ViolatedError
 from tests.sim.faults import Faults
 from tests.sim.ha import Software, drawn
 from tests.sim.harness import BEGIN_S, Agent, Simulation, Watcher
+from tests.sim.pledges import Pledges
 from tests.sim.truth import Truth
 
 HEAL_S = 15.0
 WELL_S = 300.0
 """So long after the last fault all must be well."""
 CLIENT_S = 0.5
+SET_BACK = 0.02
+"""How often a machine is set back to an old image, beside each other harm."""
 LINES = 60
 
 
@@ -110,12 +113,14 @@ class Play:
         self.software = Software(self.sim, drawn(dice), random.Random(seed + 3))
         self.style = self.software.style
         self.busy = dice.choice((0.05, 0.5, 0.9))
+        self.rare = random.Random(seed + 4)
         self.faults = Faults(self.sim, self.software, dice)
         self.truth = Truth(self.sim)
         self.oracles = Oracles(self.sim, self.truth)
         self.software.say = self.faults.say = self.say
         self.software.before_resync = self.oracles.no_acknowledged_write_is_lost
-        self.sim.watchers = [Teller(self.say), self.oracles]
+        pledges = Pledges(self.sim, self.faults.people)
+        self.sim.watchers = [Teller(self.say), self.oracles, pledges]
         self._row = 0
         self._clients()
         self._look()
@@ -164,6 +169,8 @@ class Play:
         pace_s = dice.choice((2.0, 6.0, 15.0))
         for _ in range(dice.randint(4, 16)):
             self.faults.harm(palette)
+            if not self.focus and self.rare.random() < SET_BACK:
+                self.faults.set_back(self.rare)
             sim.run(dice.expovariate(1 / pace_s))
             if self.recorded and dice.random() < 0.2:
                 self.oracles.replay_gives_the_same_state(recorded)

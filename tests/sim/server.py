@@ -12,12 +12,13 @@ from dataclasses import replace
 
 from agent.core.lineage import Fingerprint, Lineage, Switch
 from agent.core.lsn import Lsn
-from agent.core.observation import PostgresSight, Sender, ServerFacts
+from agent.core.observation import Archiver, PostgresSight, Sender, ServerFacts
 from tests.sim import wal
 from tests.sim.wal import Record
 
 SEGMENT_BYTES = 1 << 24
 VERSION_NUM = 160014
+ARCHIVER = Archiver("archive_command", "one place", False, 1, None, False, None)
 KEEPALIVE_S = 10.0
 """An idle pair still says something every so often."""
 STREAMING_S = 60.0
@@ -181,6 +182,7 @@ class Server:
             upstream=f"{self.upstream}:5432" if shows else None,
             receiver_mark=f"{here}@{self.mark_s:.1f}" if shows else None,
             senders=senders,
+            archiver=ARCHIVER,
             waiting_for_sync=len(waits_s),
             waiting_for_sync_s=max(waits_s, default=0.0),
         )

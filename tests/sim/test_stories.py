@@ -61,6 +61,28 @@ def test_a_dead_standby_is_node_down_within_four_seconds_and_one_page():
     assert len({notice.id for _, _, notice in sim.notices}) == 2
 
 
+def test_a_machine_that_was_set_back_is_one_page_until_somebody_takes_it():
+    sim = started()
+    for number in range(20):
+        sim.world.write("n1", f"row {number}")
+    sim.run(3)
+    assert sim.world.set_back("n1", 10)
+    took_s = sim.until(lambda: has(sim, "n2", "stale-primary"), 8)
+    assert took_s <= 6
+    for number in range(40):
+        sim.world.write("n1", f"row {number} again")
+    sim.run(20)
+    codes = sorted(verdict for _, verdict in sim.standing())
+    assert codes == ["stale-primary", "standby-detached", "standby-detached"]
+    assert len({notice.incident_id for _, _, notice in sim.notices}) == len(codes)
+    acknowledge_all(sim)
+    sim.world.replace("n2", "n1")
+    sim.world.replace("n3", "n1")
+    sim.world.launch("n2")
+    sim.world.launch("n3")
+    sim.until(lambda: healthy(sim) and not sim.standing(), 40)
+
+
 def test_the_same_fault_again_is_another_incident():
     sim = started()
     ids = []
