@@ -60,7 +60,7 @@ def test_why_a_report_is_not_believed_is_said():
     assert seen.reason.startswith("it belongs to cluster 'xxx")
     assert seen.report is None
     old = given.heard("n2", given.report("n2", format=9), 3)
-    assert fold(State(), old).view.latest["n2/agent"].reason == "it speaks format 9"
+    assert "format 9" in fold(State(), old).view.latest["n2/agent"].reason
     other = given.heard("n2", given.report("n3"), 3)
     seen = fold(State(), other).view.latest["n2/agent"]
     assert seen.reason == "it says that it is 'n3'"
