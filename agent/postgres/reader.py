@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 RETRY_READINGS = 5
 """After so many readings the end of WAL is looked for again where that failed."""
 
+DAMAGED = "keep the data directory as it is, and look into the storage that it lies on"
+"""What to do about a file whose content cannot be, where nothing better is known."""
 _LABELS = ("backup_label", "backup_label.old")
 """Of a rewind, and of one whose server was started since."""
 _LABEL_BYTES = 4096
@@ -121,7 +123,7 @@ class DiskReader:
         try:
             return self._read()
         except PostgresError as error:
-            return ReadFailure(error.message, error.hint)
+            return ReadFailure(error.message, error.hint or DAMAGED)
         except OSError as error:
             name = error.filename or self._data_dir
             return ReadFailure(

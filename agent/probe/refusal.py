@@ -67,7 +67,7 @@ def of_connect(message: str) -> Result:
     """Return what a failed attempt to connect means."""
     said = _SAID_BY_SERVER.search(message)
     if said is not None:
-        text = said["text"].splitlines()[0]
+        text = (said["text"].splitlines() or [""])[0]
         code = next((code for words, code in _SENTENCES if words in text), "")
         return of_state(code, text)
     own = _FAILED.search(message)
