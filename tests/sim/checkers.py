@@ -229,6 +229,9 @@ class Oracles(Watcher):
         place = (agent.name, incident.id)
         evidence = incident.verdict.evidence
         new, old = evidence.get("winner"), self.winners.get(place)
+        if evidence.get("winner_rule") == "pinned" or "pins_disputed" in evidence:
+            self.winners[place] = None  # people decide otherwise as they like
+            return
         split = incident.verdict.code is VerdictCode.SPLIT_BRAIN
         if not split or incident.status is Status.RESOLVED:
             self.winners.pop(place, None)

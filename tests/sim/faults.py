@@ -19,10 +19,16 @@ from agent.core.observation import Channel
 from agent.core.readiness import Obstacle, Readiness
 from tests.sim.ha import Software
 from tests.sim.harness import SETTINGS, Agent, Simulation
+from tests.sim.people import People
 
 Undo = Callable[[], None]
-APART = ("configure an agent otherwise", "mislead the managers")
-APART_SHARE = 0.15
+APART = (
+    "configure an agent otherwise",
+    "mislead the managers",
+    "pin a winner",
+    "promote two to one number",
+)
+APART_SHARE = 0.25
 ENOUGH = Readiness(1 << 30, 1 << 35, 10.0, "", None)
 """What a look before a capture finds when all is well."""
 LACKING = Readiness(
@@ -50,6 +56,7 @@ class Faults:
         self._rows = 0
         self.apart = random.Random(str(dice.getstate()[1][:8]))
         """Draws the kinds that no story knew at first: the others stay as they were."""
+        self.people = People(sim, self.apart)
         self.kinds: dict[str, Callable[[], tuple[str, Undo | None] | None]] = {
             "isolate": self._isolate,
             "partition": self._partition,
@@ -94,6 +101,8 @@ class Faults:
             "announce a switchover": self._announce,
             "configure an agent otherwise": self._drift,
             "mislead the managers": self._mislead,
+            "pin a winner": self.people.pin,
+            "promote two to one number": self._promote_twins,
         }
 
     def palette(self) -> tuple[str, ...]:
@@ -478,10 +487,30 @@ class Faults:
             self.say(f"set a machine back: {name}")
 
     def _announce(self):
-        name = self._machine()
-        self._rows += 1
-        begun = events.MaintenanceBegun(
-            self.sim.moment(name), f"plan-{self._rows}", None, "ada", "patching", 30.0
-        )
-        self._seen(name, begun)
-        return name, None
+        return self.people.announce(self._machine())
+
+    def _promote_twins(self):
+        """Promote two standbys to one timeline, one later than the other.
+
+        Until this is over the HA software takes equal numbers for one history.
+        """
+        able = [one for one in self.world.servers.values() if self._promotable(one)]
+        if len(able) < 2 or self.software.by_number:
+            return None
+        first, second = self.dice.sample(able, 2)
+        number = self.world.timeline_max + 1
+        self.software.by_number = True
+        self._promote_to(first.name, number)
+        after_s = self.dice.choice((0.0, 3.0, 8.0)) * self.dice.random()
+        later = partial(self._promote_to, second.name, number)
+        self.sim.at(self.world.now_s + after_s, later)
+        undo = partial(setattr, self.software, "by_number", False)
+        return f"{first.name} and {second.name} to {number}", undo
+
+    def _promotable(self, server) -> bool:
+        return server.running and server.in_recovery and not server.paused
+
+    def _promote_to(self, name: str, number: int) -> None:
+        server = self.world.servers[name]
+        if self._promotable(server) and server.timeline < number:
+            self.world.promote(name, f"{self.world.now_s:.3f}", number)

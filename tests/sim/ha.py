@@ -66,6 +66,8 @@ class Software:
         self.style = style
         self.dice = dice
         self.asleep = False
+        self.by_number = False
+        """Takes equal timeline numbers for one history, and resyncs nothing then."""
         self.count: Counter[str] = Counter()
         self.resyncs: dict[str, Resync] = {}
         self.say: Callable[[str], None] = lambda _: None
@@ -140,7 +142,12 @@ class Software:
         if self._errs():
             kept = self.dice.choice(writable)
         for server in writable:
-            if server is not kept:
+            if server is kept:
+                continue
+            if self.by_number and server.timeline == kept.timeline:
+                self.world.stop(server.name)
+                self._follow(server, kept)
+            else:
                 self.begin(server.name, kept.name)
 
     def _elect(self, here: list[Server]) -> None:
@@ -185,6 +192,8 @@ class Software:
     def _follows(self, server: Server, primary: Server) -> bool:
         if not server.running or not server.in_recovery:
             return False
+        if self.by_number and server.timeline == primary.timeline:
+            return server.upstream == primary.name
         if self.world.diverged(server.name, primary.name):
             return False
         return server.upstream == primary.name or (
@@ -193,9 +202,14 @@ class Software:
 
     def _correct(self, server: Server, primary: Server) -> None:
         lost = self.world.diverged(server.name, primary.name)
-        if lost and not self._errs():
+        equal = self.by_number and server.timeline == primary.timeline
+        if lost and not equal and not self._errs():
             self.begin(server.name, primary.name)
             return
+        self._follow(server, primary)
+
+    def _follow(self, server: Server, primary: Server) -> None:
+        """Let it stream from the primary, as far as that works."""
         self._do("follow", server.name)
         server.in_recovery = True
         server.upstream, server.streams = primary.name, False
@@ -295,6 +309,7 @@ class Software:
     def be_sure(self) -> None:
         """From now on do what is right."""
         self.style, self.asleep, self._since = SURE, False, {}
+        self.by_number = False
         for node, resync in self.resyncs.items():
             self.resyncs[node] = replace(resync, around=False)
 

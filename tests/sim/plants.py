@@ -13,18 +13,22 @@ from typing import Any
 
 from agent.core import (
     incidents,
+    kinship,
     permits,
     prediction,
     proof,
     protection,
     rules,
+    rules_primary,
     rules_reach,
     rules_split,
     telling,
     view,
 )
 from agent.core.capture import Grade
+from agent.core.lineage import Kinship, Relation
 from agent.core.permit import PermitState
+from agent.core.pinning import Decision
 from agent.core.quorum import tally
 from tests.sim import journal
 
@@ -179,6 +183,27 @@ def _any_order(right):
 
 def _ended_is_over(right):
     return lambda scene, proof, node, started: True
+
+
+def _by_number(right):
+    def relate(first, second):
+        if first.system_id == second.system_id and first.timeline == second.timeline:
+            return Relation(Kinship.SAME, None)
+        return right(first, second)
+
+    return relate
+
+
+def _first_pin(right):
+    def decision(state):
+        found = right(state)
+        return Decision(pin=found.disputed[0]) if found.disputed else found
+
+    return decision
+
+
+def _never_writable(right):
+    return lambda scene, node: True
 
 
 _BUILD = ((rules, "build"), (view, "build"), (incidents, "build"))
@@ -347,5 +372,27 @@ PLANTS = (
             "write a lot",
             "send the HA software to sleep",
         ),
+    ),
+    Plant(
+        "equal timeline number is one lineage",
+        "two servers on one timeline number are taken for one history",
+        ((kinship, "relate"), (rules_split, "relate")),
+        _by_number,
+        ("promote two to one number", "write a lot"),
+        (3, 4),
+    ),
+    Plant(
+        "contradictory pins count",
+        "of two decisions that exclude each other the first one counts",
+        ((prediction, "decision"),),
+        _first_pin,
+        ("pin a winner", "promote wrongly", "send the HA software to sleep"),
+    ),
+    Plant(
+        "announcement covers a writer",
+        "a planned move is no trouble while the former primary may still write",
+        ((rules_primary, "_seen_not_writable"),),
+        _never_writable,
+        ("announce a switchover", "isolate", "send the HA software to sleep"),
     ),
 )
