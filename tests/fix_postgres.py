@@ -428,5 +428,12 @@ def stage15(postgres_home: Path) -> Iterator[Stage]:
         yield made
 
 
+@pytest.fixture
+def stage18(postgres_home: Path) -> Iterator[Stage]:
+    """Servers of the newest version."""
+    with stage_of("18", postgres_home) as made:
+        yield made
+
+
 def as_root() -> bool:
     return os.geteuid() == 0

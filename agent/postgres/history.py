@@ -9,6 +9,7 @@ Source of the form: PostgreSQL's src/backend/access/transam/timeline.c.
 """
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from agent.core.lineage import Lineage, Switch
@@ -100,9 +101,15 @@ def read_switches(wal_dir: Path, timeline: int) -> tuple[Switch, ...]:
 
 
 def wal_folder(data_dir: Path) -> Path:
-    """Return where a data directory keeps its WAL: pg_xlog before 10."""
+    """Return where a data directory keeps its WAL: pg_xlog before 10.
+
+    Raises nothing: who reads there is told what is wrong with a closed directory.
+    """
     older = data_dir / "pg_xlog"
-    return older if older.is_dir() else data_dir / "pg_wal"
+    with suppress(OSError):
+        if older.is_dir():
+            return older
+    return data_dir / "pg_wal"
 
 
 def timelines(names: list[str]) -> tuple[int, ...]:
