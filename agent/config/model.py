@@ -10,9 +10,27 @@ server's socket) is None here and found by `loading` or at run time.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from agent.config import forms, likeness
+from agent.config.kinds import (
+    AbsolutePath,
+    Command,
+    Dsn,
+    DsnPart,
+    Flag,
+    HostPort,
+    Name,
+    NodeName,
+    Number,
+    OffsiteUrl,
+    Recipient,
+    RemoteDsn,
+    Table,
+    Url,
+    WebhookUrl,
+    as_many,
+)
 from agent.config.secret import read_secret
 from agent.core.policy import NodeSpec, Policy, WinnerRule
 from agent.core.verdict import Severity, VerdictCode
@@ -21,37 +39,7 @@ from agent.errors import ConfigError
 MIB = 1 << 20
 
 
-def _as_many(value: object) -> object:
-    """Let one word stand where a list of words is asked for."""
-    return [value] if isinstance(value, str) else value
-
-
-Name = Annotated[str, AfterValidator(forms.name)]
-NodeName = Annotated[str, AfterValidator(forms.node_name)]
-Url = Annotated[str, AfterValidator(forms.url)]
-Dsn = Annotated[str, AfterValidator(forms.dsn)]
-RemoteDsn = Annotated[str, AfterValidator(forms.remote_dsn)]
-DsnPart = Annotated[str, AfterValidator(forms.dsn_part)]
-Command = Annotated[tuple[str, ...], BeforeValidator(forms.command)]
-OffsiteUrl = Annotated[str, AfterValidator(forms.offsite_url)]
-Recipient = Annotated[str, AfterValidator(forms.recipient)]
-WebhookUrl = Annotated[str, AfterValidator(forms.webhook_url)]
-AbsolutePath = Annotated[Path, AfterValidator(forms.absolute)]
-HostPort = Annotated[str, AfterValidator(forms.host_port)]
-Flag = Annotated[bool, Field(strict=True)]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-        hide_input_in_errors=True,
-    )
-
-
-class NodeSettings(_Table):
+class NodeSettings(Table):
     """One machine of the cluster. The first agent in this order that answers tells."""
 
     name: NodeName
@@ -64,7 +52,7 @@ class NodeSettings(_Table):
     password into a passfile (passfile=…). Without it the node casts no vote."""
     manager: Url | None = None
     """Base address of the manager there, asked whether it is active."""
-    upstreams: Annotated[tuple[HostPort, ...], BeforeValidator(_as_many)] = ()
+    upstreams: Annotated[tuple[HostPort, ...], BeforeValidator(as_many)] = ()
     """By which "host:port" texts standbys stream from this node (primary_conninfo), if
     they differ from host and port of postgres: a VIP, a proxy. By them a standby's
     replication testifies that this node lives."""
@@ -81,7 +69,7 @@ class NodeSettings(_Table):
         return tuple(dict.fromkeys((own, *self.upstreams)))
 
 
-class WitnessSettings(_Table):
+class WitnessSettings(Table):
     """An agent without a database: it votes, and breaks the tie of two nodes."""
 
     name: NodeName
@@ -90,7 +78,7 @@ class WitnessSettings(_Table):
     """Address of the agent there."""
 
 
-class TlsSettings(_Table):
+class TlsSettings(Table):
     """PEM files; without them the agents speak plain HTTP, on loopback only."""
 
     ca: AbsolutePath | None = None
@@ -102,7 +90,7 @@ class TlsSettings(_Table):
     """Its private key, readable by the agent only."""
 
 
-class AuthSettings(_Table):
+class AuthSettings(Table):
     """Who may ask over the network; the unix socket needs no token."""
 
     peer_token_file: AbsolutePath | None = None
@@ -112,7 +100,7 @@ class AuthSettings(_Table):
     token create` appends them. Scopes: read, operate, data, peer."""
 
 
-class LocalSettings(_Table):
+class LocalSettings(Table):
     """The PostgreSQL beside this agent. Default: found from the running server."""
 
     data_dir: AbsolutePath | None = None
@@ -126,7 +114,7 @@ class LocalSettings(_Table):
     Default: through socket_dir, as user splitguard_local, database postgres."""
 
 
-class ProbeSettings(_Table):
+class ProbeSettings(Table):
     """How often and how patiently the nodes are asked."""
 
     round_s: Annotated[Number, Field(ge=0.1, le=60)] = 1.0
@@ -137,7 +125,7 @@ class ProbeSettings(_Table):
     Shorter makes a slow network look like a dead node."""
 
 
-class CaptureSettings(_Table):
+class CaptureSettings(Table):
     """Protective copies of the server beside this agent."""
 
     enabled: Flag = True
@@ -190,7 +178,7 @@ class CaptureSettings(_Table):
     newest-commit (VNF Manager). It orders the work; all losers are copied anyway."""
 
 
-class OffsiteSettings(_Table):
+class OffsiteSettings(Table):
     """Where the archive of every finished snapshot goes, away from this machine.
 
     It is sealed as [capture] compress and recipients say, sent in the background, read
@@ -213,7 +201,7 @@ class OffsiteSettings(_Table):
     shorter finds a store that hangs."""
 
 
-class LimitSettings(_Table):
+class LimitSettings(Table):
     """From when on a trouble is one."""
 
     lag_mib: Annotated[Number, Field(ge=0, le=1_000_000)] = 256.0
@@ -224,7 +212,7 @@ class LimitSettings(_Table):
     """Seconds that it must be further behind than that before anybody is told."""
 
 
-class GuardSettings(_Table):
+class GuardSettings(Table):
     """The gate in front of a resync."""
 
     max_wait_s: Annotated[Number, Field(ge=0, le=86_400)] = 900.0
@@ -237,7 +225,7 @@ class GuardSettings(_Table):
     """repmgr.conf. Default: where packages put it."""
 
 
-class ResyncSettings(_Table):
+class ResyncSettings(Table):
     """`splitguard resync`, which brings a loser back where no HA software does.
 
     Commands are given as words (["systemctl", "start", "postgresql@15-main"]) or as one
@@ -261,7 +249,7 @@ class ResyncSettings(_Table):
     Shorter gives up on a slow one, which then goes on starting all the same."""
 
 
-class ChannelSettings(_Table):
+class ChannelSettings(Table):
     """One receiver of notices."""
 
     name: Name
@@ -292,7 +280,7 @@ class ChannelSettings(_Table):
         return None if self.secret_file is None else read_secret(self.secret_file)
 
 
-class RouteSettings(_Table):
+class RouteSettings(Table):
     """Which notices go where.
 
     Every route that fits is used; without routes all notices go to all channels.
@@ -300,15 +288,15 @@ class RouteSettings(_Table):
 
     severity: Severity | None = None
     """This severity and graver ones: info, warning or critical. Default: any."""
-    verdict: Annotated[tuple[VerdictCode, ...], BeforeValidator(_as_many)] = ()
+    verdict: Annotated[tuple[VerdictCode, ...], BeforeValidator(as_many)] = ()
     """These verdicts only, such as ["split-brain", "unprotected"]. Default: any."""
-    node: Annotated[tuple[str, ...], BeforeValidator(_as_many)] = ()
+    node: Annotated[tuple[str, ...], BeforeValidator(as_many)] = ()
     """These subjects only: names of nodes, or "cluster". Default: any."""
-    channels: Annotated[tuple[str, ...], BeforeValidator(_as_many), Field(min_length=1)]
+    channels: Annotated[tuple[str, ...], BeforeValidator(as_many), Field(min_length=1)]
     """Names of the channels that are told."""
 
 
-class LbSettings(_Table):
+class LbSettings(Table):
     """What load balancers hear."""
 
     fail_closed: Flag = False
@@ -316,7 +304,7 @@ class LbSettings(_Table):
     predicted winner: writes stop there. With false doubt is only a header."""
 
 
-class Settings(_Table):
+class Settings(Table):
     """All that an agent is told. The same file serves every node."""
 
     cluster: Name
