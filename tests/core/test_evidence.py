@@ -226,6 +226,16 @@ def at_rest():
     return cluster
 
 
+def hold(cluster, name, code, evidence, sentence):
+    """Hold one agent's verdict to its evidence, key by key, and to its sentence."""
+    found = cluster.verdict(name, code)
+    for key, value in evidence.items():
+        exact = pytest.approx(value) if isinstance(value, float) else value
+        assert found.evidence[key] == exact, key
+        assert isinstance(found.evidence[key], bool) is isinstance(value, bool), key
+    assert explain.sentence(found, cluster.agents[name].policy) == sentence
+
+
 TOLD = [
     (
         dead_standby,
@@ -698,11 +708,4 @@ TOLD = [
     ids=[f"{one[2]} on {one[1]} {number}" for number, one in enumerate(TOLD)],
 )
 def test_evidence_and_sentence(story, name, code, evidence, sentence):
-    cluster = story()
-    found = cluster.verdict(name, code)
-    told = {key: found.evidence[key] for key in evidence}
-    for key, value in evidence.items():
-        exact = pytest.approx(value) if isinstance(value, float) else value
-        assert told[key] == exact, key
-        assert isinstance(told[key], bool) is isinstance(value, bool), key
-    assert explain.sentence(found, cluster.agents[name].policy) == sentence
+    hold(story(), name, code, evidence, sentence)
