@@ -11,48 +11,50 @@ machine on each node: such an address is told as nothing, which differs from not
 
 import hashlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import Any
+
+from pydantic import BaseModel
 
 from agent.config import forms
 
-if TYPE_CHECKING:
-    from agent.config.model import NodeSettings, Settings
-
 DIGEST_CHARS = 12
+LIMITS = (
+    "probe.round_s",
+    "probe.deadline_s",
+    "capture.enabled",
+    "capture.isolation_hold_s",
+    "capture.winner_rule",
+    "limits.lag_mib",
+    "limits.lag_s",
+    "guard.max_wait_s",
+)
+"""The limits and choices that decide."""
 
 
-def digests(settings: "Settings") -> dict[str, str]:
+def digests(settings: BaseModel) -> dict[str, str]:
     """Return by setting its digest; empty where it says nothing."""
-    told = dict(_values(settings))
-    return {key: _digest(key, value) if value else "" for key, value in told.items()}
+    told = _values(settings.model_dump(mode="json"))
+    return {key: _digest(key, value) if value else "" for key, value in told}
 
 
 def _digest(key: str, value: str) -> str:
     return hashlib.sha256(f"{key}={value}".encode()).hexdigest()[:DIGEST_CHARS]
 
 
-def _values(settings: "Settings") -> Iterator[tuple[str, str]]:
+def _values(settings: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each setting that must be alike, as a text."""
-    yield "nodes", " ".join(node.name for node in settings.nodes)
-    yield "witnesses", " ".join(one.name for one in settings.witnesses) or "none"
-    for member in settings.members:
-        yield from _of_member(member)
-    yield "probe.round_s", str(settings.probe.round_s)
-    yield "probe.deadline_s", str(settings.probe.deadline_s)
-    yield "capture.enabled", str(settings.capture.enabled)
-    yield "capture.isolation_hold_s", str(settings.capture.isolation_hold_s)
-    yield "capture.winner_rule", settings.capture.winner_rule.value
-    yield "limits.lag_mib", str(settings.limits.lag_mib)
-    yield "limits.lag_s", str(settings.limits.lag_s)
-    yield "guard.max_wait_s", str(settings.guard.max_wait_s)
-
-
-def _of_member(member: "NodeSettings") -> Iterator[tuple[str, str]]:
-    """Yield how one member is reached."""
-    yield f"{member.name}.agent", _address(member.agent)
-    yield f"{member.name}.manager", _address(member.manager)
-    yield f"{member.name}.postgres", _server(member.postgres)
-    yield f"{member.name}.local", str(member.local)
+    nodes, witnesses = settings["nodes"], settings["witnesses"]
+    yield "nodes", " ".join(node["name"] for node in nodes)
+    yield "witnesses", " ".join(one["name"] for one in witnesses) or "none"
+    for member in (*nodes, *witnesses):
+        yield f"{member['name']}.agent", _address(member["agent"])
+    for node in nodes:
+        yield f"{node['name']}.manager", _address(node["manager"])
+        yield f"{node['name']}.postgres", _server(node["postgres"])
+        yield f"{node['name']}.local", str(node["local"])
+    for limit in LIMITS:
+        table, key = limit.split(".")
+        yield limit, str(settings[table][key])
 
 
 def _address(url: str | None) -> str:
