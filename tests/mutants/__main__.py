@@ -27,6 +27,7 @@ from tests.mutants import children
 from tests.mutants.mutate import Mutant, mutants_of
 
 ROOT = Path(__file__).resolve().parents[2]
+EXPLAINED = Path("tests/mutants/explained.toml")
 SURVIVORS_MAX = 1 / 20
 CPU_SPARE_S, CPU_TIMES = 10.0, 4.0
 """A run is ended after so much, and so many times what it takes without a fault."""
@@ -46,7 +47,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="splitguard-mutants-") as folder:
         for part in ("agent", "tests"):
             forget = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / part, Path(folder, part), ignore=forget)
+            shutil.copytree(asked.root / part, Path(folder, part), ignore=forget)
         Path(folder, "pytest.ini").write_text(PYTEST, encoding="utf-8")
         os.chdir(folder)
         sys.path.insert(0, folder)
@@ -58,6 +59,7 @@ def _asked() -> argparse.Namespace:
     asked.add_argument("--seed", type=int, help="which sample; drawn when left out")
     asked.add_argument("--count", type=int, default=400, help="mutants; 0: all")
     asked.add_argument("--only", default="", help="modules whose name holds this")
+    asked.add_argument("--root", type=Path, default=ROOT, help="another work tree")
     return asked.parse_args()
 
 
@@ -77,14 +79,16 @@ class Trial:
         seed = asked.seed if asked.seed is not None else random.randrange(1_000_000)
         count = min(asked.count or len(every), len(every))
         self.sample = random.Random(seed).sample(every, count)
-        self.reasons = explained(asked.only)
+        self.reasons = explained(EXPLAINED, asked.only)
         self.alive: set[int] = set()
+        self.untested: set[int] = set()
         print(f"seed {seed}: {count} of {len(every)} mutants of agent/core", flush=True)
+        print("measuring which test runs which line, about a minute", flush=True)
 
     def carry_out(self) -> int:
         """Try the sample; return the exit code."""
         began_s = time.monotonic()
-        surveyed = children.survey(["tests/core"])
+        surveyed = children.survey("tests/core")
         runs: dict[int, children.Run] = {}
         for number, one in enumerate(self.sample):
             cold = one.at_import or surveyed.runs_at_import(one.module, one.lines)
@@ -95,7 +99,8 @@ class Trial:
                 runs[number] = children.Run(
                     one.module, text, one.line, tuple(tests), cpu_s, cold
                 )
-        alive = set(range(len(self.sample))) - set(runs)
+        self.untested = set(range(len(self.sample))) - set(runs)
+        alive = set(self.untested)
         for done, (number, killed_by) in enumerate(children.outcomes(runs), start=1):
             if not killed_by:
                 alive.add(number)
@@ -106,6 +111,7 @@ class Trial:
 
     def _tell(self, took_s: float) -> int:
         survivors = [self.sample[number] for number in sorted(self.alive)]
+        untested = {self.sample[number].key for number in self.untested}
         killed = [o for n, o in enumerate(self.sample) if n not in self.alive]
         drawn = Counter(one.module for one in self.sample)
         lived = Counter(one.module for one in survivors)
@@ -115,6 +121,8 @@ class Trial:
         unexplained = [one for one in survivors if one.key not in self.reasons]
         for one in unexplained:
             print(f"\n{one.diff(self.texts[one.module])}")
+            if one.key in untested:
+                print("no test runs this line")
         wrong = stale(self.reasons, self.every, killed)
         for line in wrong:
             print(f"\nexplained.toml: {line}")
@@ -126,9 +134,8 @@ class Trial:
         return int(bool(wrong or unexplained) or left > count * SURVIVORS_MAX)
 
 
-def explained(only: str = "") -> dict[Key, str]:
+def explained(path: Path, only: str = "") -> dict[Key, str]:
     """Read which mutants change no behaviour, and why."""
-    path = Path(__file__).with_name("explained.toml")
     rows = tomllib.loads(path.read_text(encoding="utf-8")).get("mutant", [])
     return {
         (row["module"], row["scope"], row["was"], row["now"]): row["reason"]

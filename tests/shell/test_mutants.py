@@ -1,8 +1,11 @@
 """The faults that `make mutants` plants: each operator, and what it leaves alone."""
 
+import subprocess
+import sys
+
 import pytest
 
-from tests.mutants.__main__ import explained, stale
+from tests.mutants.__main__ import EXPLAINED, ROOT, explained, stale
 from tests.mutants.mutate import mutants_of
 
 
@@ -82,4 +85,60 @@ def test_an_explanation_that_fits_nothing_or_a_dead_mutant_is_stale():
 
 
 def test_every_explanation_gives_a_reason():
-    assert all(reason.strip() for reason in explained().values())
+    reasons = explained(ROOT / EXPLAINED)
+    assert all(reason.strip() for reason in reasons.values())
+
+
+FAULTY = """
+LIMIT = 3
+
+
+def below(number: int) -> bool:
+    return number < LIMIT
+
+
+def never() -> None:
+    raise KeyError
+"""
+TESTS = """
+from agent.core.limit import below
+
+
+def test_below():
+    assert below(2) is True
+    assert below(4) is False
+"""
+REASON = """
+[[mutant]]
+module = "agent/core/limit.py"
+scope = "below"
+was = "return number < LIMIT"
+now = "return number <= LIMIT"
+reason = "no number is three"
+"""
+
+
+def test_a_run_kills_shows_and_explains(tmp_path):
+    for name, text in (
+        ("agent/__init__.py", ""),
+        ("agent/core/__init__.py", ""),
+        ("agent/core/limit.py", FAULTY),
+        ("tests/core/test_limit.py", TESTS),
+        ("tests/mutants/explained.toml", REASON),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.mutants", f"--root={tmp_path}", "--count=0"],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=100,
+    )  # fmt: skip
+    assert ran.stderr == ""
+    assert "2 of 5 killed (40.0%), 3 survived, 2 of them unexplained" in ran.stdout
+    shown = [line for line in ran.stdout.splitlines() if line.startswith("+")]
+    assert {line for line in shown if not line.startswith("+++")} == {
+        "+LIMIT = 4",
+        "+    pass",
+    }
+    assert ran.stdout.count("no test runs this line") == 1
+    assert ran.returncode == 1
