@@ -14,7 +14,12 @@ Fact = str | int | float | bool | None
 
 
 class Family(StrEnum):
-    """Verdicts that are stages of one trouble."""
+    """Verdicts that are stages of one trouble.
+
+    The first one per subject and family is told, so what may not hide another trouble
+    of the same node is a family of its own: an agent that nobody hears, settings that
+    differ, a manager beside a standby.
+    """
 
     SELF = "self"
     REACH = "reach"

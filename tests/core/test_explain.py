@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core import explain, wording
+from agent.core import explain, manual, wording
 from agent.core.incident import Status
 from agent.core.nextstep import next_step
 from agent.core.verdict import VerdictCode
@@ -20,6 +20,37 @@ POLICY = given.policy()
 @pytest.mark.parametrize("code", list(VerdictCode))
 def test_every_verdict_has_a_meaning(code):
     assert re.fullmatch(r"[A-Z][^\n]{10,160}\.", explain.meaning(code))
+
+
+@pytest.mark.parametrize("number", list(ROWS))
+def test_no_next_step_goes_in_a_circle_or_forbids_without_a_way(number):
+    verdict = said(number, "n1|n2" if ROWS[number].scope == "pairs" else "n1")
+    general = manual.entry(verdict.code)
+    steps = dict(general.row_steps).values()
+    for told in (next_step(verdict), general.next_step, *steps):
+        assert "splitguard status" not in told, "status shows this very step"
+        if re.search(r"[Dd]o not (resync|start)", told):
+            assert "splitguard resync" in told
+            assert "splitguard guard permit" in told
+        assert "an unknown way back" not in told
+
+
+def test_the_way_back_names_the_one_that_it_is_about():
+    losing = {"winner": "n2", "losers": "n1", "first": "n2"}
+    assert "`splitguard resync n1` on n1" in next_step(said(505, **losing))
+    both = {**losing, "losers": "n1,n3"}
+    assert "`splitguard resync NODE` on each" in next_step(said(505, **both))
+    undecided = {"winner": None, "losers": "n1,n2"}
+    assert "`splitguard resync NODE` on it" in next_step(said(501, **undecided))
+
+
+def test_after_a_pin_the_step_says_who_is_kept_and_two_pins_are_to_be_settled():
+    pinned = {"winner": "n2", "losers": "n1", "pinned_by": "ann"}
+    step = next_step(said(501, **pinned))
+    assert step.startswith("n2 is kept, as ann has decided: stop clients from")
+    assert "Decide" not in step
+    disputed = {**pinned, "pins_disputed": "ann: n2; bob: n1"}
+    assert next_step(said(501, **disputed)).startswith("Two pins exclude each other")
 
 
 @pytest.mark.parametrize("number", list(ROWS))
