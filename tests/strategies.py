@@ -26,7 +26,7 @@ from agent.core.observation import (
 )
 from tests.core import given
 
-ODD = st.sampled_from(
+ODD: st.SearchStrategy[Any] = st.sampled_from(
     [
         None, True, False, 0, 1, -1, 2, 2**31, 2**32, -(2**63), 2**64, 2**70, 10**400,
         0.5, -0.5, 1e18, -1e18, 1e308, math.inf, -math.inf, math.nan,

@@ -89,9 +89,16 @@ class Rerun:
         if self._start is None:
             raise JournalError(f"line {line.number}: an event without a start", HINT)
         policy, before, at = self._start.policy, self._state, noted.event.at
-        self._state = replay.again(
-            before, noted.event, policy, committed=noted.committed
-        )
+        try:
+            self._state = replay.again(
+                before, noted.event, policy, committed=noted.committed
+            )
+        except (LookupError, ValueError, TypeError, ArithmeticError) as error:
+            # Of an honest recording the core judges everything.
+            raise JournalError(
+                f"line {line.number}: no agent was ever in such a state: {error!r}",
+                HINT,
+            ) from error
         self._count(at)
         self._last = (line, type(noted.event).__name__, at.wall_s)
         if replay.same_outcome(before, self._state):

@@ -292,10 +292,9 @@ def _by_overlap(
             continue  # an address leads to the other node's server
         for span in report.writable[-SPANS_PER_NODE:]:
             start_s, end_s = _on_our_clock(span, heard, policy)
-            from_s = max(own.first_s, sent_s + start_s + slack_s)
-            to_s = min(own.last_s, sent_s + end_s)
-            if to_s > from_s and not _denied(state.view, report.node, (from_s, to_s)):
-                overlap_s = to_s - from_s
+            told = (sent_s + start_s + slack_s, sent_s + end_s)
+            overlap_s = min(own.last_s, told[1]) - max(own.first_s, told[0])
+            if overlap_s > 0 and not _denied(state.view, report.node, told):
                 own_age_s = at.monotonic_s - own.last_s
                 ended = max(own_age_s, span.ended_age_s) > policy.fresh_s
                 proof = _overlap_proof(own, report, at, policy)

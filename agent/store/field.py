@@ -180,5 +180,5 @@ def _end(line: bytes) -> tuple[int, str] | None:
     try:
         end = json.loads(line)["end"]
         return int(end["lines"]), str(end["sha256"])
-    except (ValueError, RecursionError, KeyError, TypeError):
+    except (ValueError, ArithmeticError, RecursionError, KeyError, TypeError):
         return None

@@ -1,6 +1,7 @@
 """Whatever comes over the wire or off the disk: an answer, or one typed failure."""
 
 import contextlib
+import hashlib
 import json
 import struct
 import tempfile
@@ -11,12 +12,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from agent import codec
+from agent.cli.rerun import Rerun
 from agent.core.lsn import Lsn
 from agent.core.observation import Outcome, ReadFailure, Report, ServerFacts
 from agent.core.plausible import impossible_report, impossible_sight
 from agent.core.state import Knowledge
 from agent.daemon.clock import SystemClock
-from agent.errors import CodecError, PostgresError
+from agent.errors import CodecError, JournalError, PostgresError
 from agent.postgres import control, history, postmaster, records
 from agent.postgres.crc import crc32c
 from agent.postgres.reader import DiskReader
@@ -27,9 +29,11 @@ from agent.probe.result import REASON_LIMIT, Result
 from agent.probe.target import ProbeSettings
 from agent.store import entries
 from agent.store.entries import Kind
+from agent.store.field import FieldJournal
 from agent.transport import Answer, HttpClient
 from tests import strategies
 from tests.core import given
+from tests.fix_rounds import RecordedCluster
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 FORMER = json.loads((RECORDED / "report-format-1.json").read_text("utf-8"))
@@ -270,3 +274,37 @@ def test_every_row_of_the_journal_is_read_or_refused(row):
         entries.joined([(kind, "name", text)])
     with contextlib.suppress(CodecError):
         codec.from_json(body, Knowledge)
+
+
+def short_journal() -> list[bytes]:
+    """The lines of a field journal: header, start, some events, without its end."""
+    cluster = RecordedCluster()
+    cluster.run(2)
+    cluster.cut("n1")
+    cluster.run(2)
+    return cluster.export().splitlines()[:-1]
+
+
+JOURNAL = short_journal()
+
+
+@over(st.data())
+@settings(max_examples=60)
+def test_every_forged_journal_is_judged_or_refused_at_a_line(tmp_path_factory, data):
+    at = data.draw(st.integers(0, len(JOURNAL) - 1) | st.just(1))
+    line = data.draw(strategies.texts_of(json.loads(JOURNAL[at])))
+    lines = [*JOURNAL[:at], line.replace(b"\n", b" "), *JOURNAL[at + 1 :]]
+    body = b"".join(one + b"\n" for one in lines)
+    count = data.draw(st.just(len(lines) - 1) | strategies.ODD)
+    digest = hashlib.sha256(body).hexdigest()
+    end = json.dumps({"end": {"lines": count, "sha256": digest}})
+    path = tmp_path_factory.getbasetemp() / "forged.jsonl"
+    path.write_bytes(body + end.encode() + b"\n")
+    refused = None
+    try:
+        Rerun().run(FieldJournal(path))
+    except JournalError as error:
+        refused = error
+    if refused is not None:
+        assert str(path) in refused.message or "line " in refused.message
+        assert refused.hint
