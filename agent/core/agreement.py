@@ -14,11 +14,14 @@ from dataclasses import replace
 
 from agent.core.incident import Incident, Status
 from agent.core.moment import Moment
-from agent.core.observation import Channel, IncidentBrief, ServerFacts
+from agent.core.observation import Channel, IncidentBrief, Report, ServerFacts
 from agent.core.policy import Policy
+from agent.core.standing import standing
 from agent.core.state import PrimarySeen, State
+from agent.core.testimony import incidents_of
 from agent.core.verdict import VerdictCode
 
+NONE: frozenset[int] = frozenset()
 EARLIER_MAX_S = 7 * 86_400.0
 """So much earlier than this agent a peer may have seen a trouble begin."""
 NO_SYSTEM = "-"
@@ -47,13 +50,19 @@ def standing_at_peers(
     key: str, state: State, at: Moment, policy: Policy
 ) -> AbstractSet[int]:
     """Return under which occurrences peers hold this trouble open at present."""
-    return {
-        brief.occurrence
-        for _, brief in briefs(state, at, policy)
-        if brief.key == key
-        and brief.status in (Status.OPEN, Status.ACKNOWLEDGED)
-        and brief.occurrence > 0
-    }
+    found: set[int] = set()
+    for _, report in _fresh(state, at, policy):
+        found |= incidents_of(report).standing.get(key, NONE)
+    return found
+
+
+def briefs_on(
+    incident_id: str, state: State, at: Moment, policy: Policy
+) -> Iterator[tuple[str, IncidentBrief]]:
+    """Go through what the fresh reports of peers say of one incident."""
+    for node, report in _fresh(state, at, policy):
+        for brief in incidents_of(report).by_id.get(incident_id, ()):
+            yield node, brief
 
 
 def dated_by_peers(
@@ -99,11 +108,10 @@ def failover_is_over(
 
 def standing_failover(state: State, node: str) -> Incident | None:
     """Return the standing incident that says that the primary moved to `node`."""
-    for incident in state.ledger.incidents:
+    for incident in standing(state):
         if (
             incident.verdict.code is VerdictCode.FAILOVER
             and incident.verdict.evidence.get("to") == node
-            and incident.status.standing
         ):
             return incident
     return None
@@ -113,11 +121,16 @@ def briefs(
     state: State, at: Moment, policy: Policy
 ) -> Iterator[tuple[str, IncidentBrief]]:
     """Go through what the fresh reports of peers say of incidents."""
+    for node, report in _fresh(state, at, policy):
+        for brief in report.incidents:
+            yield node, brief
+
+
+def _fresh(state: State, at: Moment, policy: Policy) -> Iterator[tuple[str, Report]]:
     for node, seen in state.view.reports.items():
         fresh = at.monotonic_s - seen.received_s <= policy.fresh_s
         if seen.report is not None and fresh:
-            for brief in seen.report.incidents:
-                yield node, brief
+            yield node, seen.report
 
 
 def preferred(occurrences: Iterable[int], spent: int) -> int:

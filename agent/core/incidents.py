@@ -32,6 +32,7 @@ from agent.core.protection import PROVEN
 from agent.core.rules import BY_NUMBER
 from agent.core.scene import Scene, build
 from agent.core.stages import gravity
+from agent.core.standing import living_of
 from agent.core.state import Ledger, State
 from agent.core.taking import acknowledged, flipped, outgrown, reopened, taken_at_peer
 from agent.core.verdict import Fact, Family, Verdict, VerdictCode
@@ -60,6 +61,10 @@ class _Next:
     resolved: tuple[Incident, ...] = ()
     """Further incidents that ended by it."""
 
+    def is_still(self, before: Incident) -> bool:
+        """Whether nothing became of it."""
+        return self.incident is before and not self.changes and not self.resolved
+
 
 def advance(
     ledger: Ledger,
@@ -67,16 +72,18 @@ def advance(
     state: State,
     at: Moment,
     policy: Policy,
+    scene: Scene | None = None,
 ) -> tuple[Ledger, tuple[Change, ...]]:
     """Carry all incidents on by what is so now.
 
-    Returns the ledger unchanged, the same object, when nothing has changed.
+    `scene` is what the verdicts were found in, where the caller has it. Returns the
+    ledger unchanged, the same object, when nothing has changed.
     """
     waiting = [one for one in verdicts if one.code not in QUIET]
-    living = [one for one in ledger.incidents if one.status is not Status.RESOLVED]
+    living = living_of(ledger)
     if not waiting and not living:
         return ledger, ()
-    clock = _Clock(state, at, policy)
+    clock = _Clock(state, at, policy, scene)
     results: dict[str, _Next] = {}
     for known in living:
         incident = dated_by_peers(known, state, at, policy)
@@ -88,6 +95,10 @@ def advance(
         else:
             results[incident.id] = _cleared(incident, clock)
     begun = [_begun(verdict, ledger, clock) for verdict in waiting]
+    bounded = len(ledger.incidents) - len(living) <= policy.incidents_limit
+    still = not begun and all(results[one.id].is_still(one) for one in living)
+    if still and bounded:
+        return ledger, ()
     return _collected(ledger, results, begun, policy)
 
 
@@ -98,8 +109,11 @@ class _Clock:
     state: State
     at: Moment
     policy: Policy
+    judged: Scene | None = None
 
     def scene(self) -> Scene:
+        if self.judged is not None:
+            return self.judged
         return build(self.state, self.at, self.policy)
 
 
@@ -285,14 +299,20 @@ def _cleared(incident: Incident, clock: _Clock) -> _Next:
         return _Next(None)
     now_s = clock.at.monotonic_s
     if _waits_for_person(incident) or not _can_tell(incident, clock):
-        return _Next(replace(incident, clear_since_s=None))
+        return _Next(_clear_since(incident, None))
     if not seen_again(clock.scene(), incident.verdict):
         return _Next(incident)
     since_s = now_s if incident.clear_since_s is None else incident.clear_since_s
     if now_s - since_s < clock.policy.resolve_hold_s:
-        return _Next(replace(incident, clear_since_s=since_s))
+        return _Next(_clear_since(incident, since_s))
     ended = _resolved(replace(incident, clear_since_s=since_s), clock)
     return _Next(ended, (Change(ended, NoticeReason.RESOLVED),))
+
+
+def _clear_since(incident: Incident, since_s: float | None) -> Incident:
+    if incident.clear_since_s == since_s:
+        return incident
+    return replace(incident, clear_since_s=since_s)
 
 
 def _waits_for_person(incident: Incident) -> bool:

@@ -42,6 +42,7 @@ from agent.core.event import (
     Started,
 )
 from agent.core.policy import Policy
+from agent.core.scene import Scene, build
 from agent.core.state import State
 from agent.core.verdict import VerdictCode
 
@@ -61,9 +62,10 @@ def step(state: State, event: Event, policy: Policy) -> Step:
     """
     seen = _fold(view.fold(state, event, policy), event, policy)
     questions = proof.questions(state, seen, event, policy)
-    judged = _judged(seen, event, policy)
+    scene = build(seen, event.at, policy)
+    judged = _judged(seen, scene)
     ledger, changes = incidents.advance(
-        judged.ledger, judged.view.verdicts, judged, event.at, policy
+        judged.ledger, judged.view.verdicts, judged, event.at, policy, scene
     )
     answered = permits.advance(replace(judged, ledger=ledger), event.at, policy)
     kept, captures = protection.advance(answered, event.at, policy)
@@ -71,13 +73,14 @@ def step(state: State, event: Event, policy: Policy) -> Step:
     return Step(told, (*questions, *captures, *tells))
 
 
-def _judged(state: State, event: Event, policy: Policy) -> State:
+def _judged(state: State, scene: Scene) -> State:
     """Let the rules say what is so now."""
-    verdicts = rules.judge(state, event.at, policy)
-    view = replace(state.view, verdicts=verdicts)
+    verdicts = rules.judged(scene)
+    isolated_s = state.view.isolated_s
     if any(one.code is VerdictCode.OBSERVER_ISOLATED for one in verdicts):
-        view = replace(view, isolated_s=event.at.monotonic_s)
-    return replace(state, view=view)
+        isolated_s = scene.at.monotonic_s
+    view = replace(state.view, verdicts=verdicts, isolated_s=isolated_s)
+    return State(state.ledger, state.knowledge, view)
 
 
 def _fold(state: State, event: Event, policy: Policy) -> State:

@@ -145,6 +145,11 @@ class Policy:
         """Return how many voters are more than half of all of them."""
         return len(self.voters) // 2 + 1
 
+    @property
+    def has_managers(self) -> bool:
+        """Whether any node of the list has a manager."""
+        return any(node.has_manager for node in self.nodes)
+
     def spec(self, name: str) -> NodeSpec:
         """Return the node called `name`; raises KeyError when there is none."""
         return self.nodes[self.order[name]]

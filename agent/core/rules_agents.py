@@ -126,6 +126,17 @@ def _told_apart(setting: str, groups: list[list[str]]) -> str:
     return f"{setting} ({' against '.join(names(','.join(one)) for one in groups)})"
 
 
+def _unheard(scene: Scene) -> Collection[str]:
+    """Return the agents of which some receiver does not take what is told."""
+    view = scene.state.view
+    names = [
+        node
+        for node, seen in view.reports.items()
+        if seen.report is not None and seen.report.deaf
+    ]
+    return [*names, scene.me] if view.failing else names
+
+
 def nobody_hears(scene: Scene, node: str) -> Finding | None:
     """Find an agent of which no receiver takes what is told."""
     configured, found = _receivers(scene, node)
@@ -201,6 +212,7 @@ ROWS = (
         Scope.NODES,
         "No receiver takes what the agent there tells.",
         nobody_hears,
+        about=_unheard,
         hold=Hold.ALERT,
     ),
     Rule(
@@ -211,6 +223,7 @@ ROWS = (
         Scope.NODES,
         "A receiver does not take what the agent there tells; others do.",
         one_does_not_hear,
+        about=_unheard,
         hold=Hold.ALERT,
     ),
 )

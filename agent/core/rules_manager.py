@@ -11,6 +11,7 @@ the hold time waits for that. Source: Cloudify Manager's documentation of HA clu
 """
 
 import re
+from collections.abc import Collection
 
 from agent.core.detector import Look, key
 from agent.core.observation import Channel, ManagerSight
@@ -29,7 +30,7 @@ def role_mismatch(scene: Scene, node: str) -> Finding | None:
     own = scene.sights.get(node)
     if primary is None or own is None or not own.sight.in_recovery:
         return None
-    managers = _managers(scene)
+    managers = scene.once("managers", lambda: _managers(scene))
     told = managers.get(node)
     if told is None or not told.active or _every_one_is(told):
         return None
@@ -42,6 +43,14 @@ def role_mismatch(scene: Scene, node: str) -> Finding | None:
             "primary_manager": _in_words(managers.get(primary.node)),
         }
     )
+
+
+def _managed_standbys(scene: Scene) -> Collection[str]:
+    """Return the standbys beside a manager that says it is active."""
+    if not scene.policy.has_managers or scene.sole_primary is None:
+        return ()
+    managers = scene.once("managers", lambda: _managers(scene))
+    return [name for name, told in managers.items() if told.active]
 
 
 def _managers(scene: Scene) -> dict[str, ManagerSight]:
@@ -79,6 +88,7 @@ ROWS = (
         Scope.NODES,
         "A manager says that it is active beside a standby.",
         role_mismatch,
+        about=_managed_standbys,
         hold=Hold.SETTINGS,
     ),
 )

@@ -13,6 +13,9 @@ no server can tell: two machines may each have such a folder of their own. So wh
 said is that the setting is the same.
 """
 
+from collections.abc import Collection
+from itertools import combinations
+
 from agent.core.counsel import LATE_REPLAY
 from agent.core.kinship import relate
 from agent.core.lineage import Fork, Kinship, Lineage
@@ -72,6 +75,36 @@ def _behind(scene: Scene, node: str) -> dict[str, int] | None:
     return {
         "receive_lag_bytes": max(0, written - received),
         "replay_lag_bytes": max(0, received - replayed),
+    }
+
+
+def _led(scene: Scene) -> Collection[str]:
+    """Return the standbys that lack more than the limit, or may."""
+    primary, limit = scene.sole_primary, scene.policy.lag_limit_bytes
+    written = None if primary is None else primary.sight.flush_lsn
+    if written is None or not limit:
+        return ()
+    found = []
+    for name, one in scene.sights.items():
+        received, replayed = one.sight.flush_lsn, one.sight.replay_lsn
+        if not one.sight.in_recovery or received is None or replayed is None:
+            continue
+        if max(written, received) - min(received, replayed) > limit:
+            found.append(name)
+    return found
+
+
+def _sharing(scene: Scene) -> Collection[str]:
+    """Return the pairs of servers that archive by one and the same setting."""
+    by_target: dict[str, list[str]] = {}
+    for name, one in scene.sights.items():
+        archiver = _archives(one.sight)
+        if archiver is not None:
+            by_target.setdefault(archiver.target, []).append(name)
+    return {
+        f"{first}|{second}"
+        for names in by_target.values()
+        for first, second in combinations(sorted(names), 2)
     }
 
 
@@ -144,6 +177,7 @@ ROWS = (
         Scope.NODES,
         "A standby has received less than the primary has written, over the limit.",
         receives_late,
+        about=_led,
         hold=Hold.LAG,
     ),
     Rule(
@@ -154,6 +188,7 @@ ROWS = (
         Scope.NODES,
         "A standby that is not delayed has replayed less than it has received.",
         replays_late,
+        about=_led,
         hold=Hold.LAG,
     ),
     Rule(
@@ -164,6 +199,7 @@ ROWS = (
         Scope.PAIRS,
         "Two sides of a fork archive by one and the same setting.",
         archive_conflict,
+        about=_sharing,
         hold=Hold.READINGS,
     ),
 )

@@ -9,7 +9,7 @@ before it was taken. Agents that notice one stage in turn so agree without askin
 
 from dataclasses import replace
 
-from agent.core.agreement import briefs
+from agent.core.agreement import briefs_on
 from agent.core.explain import sentence
 from agent.core.incident import Flip, Incident, Status, Taken
 from agent.core.moment import Moment
@@ -49,9 +49,7 @@ def taken_at_peer(
     """Count it as acknowledged here when a person has taken it at a peer."""
     if incident.status is not Status.OPEN:
         return incident
-    for node, brief in briefs(state, at, policy):
-        if brief.id != incident.id:
-            continue
+    for node, brief in briefs_on(incident.id, state, at, policy):
         over = incident.verdict.sticky and brief.status == Status.RESOLVED
         if over or (brief.status == Status.ACKNOWLEDGED and _covers(brief, incident)):
             now = Taken(gravest(incident), incident.worst.value, at.wall_s)
