@@ -63,23 +63,24 @@ def fill_segments(server: Server) -> None:
             server.query("SELECT txid_current()")
 
 
-def twins(stage: Stage, *, checkpoint: bool) -> Twins:
-    """Make them; `checkpoint`: the loser has one between the two promotions."""
+def twins(stage: Stage) -> tuple[Twins, Twins]:
+    """Make two of them with one winner; the second loser has a checkpoint of its own.
+
+    That one lies between its promotion and the winner's next one.
+    """
     primary = stage.primary("n0", **SLOW)
-    loser = stage.standby(primary, "n1", **SLOW)
+    losers = [stage.standby(primary, name, **SLOW) for name in ("n1", "n3")]
     winner = stage.standby(primary, "n2", **SLOW)
     primary.query(DIRTY)
     primary.write(20, "common")
     primary.stop()
-    for server in (loser, winner):
+    for server in (*losers, winner):
         server.promote()
-    if checkpoint:
-        loser.query("CHECKPOINT")
-    reader = DiskReader(loser.data_dir, loser.programs.bin_dir)
-    loser.write(20, "loser")
-    winner.write(20, "winner")
+    losers[1].query("CHECKPOINT")
+    readers = [DiskReader(one.data_dir, one.programs.bin_dir) for one in losers]
     # pg_rewind goes back to a record of the loser that begins where the winner left.
-    for server in (loser, winner):
+    for server in (*losers, winner):
+        server.write(20, "winner" if server is winner else "loser")
         fill_segments(server)
     winner.crash()
     winner.write_file("standby.signal", "")
@@ -87,30 +88,27 @@ def twins(stage: Stage, *, checkpoint: bool) -> Twins:
     winner.start()
     winner.promote()
     winner.query("CHECKPOINT")
-    loser.write(20, "past")
-    return Twins(loser, winner, reader)
+    for loser in losers:
+        loser.write(20, "past")
+    first, second = (
+        Twins(loser, winner, reader)
+        for loser, reader in zip(losers, readers, strict=True)
+    )
+    return first, second
 
 
-def test_a_twin_that_was_rewound_past_the_promotion_is_no_twin_any_more(stage: Stage):
-    pair = twins(stage, checkpoint=False)
-    before = pair.kinship
-    pair.rewind()
-    assert (before is Kinship.TWIN, pair.kinship is Kinship.TWIN) == (True, False)
-    loser = pair.loser
-    loser.follow(pair.winner)
+def test_a_rewound_twin_is_one_still_where_its_own_beginning_stayed(stage: Stage):
+    undone, kept = twins(stage)
+    assert (undone.kinship, kept.kinship) == (Kinship.TWIN, Kinship.TWIN)
+    for pair in (undone, kept):
+        pair.rewind()
+    assert (kept.kinship, undone.kinship) == (Kinship.TWIN, Kinship.SAME)
+    loser = undone.loser
+    loser.follow(undone.winner)
     loser.start()
-    loser.caught_up(pair.winner)
+    loser.caught_up(undone.winner)
     assert loser.query("SELECT DISTINCT mark FROM kept ORDER BY 1") == [
         ("common",),
         ("winner",),
     ]
-    assert pair.kinship is not Kinship.TWIN
-
-
-def test_a_twin_that_was_rewound_to_a_later_checkpoint_is_still_known_as_one(
-    stage: Stage,
-):
-    pair = twins(stage, checkpoint=True)
-    assert pair.kinship is Kinship.TWIN
-    pair.rewind()
-    assert pair.kinship is Kinship.TWIN
+    assert undone.kinship is Kinship.SAME
