@@ -16,10 +16,11 @@ What is inhibited comes up by itself when the cause is over and it still stands.
 from collections.abc import Iterator
 
 from agent.core.detector import Look, channels
-from agent.core.incident import Incident, Status
+from agent.core.incident import Incident
 from agent.core.observation import Channel
 from agent.core.protection import PROVEN
 from agent.core.scene import Scene
+from agent.core.standing import living
 from agent.core.verdict import Family, Verdict, VerdictCode
 
 _SILENT = {
@@ -78,15 +79,18 @@ def link_follows(scene: Scene, pair: tuple[str, str], channel: Channel) -> bool:
 
 
 def seen_again(scene: Scene, verdict: Verdict) -> bool:
-    """Whether somebody sees now what was missed; who misses nothing else is seen.
+    """Whether somebody sees now what was missed.
 
     A row that has ceased to fire proves no life: the agent that misses may be cut off
-    from the node in every way, or doubt itself.
+    from the node in every way, or doubt itself. Who was isolated sees a majority.
     """
-    node = verdict.subject
-    if verdict.family is not Family.REACH or node not in scene.policy.order:
+    node, policy = verdict.subject, scene.policy
+    if verdict.code is VerdictCode.OBSERVER_ISOLATED:
+        others = sum(scene.nodes.get(one) is Look.SEEN for one in policy.voters)
+        return others + (scene.me in policy.voters) >= policy.majority
+    if verdict.family is not Family.REACH or node not in policy.order:
         return True
-    asked = channels(scene.policy, node)
+    asked = channels(policy, node)
     missed = [one for one in _SILENT.get(verdict.code, asked) if one in asked]
     return not missed or any((node, one) in scene.seen_by for one in missed)
 
@@ -101,6 +105,6 @@ def _told_down(scene: Scene, node: str) -> bool:
 
 
 def _going_on(scene: Scene, family: Family) -> Iterator[Incident]:
-    for incident in scene.state.ledger.incidents:
-        if incident.verdict.family is family and incident.status is not Status.RESOLVED:
+    for incident in living(scene.state):
+        if incident.verdict.family is family:
             yield incident

@@ -216,3 +216,22 @@ def test_a_trouble_is_over_when_somebody_sees_what_was_missed(code, alive, again
     said = replace(given.verdict(), code=code, family=family, subject="n2")
     assert inhibition.seen_again(scene, said) is again
     assert inhibition.seen_again(scene, replace(said, subject="gone from the list"))
+
+
+def test_who_was_isolated_is_back_when_a_majority_is_seen():
+    alone = given.verdict(
+        VerdictCode.OBSERVER_ISOLATED, Family.SELF, "n1", Severity.WARNING
+    )
+    known = given.state()
+    assert not inhibition.seen_again(build(known, given.at(1), given.policy()), alone)
+    for name in ("n2", "n3"):
+        answers = (
+            given.heard(name, given.report(name), 0.5),
+            given.postgres(name, given.sight(), 0.5),
+        )
+        known = fold(known, *answers)
+    assert inhibition.seen_again(build(known, given.at(1), given.policy()), alone)
+    five = given.policy(count=5)
+    assert inhibition.seen_again(build(known, given.at(1), five), alone)
+    seven = given.policy(count=7)
+    assert not inhibition.seen_again(build(known, given.at(1), seven), alone)

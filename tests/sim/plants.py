@@ -380,6 +380,7 @@ PLANTS = (
         _by_number,
         ("promote two to one number", "write a lot"),
         (3, 4),
+        first=1,
     ),
     Plant(
         "contradictory pins count",
