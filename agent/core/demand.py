@@ -20,6 +20,8 @@ ALL = (Level.TAIL, Level.FULL)
 
 def asked(state: State, event: CaptureAsked, policy: Policy) -> State:
     """Enter a request for a full copy; it is handed over with this step."""
+    if not policy.spec(policy.me).local:
+        return state  # nobody could carry it out, and it would wait for ever
     running = unfinished(state, policy)
     if running is not None:
         if not event.joins:

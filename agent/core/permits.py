@@ -20,6 +20,7 @@ from agent.core.observation import ReadFailure, ServerFacts
 from agent.core.permit import Permit, PermitState
 from agent.core.policy import Policy
 from agent.core.protection import unfinished
+from agent.core.standing import ELSEWHERE
 from agent.core.state import State
 from agent.core.sufficiency import has_moved, promised, runs_again, sealed
 
@@ -120,10 +121,15 @@ def _answer(state: State, permit: Permit, at: Moment, policy: Policy) -> Permit:
         return replace(permit, at_work=False)
     if permit.state is not PermitState.PENDING:
         return permit
+    if not policy.spec(policy.me).local:
+        return _wait(permit, f"nobody here can read the server's files: {ELSEWHERE}")
     server = state.view.server
-    if not isinstance(server, ServerFacts) or server.end_lsn is None:
-        return _wait(permit, _unknown(state, permit))
-    if state.view.server_read_s < permit.asked_s or server.running:
+    if (
+        not isinstance(server, ServerFacts)
+        or server.end_lsn is None
+        or server.running
+        or state.view.server_read_s < permit.asked_s
+    ):
         return _wait(permit, _unknown(state, permit))
     return _match(state, permit, server, at, policy)
 

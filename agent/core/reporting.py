@@ -27,7 +27,7 @@ from agent.core.plausible import REPORT_FORMAT
 from agent.core.policy import Policy
 from agent.core.protection import unfinished
 from agent.core.readiness import Readiness
-from agent.core.standing import local_facts
+from agent.core.standing import ELSEWHERE, local_facts
 from agent.core.state import State
 from agent.core.verdict import VerdictCode
 
@@ -124,7 +124,7 @@ def protection_line(state: State, policy: Policy) -> str:
 def _in_the_way(state: State, policy: Policy) -> str | None:
     """Return why nothing of the local server can be kept at all."""
     if not policy.spec(policy.me).local:
-        return "its agent stands on another machine (local = false)"
+        return ELSEWHERE
     if not policy.capture_enabled:
         return "captures are switched off"
     server = state.view.server

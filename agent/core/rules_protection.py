@@ -11,6 +11,7 @@ from agent.core.observation import ReadFailure
 from agent.core.rule import CLUSTER, Finding, Hold, Rule, Scope
 from agent.core.rules_split import lineage_diverged, split_brain
 from agent.core.scene import Scene
+from agent.core.standing import ELSEWHERE
 from agent.core.sufficiency import is_bare, is_whole, own_capture
 from agent.core.verdict import Family, Severity, VerdictCode
 
@@ -55,6 +56,8 @@ def capture_missing(scene: Scene, _: str) -> Finding | None:
         return _missing(scene, "captures are switched off")
     if scene.at.monotonic_s - since_s < BARE_ROUNDS * scene.policy.round_s:
         return None
+    if not scene.policy.spec(scene.me).local:
+        return _missing(scene, ELSEWHERE)
     server = scene.state.view.server
     if isinstance(server, ReadFailure):
         return _missing(scene, f"no capture can begin: {server.reason}")

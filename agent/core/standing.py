@@ -10,6 +10,9 @@ from agent.core.observation import Channel, Outcome, PostgresSight, ServerFacts
 from agent.core.policy import Policy
 from agent.core.state import Ledger, State
 
+ELSEWHERE = "its agent stands on another machine (local = false)"
+"""Why nobody reads or keeps a server's files."""
+
 
 def local_sight(state: State, policy: Policy) -> PostgresSight | None:
     """Return the latest answer of the server beside this agent, if it answers."""

@@ -47,6 +47,8 @@ class ScheduledSnapshots:
     async def run(self) -> None:
         """Order a snapshot of the local server if it is the primary's."""
         policy = self._desk.policy
+        if not policy.spec(policy.me).local:
+            return
         if not local_writable(self._desk.state, policy):
             return
         if await asyncio.to_thread(self._shares_disk):

@@ -491,3 +491,12 @@ def test_what_a_grant_let_pass_is_at_work_until_the_server_goes_on(
     view = replace(void.view, server=server, server_read_s=ended_s)
     permit = answered(replace(void, view=view), 701)
     assert (permit.at_work, permit.state) == (work, PermitState.VOID)
+
+
+def test_an_agent_on_another_machine_than_its_server_says_why_it_grants_nothing():
+    nodes = tuple(replace(node, local=False) for node in POLICY.nodes)
+    elsewhere = replace(POLICY, nodes=nodes)
+    state = permits.asked(given.state(), ASKED, elsewhere)
+    (found,) = permits.advance(state, given.at(11), elsewhere).ledger.permits
+    assert found.state is PermitState.PENDING
+    assert "local = false" in found.reason

@@ -557,3 +557,12 @@ def test_only_the_own_server_s_captures_go_on_here():
 def test_levels_come_in_their_order_of_worth_each_once():
     told = protection.in_order([Level.FULL, Level.TAIL, Level.FULL])
     assert told == (Level.TAIL, Level.FULL)
+
+
+def test_nothing_is_begun_of_a_server_whose_files_lie_on_another_machine():
+    """Nobody would carry it out: it would be told as under way for ever."""
+    nodes = tuple(replace(node, local=False) for node in POLICY.nodes)
+    asked = CaptureAsked(given.at(2), "n1-9", "a test")
+    state = primary()
+    assert demand.asked(state, asked, replace(POLICY, nodes=nodes)) is state
+    assert demand.asked(state, asked, POLICY).ledger.captures

@@ -53,6 +53,12 @@ async def create_snapshot(
         raise ApiError(409, "Captures are switched off.", "set capture.enabled = true")
     if not desk.policy.spec(desk.policy.me).has_postgres:
         raise ApiError(409, "There is no PostgreSQL beside this agent.")
+    if not desk.policy.spec(desk.policy.me).local:
+        raise ApiError(
+            409,
+            "PostgreSQL and its agent stand on two machines (local = false).",
+            "run an agent on the database's own machine; only that one can copy it",
+        )
     wanted = f"{desk.policy.me}-{ctx.options.new_id()}"
     reason = (question or CaptureIn()).reason
     state = await desk.submit(CaptureAsked(desk.now(), wanted, reason))
