@@ -59,6 +59,8 @@ class Score:
     false: Counter[str] = field(default_factory=Counter)
     due: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)
+    """What violated an oracle that was only to count."""
 
 
 class Oracles(Watcher):
@@ -414,7 +416,7 @@ class Oracles(Watcher):
 
     def _broken(self, oracle: str, words: str) -> None:
         """Raise, or only count while rough weather is played for its rates."""
-        self.score.false[oracle] += 1
+        self.score.broken.append(words)
         if self.loud:
             raise ViolatedError(oracle, words)
 
