@@ -135,6 +135,7 @@ def test_the_furthest_of_several_standbys_confirms():
     assert (found.confirmed_lsn, found.confirmed_xid) == (Lsn(0x200), 9)
     assert confirmed(Lsn(0x1FF)).confirmed_xid is None
     assert confirmed(None).confirmed_lsn is None
+    assert confirmed(Lsn(0)).confirmed_lsn == Lsn(0)
 
 
 def test_another_server_s_standbys_confirm_nothing_here():
