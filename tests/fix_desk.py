@@ -276,6 +276,8 @@ def serve(
 def healthy() -> Simulation:
     """Three nodes, n1 the primary, all well."""
     sim = Simulation()
+    for server in sim.world.servers.values():
+        server.archives = False
     sim.run(10)
     return sim
 

@@ -73,6 +73,8 @@ class Server:
         """When its position or its process last changed."""
         self.late: tuple[float, Lineage] | None = None
         """Until then the disk shows this lineage."""
+        self.archives = True
+        """It archives to the one place that all servers archive to."""
         self.delay_s = 0.0
         """Its receiver is behind by so much."""
         self.system_id = ""
@@ -182,7 +184,7 @@ class Server:
             upstream=f"{self.upstream}:5432" if shows else None,
             receiver_mark=f"{here}@{self.mark_s:.1f}" if shows else None,
             senders=senders,
-            archiver=ARCHIVER,
+            archiver=ARCHIVER if self.archives else None,
             waiting_for_sync=len(waits_s),
             waiting_for_sync_s=max(waits_s, default=0.0),
         )
