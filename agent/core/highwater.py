@@ -74,6 +74,8 @@ def _as_of_now(scene: Scene, sole: ServerSight) -> ServerSight:
     if last is None or last.timeline != sight.timeline or last.read_s < sole.read_s:
         return sole
     lsn = max(last.lsn, sight.flush_lsn or last.lsn)
+    if lsn == sight.flush_lsn:
+        return sole
     return replace(sole, sight=replace(sight, flush_lsn=lsn))
 
 

@@ -67,7 +67,8 @@ def step(state: State, event: Event, policy: Policy) -> Step:
     ledger, changes = incidents.advance(
         judged.ledger, judged.view.verdicts, judged, event.at, policy, scene
     )
-    answered = permits.advance(replace(judged, ledger=ledger), event.at, policy)
+    lived = State(ledger, judged.knowledge, judged.view)
+    answered = permits.advance(lived, event.at, policy)
     kept, captures = protection.advance(answered, event.at, policy)
     told, tells = telling.advance(kept, changes, event.at, policy)
     return Step(told, (*questions, *captures, *tells))

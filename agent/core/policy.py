@@ -114,6 +114,11 @@ class Policy:
         default_factory=dict, init=False, compare=False, repr=False
     )
     """Every node and channel that is asked, with the view's name for it."""
+    asked_first: tuple[str, ...] = field(
+        default=(), init=False, compare=False, repr=False
+    )
+    """The view's names for the channels of voters, managers aside: who has not asked
+    each of them has only just started."""
     servers: int = field(default=0, init=False, compare=False, repr=False)
     """How many of the nodes have a PostgreSQL."""
 
@@ -129,6 +134,12 @@ class Policy:
                 for channel in channels
             }
         )
+        first = tuple(
+            name
+            for (node, channel), name in self.places.items()
+            if node in voters and channel is not Channel.MANAGER
+        )
+        object.__setattr__(self, "asked_first", first)
         servers = sum(node.has_postgres for node in self.nodes)
         object.__setattr__(self, "servers", servers)
 

@@ -326,11 +326,7 @@ def build(state: State, at: Moment, policy: Policy) -> Scene:
         for name in policy.voters
         if name == policy.me or nodes[name] is not Look.UNSEEN
     )
-    starting = any(
-        name not in state.view.latest
-        for (node, channel), name in policy.places.items()
-        if channel is not Channel.MANAGER and policy.spec(node).is_voter
-    )
+    starting = not all(map(state.view.latest.__contains__, policy.asked_first))
     return Scene(
         state=state,
         at=at,

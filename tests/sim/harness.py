@@ -387,39 +387,39 @@ class Simulation:
     def _answer(self, asker: str, question: Observation) -> Observation | None:
         """What is answered over there; None: nothing at all."""
         node = question.node
-        yes = replace(question, outcome=Outcome.ANSWERED)
-        no = replace(question, outcome=Outcome.UNREACHABLE, reason="refused")
+        no = Outcome.UNREACHABLE
         match question.channel:
             case Channel.MANAGER if node in self.world.managers_down:
-                return no
+                return replace(question, outcome=no, reason="refused")
             case Channel.MANAGER:
-                return replace(yes, manager=self._manager(node))
+                yes = Outcome.ANSWERED
+                return replace(question, outcome=yes, manager=self._manager(node))
             case Channel.POSTGRES:
                 there = node if node == asker else self.world.aliases.get(node, node)
-                return self._by_sql(there, yes, no)
+                return self._by_sql(there, question)
             case _ if not self.agents[node].alive:
-                return no
+                return replace(question, outcome=no, reason="refused")
             case _ if self.frozen(node):
                 return None
             case _:
-                return replace(yes, report=self._report(node))
+                yes = Outcome.ANSWERED
+                return replace(question, outcome=yes, report=self._report(node))
 
     def _manager(self, node: str) -> ManagerSight:
         return ManagerSight(self.world.active(node), "4.5.5")
 
-    def _by_sql(
-        self, node: str, yes: Observation, no: Observation
-    ) -> Observation | None:
+    def _by_sql(self, node: str, question: Observation) -> Observation | None:
         server = self.world.servers[node]
         if node in self.world.dead or self.suspended(node):
             return None
         if not server.running:
-            return no
+            return replace(question, outcome=Outcome.UNREACHABLE, reason="refused")
         if server.paused:
             return None
         if server.refusing or self.now_s < server.recovers_until_s:
-            return replace(no, outcome=Outcome.REFUSED, reason="57P03")
-        return replace(yes, postgres=self.world.sight(node))
+            return replace(question, outcome=Outcome.REFUSED, reason="57P03")
+        sight = self.world.sight(node)
+        return replace(question, outcome=Outcome.ANSWERED, postgres=sight)
 
     def _report(self, node: str) -> Report:
         peer = self.agents[node]
