@@ -1,0 +1,40 @@
+"""What is worked out once for an object, and how long it is kept."""
+
+from agent.core import memo
+
+
+def counted():
+    """A question, and of what it was really asked."""
+    asked = []
+
+    @memo.remembered
+    def size(of):
+        asked.append(of)
+        return len(of)
+
+    return size, asked
+
+
+def test_of_one_object_is_asked_once():
+    size, asked = counted()
+    one = (1, 2)
+    assert [size(one), size(one)] == [2, 2]
+    assert asked == [one]
+
+
+def test_of_an_equal_object_is_asked_anew():
+    size, asked = counted()
+    one, other = [1], [1]
+    assert size(one) == size(other) == 1
+    assert len(asked) == 2
+
+
+def test_the_oldest_answer_gives_way_when_there_are_too_many():
+    size, asked = counted()
+    objects = [(number,) for number in range(memo.KEPT + 1)]
+    for one in objects:
+        size(one)
+    size(objects[-1])
+    assert len(asked) == memo.KEPT + 1
+    size(objects[0])
+    assert len(asked) == memo.KEPT + 2
