@@ -291,3 +291,51 @@ CALM = {"healthy", "unknown"}
 def own_doubt(status: Any) -> str:
     (mine,) = [node for node in status["nodes"] if node["me"]]
     return str(mine["doubt"] or "")
+
+
+async def spoken(folder: Path, name: str, *arguments: str) -> tuple[int, str]:
+    """How a command ends that is given to one agent, and what it says."""
+    asked = await asyncio.create_subprocess_exec(
+        str(SPLITGUARD), *arguments, "--socket", f"{folder / name}/agent.sock",
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await asked.communicate()
+    return asked.returncode or 0, " ".join(out.decode().split())
+
+
+async def test_agents_on_other_machines_do_all_but_read_files(
+    stage16: Stage, tmp_path: Path
+):
+    async with members(stage16, tmp_path, "n1", "n2", "w1") as trio:
+        # What needs the files says why it cannot be, and leaves nothing begun.
+        code, said_so = await spoken(tmp_path, "n1", "snapshots", "create")
+        assert code == 1
+        assert "on two machines (local = false)" in said_so
+        healthy = await trio.status("n1")
+        assert said(healthy) == {("healthy", "cluster")}
+
+        # A failover is told with its timelines, though nobody sees a control file.
+        old, new = trio.servers["n1"], trio.servers["n2"]
+        old.stop()
+        await trio.until("w1", lambda s: ("no-primary", "cluster") in said(s))
+        new.promote()
+        status = await trio.until(
+            "w1", lambda s: "failover" in {code for code, _ in said(s)}
+        )
+        evidence = verdict(status, "failover")["evidence"]
+        assert (evidence["from"], evidence["to"]) == ("n1", "n2")
+
+        # The old primary comes back as it was: two take writes, all agents prove it.
+        (old.data_dir / "standby.signal").unlink(missing_ok=True)
+        old.start()
+        for name in trio.members:
+            status = await trio.until(
+                name, lambda s: ("split-brain", "cluster") in said(s)
+            )
+            assert verdict(status, "split-brain")["evidence"]["tips"] == "n1,n2"
+        loser = await trio.until("n1", lambda s: ("unprotected", "n1") in said(s))
+        assert "local = false" in verdict(loser, "unprotected")["sentence"]
+        begun = {one["id"] for one in loser["protection"]["n1"].get("captures", [])}
+        assert not begun
+        code, _ = await spoken(tmp_path, "w1", "check")
+        assert code == 2
