@@ -55,9 +55,9 @@ class People:
     def pin(self) -> tuple[str, None]:
         """Decide who is to be kept, here or at two places at once."""
         places = self.dice.sample(tuple(self.sim.agents), self.dice.choice((1, 2, 2)))
-        words = [self._decide(name, self._side()) for name in places]
+        words = [self.decide(name, self._side()) for name in places]
         if self.dice.random() < 0.4:
-            self._later(partial(self._decide, places[0], None))
+            self._later(partial(self.decide, places[0], None))
         return ", ".join(words), None
 
     def _later(self, act: Callable[[], object]) -> None:
@@ -75,7 +75,8 @@ class People:
         at = self.sim.moment(name)
         self.sim.submit(name, events.MaintenanceEnded(at, plan, "grace"))
 
-    def _decide(self, name: str, node: str | None) -> str:
+    def decide(self, name: str, node: str | None) -> str:
+        """Decide at this agent, under a name of one's own, who is to be kept."""
         self._count += 1
         made = Decided(f"ada-{self._count}", node)
         self.decided[made.who] = made
