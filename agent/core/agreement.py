@@ -76,9 +76,8 @@ def dated_by_peers(
     since_s = min(
         (
             brief.since_wall_s
-            for _, brief in briefs(state, at, policy)
-            if brief.id == incident.id
-            and brief.status in (Status.OPEN, Status.ACKNOWLEDGED)
+            for _, brief in briefs_on(incident.id, state, at, policy)
+            if brief.status in (Status.OPEN, Status.ACKNOWLEDGED)
             and brief.since_wall_s >= incident.since_wall_s - EARLIER_MAX_S
         ),
         default=incident.since_wall_s,
