@@ -2,20 +2,26 @@
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from agent.cli.grants import SQL
-from tests.fix_postgres import Server, Stage
+from tests.fix_postgres import VERSIONS, Server, stage_of
 
 pytestmark = pytest.mark.postgres
 
 
-@pytest.fixture
-def granted(stage: Stage) -> Server:
-    """A primary on which the script ran, twice."""
-    server = stage.primary()
+@pytest.fixture(scope="module", params=VERSIONS)
+def granted(request: pytest.FixtureRequest, postgres_home: Path) -> Iterator[Server]:
+    """A primary of each version on which the script ran, twice, for all tests here."""
+    with stage_of(request.param, postgres_home) as stage:
+        yield made_ready(stage.primary())
+
+
+def made_ready(server: Server) -> Server:
     psql = shutil.which("psql", path=str(server.programs.bin_dir)) or "psql"
     for _ in range(2):
         subprocess.run(
