@@ -44,6 +44,7 @@ async def sight(network: Network, old: Old, stage: str, node: str) -> PostgresSi
     return result.postgres
 
 
+@pytest.mark.fact("old-servers")
 async def test_the_probe_sees_a_pair_and_its_promotion(network: Network, old: Old):
     up, down = [await sight(network, old, "healthy", node) for node in NODES]
     control = parse_controldata(old.printed("healthy", "n1"))
