@@ -11,7 +11,7 @@ from agent.core.scene import build
 from tests.sim.harness import Watcher
 from tests.sim.soak import Rough
 
-SPARING = tuple(row for row in rules.TABLE if row.about is not None)
+SPARING = tuple((row, row.about) for row in rules.TABLE if row.about is not None)
 
 
 class Judge(Watcher):
@@ -26,8 +26,8 @@ class Judge(Watcher):
             return
         scene = build(made.state, event.at, agent.policy)
         subjects = rules._subjects(scene)
-        for row in SPARING if not scene.starting else ():
-            about = row.about(scene)
+        for row, subjects_of in SPARING if not scene.starting else ():
+            about = subjects_of(scene)
             for subject in subjects[row.scope]:
                 if row.condition(scene, subject) is not None:
                     found = self.fired if subject in about else self.left_out
