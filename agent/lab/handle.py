@@ -105,11 +105,24 @@ def down(state_dir: Path) -> bool:
 
 
 def clear(layout: Layout) -> None:
-    """Remove what is left of a lab whose supervisor does not answer."""
+    """Remove what is left of a lab whose supervisor does not answer.
+
+    One that was only slow may be removing it at the same time.
+    """
     kill_leftovers(layout)
     remove_orphans(layout.state_dir)
     if layout.mark.exists():
-        shutil.rmtree(layout.state_dir)
+        shutil.rmtree(layout.state_dir, onerror=_unless_gone)
+
+
+def _unless_gone(_: object, path: str, failure: tuple[object, object, object]) -> None:
+    """Raise why something cannot be removed, unless it is not there any more."""
+    cause = failure[1]
+    if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+        raise LabError(
+            f"{path} cannot be removed: {cause.strerror}",
+            "remove what is left of the lab by hand, as its owner",
+        ) from cause
 
 
 def _spawn(state_dir: Path, options: Options) -> "subprocess.Popen[bytes]":
