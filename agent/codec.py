@@ -4,8 +4,9 @@ Theory of operation. cattrs walks the dataclasses of the core. Numbers, texts an
 truth values are taken only as what they are (a text is never made out of a null),
 LSNs travel as PostgreSQL prints them, and unknown keys are left aside, so that a
 peer one version newer is understood. Numbers beyond 64 bits, and texts that cannot be
-written as UTF-8, are nothing that a database or an answer could hold. Anything that
-does not fit is a CodecError with the path of the value, never another exception.
+written as UTF-8, are nothing that a database or an answer could hold; names of files
+alone may be any bytes, as Python's file functions give them. Anything that does not fit
+is a CodecError with the path of the value, never another exception.
 """
 
 import json
@@ -30,7 +31,8 @@ def _strict(kind: type) -> Callable[[object, type], object]:
         if type(value) is not kind:
             raise ValueError(f"expected {kind.__name__}, got {type(value).__name__}")
         if isinstance(value, str) and not value.isascii():
-            value.encode("utf-8")  # a lone surrogate is a ValueError
+            # A file's name may be any bytes; another lone surrogate is a ValueError.
+            value.encode("utf-8", "surrogateescape")
         if isinstance(value, int) and abs(value) > INTEGER_MAX:
             raise ValueError("expected a number of 64 bits")
         # An enumeration of texts is a str too, and comes here as one.

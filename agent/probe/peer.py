@@ -85,12 +85,12 @@ class PeerProbe:
             )
         return self._read(answer.body)
 
-    def _read(self, body: bytes) -> Result:
+    def _read(self, answered: bytes) -> Result:
         try:
-            plain = json.loads(body, object_pairs_hook=_once_each)
+            plain = _parsed(answered)
         except (ValueError, RecursionError) as error:
-            twice = isinstance(error, _TwiceError)
-            why = str(error) if twice else "the report is not a JSON object"
+            odd = isinstance(error, _OddError)
+            why = str(error) if odd else "the report is not a JSON object"
             return failure(Outcome.GARBLED, why)
         if not isinstance(plain, dict):
             return failure(Outcome.GARBLED, "the report is not a JSON object")
@@ -134,12 +134,27 @@ class PeerProbe:
         return None
 
 
-class _TwiceError(ValueError):
-    """An object of a report names one key twice, so nobody knows which is meant."""
+def _parsed(answered: bytes) -> object:
+    """Return what an answer holds. Raises ValueError or RecursionError.
+
+    All its texts can be told on as UTF-8: what could hold a lone surrogate is looked
+    at closely.
+    """
+    plain: object = json.loads(answered, object_pairs_hook=_once_each)
+    if b"\\ud" in answered.lower() or b"\xed" in answered:
+        try:
+            json.dumps(plain, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise _OddError("the report holds text that is no text") from error
+    return plain
+
+
+class _OddError(ValueError):
+    """Nobody knows what is meant: one key is named twice, or a text is none."""
 
 
 def _once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise _TwiceError("the report names one key twice in an object")
+        raise _OddError("the report names one key twice in an object")
     return made
