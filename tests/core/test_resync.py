@@ -273,6 +273,35 @@ def test_what_speaks_against_it_is_told(around, target, source, sentence, forcib
     assert (forced == ()) is forcible
 
 
+@pytest.mark.parametrize(
+    ("target", "around"),
+    [
+        ({"major": 12}, AROUND),
+        ({"lineage": line(2, (1, 40))}, AROUND),
+        ({}, replace(AROUND, later_timeline=2)),
+        ({}, replace(AROUND, line=("n2", "n3"))),
+    ],
+)
+def test_nothing_speaks_against_what_is_just_right(target, around):
+    assert refusals(replace(LOSER, **target), WINNER, around) == ()
+
+
+def test_everything_that_speaks_against_it_is_told_at_once():
+    around = Around(
+        running_managers=("Patroni: use a",),
+        configured_managers=("repmgr: use b",),
+        line=("n1", "n3"),
+    )
+    found = refusals(
+        replace(LOSER, major=11), replace(WINNER, in_recovery=True), around
+    )
+    assert [one.forcible for one in found] == [False, True, False, True, False]
+    assert found[0].help == "use a"
+    assert found[1].help.startswith("use b; or, if it is not used any more, --force")
+    forced = refusals(LOSER, WINNER, replace(around, forced=True))
+    assert [one.sentence.partition(" ")[0] for one in forced] == ["Patroni"]
+
+
 def test_nothing_speaks_against_an_ordinary_loser():
     assert refusals(LOSER, WINNER, AROUND) == ()
     assert refusals(LOSER, WINNER, Around()) == ()
