@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from agent.codec import from_plain
 from agent.core.event import Observed
 from agent.core.machine import step
-from agent.core.observation import Channel, Outcome
+from agent.core.observation import Channel, Outcome, Report
 from agent.core.plausible import REPORT_FORMAT
 from agent.core.state import State
 from agent.daemon.clock import SystemClock
@@ -153,3 +154,23 @@ def test_the_core_refuses_two_formats_off_with_the_same_words():
     refused = after.view.latest["n2/agent"]
     assert refused.outcome is Outcome.INCOMPATIBLE
     assert f"report format {REPORT_FORMAT + 2}" in refused.reason
+
+
+@pytest.mark.parametrize("text", ["half a pair \ud83d", "a raw byte \udcff"])
+async def test_a_report_with_a_text_that_nobody_can_tell_on_is_not_believed(
+    network, text
+):
+    seen = await asked(network, {**full_report(), "protection": text})
+    assert (seen.outcome, seen.report) == (Outcome.GARBLED, None)
+    assert "text that is no text" in seen.reason
+    whole = await asked(network, {**full_report(), "protection": "a whole pair 🙂"})
+    assert whole.outcome is Outcome.ANSWERED
+
+
+def test_a_report_tells_of_settings_and_receivers_and_may_leave_both_out():
+    told = from_plain(full_report(), Report)
+    assert (dict(told.settings), told.receivers, told.deaf) == ({}, 0, ())
+    deaf = {"name": "on-call", "reason": "HTTP 503", "age_s": 4.0}
+    more = {"settings": {"probe.round_s": "ab"}, "receivers": 2, "deaf": [deaf]}
+    told = from_plain({**full_report(), **more}, Report)
+    assert (told.settings["probe.round_s"], told.deaf[0].name) == ("ab", "on-call")
