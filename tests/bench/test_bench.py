@@ -60,14 +60,3 @@ def test_a_split_brain_in_rounds_and_base_backups(found: Table, tmp_path: Path):
     found.facts["round_s"] = round_s
     found.facts["writes"] = told["writes"]
     assert told["writes"]["lost"] == 0
-
-
-def test_a_dead_node_in_rounds(found: Table):
-    with folder() as state_dir:
-        told = splitguard_lab(
-            "story", "node-down", "--state-dir", state_dir, "-o", "json"
-        )
-    # Every node of the lab runs with the default, which the other story has noted.
-    round_s = float(str(found.facts.get("round_s", 1.0)))
-    seconds = told["timings_s"]["kill_to_incident"]
-    found.compare("node killed to open incident", seconds, (round_s, ROUND), 4)
