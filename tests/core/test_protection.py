@@ -544,6 +544,14 @@ def test_a_second_capture_of_one_incident_gets_a_number():
     ]
     (order,) = ordered(primary(SPLIT, captures=tuple(taken)))
     assert order.capture_id == f"{first}-3"
+    (order,) = ordered(primary(SPLIT, captures=tuple(taken[:1])))
+    assert order.capture_id == f"{first}-2"
+    all_of_them = [first, *(f"{first}-{number}" for number in range(2, 21))]
+    taken = [
+        replace(one, order=replace(one.order, capture_id=name)) for name in all_of_them
+    ]
+    (order,) = ordered(primary(SPLIT, captures=tuple(taken)))
+    assert order.capture_id == f"{first}-21"
 
 
 def test_only_the_own_server_s_captures_go_on_here():
