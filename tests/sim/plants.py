@@ -388,12 +388,14 @@ PLANTS = (
         ((prediction, "decision"),),
         _first_pin,
         ("pin a winner", "promote wrongly", "send the HA software to sleep"),
+        first=3,
     ),
     Plant(
         "announcement covers a writer",
         "a planned move is no trouble while the former primary may still write",
         ((rules_primary, "_seen_not_writable"),),
         _never_writable,
-        ("announce a switchover", "isolate", "send the HA software to sleep"),
+        ("announce a switchover", "isolate"),
+        first=5,
     ),
 )
