@@ -78,7 +78,7 @@ def damaged(draw: st.DrawFn, whole: Any, most: int = 3) -> Any:
             *other_way, other = draw(st.sampled_from(known))
             at[last] = copy.deepcopy(_found(plain, (*other_way, other)))
         else:
-            at[last] = draw(ODD)
+            at[last] = copy.deepcopy(draw(ODD))  # or a later change would stay
     return plain
 
 
