@@ -12,6 +12,7 @@ Exit: 0 when at most one in twenty survives and each survivor is explained, else
 """
 
 import argparse
+import json
 import os
 import random
 import shutil
@@ -123,6 +124,7 @@ class Trial:
             print(f"\n{one.diff(self.texts[one.module])}")
             if one.key in untested:
                 print("no test runs this line")
+            print(entry(one))
         wrong = stale(self.reasons, self.every, killed)
         for line in wrong:
             print(f"\nexplained.toml: {line}")
@@ -142,6 +144,13 @@ def explained(path: Path, only: str = "") -> dict[Key, str]:
         for row in rows
         if only in Path(row["module"]).name
     }
+
+
+def entry(mutant: Mutant) -> str:
+    """Return what to put into explained.toml, if it changes nothing: all but why."""
+    named = zip(("module", "scope", "was", "now"), mutant.key, strict=True)
+    lines = (f"{name} = {json.dumps(text)}" for name, text in named)
+    return "\n".join(("[[mutant]]", *lines, 'reason = ""'))
 
 
 def stale(

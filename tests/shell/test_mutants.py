@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.mutants.__main__ import EXPLAINED, ROOT, explained, stale
+from tests.mutants.__main__ import EXPLAINED, ROOT, entry, explained, stale
 from tests.mutants.mutate import mutants_of
 
 
@@ -82,6 +82,13 @@ def test_an_explanation_that_fits_nothing_or_a_dead_mutant_is_stale():
     assert stale(reasons, every, []) == []
     assert stale(reasons, every, every[:1])[0].startswith("a test kills it")
     assert all("no such mutant" in told for told in stale(reasons, [], []))
+
+
+def test_a_survivor_is_shown_as_the_entry_that_would_explain_it(tmp_path):
+    (mutant, *_) = mutants_of("m", 'def f(a):\n    return a["b"] < 1\n')
+    path = tmp_path / "explained.toml"
+    path.write_text(entry(mutant))
+    assert explained(path) == {mutant.key: ""}
 
 
 def test_every_explanation_gives_a_reason():
