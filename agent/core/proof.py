@@ -295,12 +295,19 @@ def _by_overlap(
             told = (sent_s + start_s + slack_s, sent_s + end_s)
             overlap_s = min(own.last_s, told[1]) - max(own.first_s, told[0])
             if overlap_s > 0 and not _denied(state.view, report.node, told):
-                own_age_s = at.monotonic_s - own.last_s
-                ended = max(own_age_s, span.ended_age_s) > policy.fresh_s
-                proof = _overlap_proof(own, report, at, policy)
+                present = _is_present(span, report)
+                age_s = max(at.monotonic_s - own.last_s, span.ended_age_s)
+                ended = not present or age_s > policy.fresh_s
+                proof = _overlap_proof(own, report, at, policy, present=present)
                 more = {"overlap_s": round(overlap_s, 1), "ended": ended}
                 yield replace(proof, evidence={**proof.evidence, **more})
                 break
+
+
+def _is_present(span: WritableSpan, report: Report) -> bool:
+    """Whether a span is of the run that the report shows, and not of one before it."""
+    sight = _told(report).get(report.node)
+    return span is report.writable[-1] and (sight is None or not sight.in_recovery)
 
 
 def _denied(view: View, peer: str, span: tuple[float, float]) -> bool:
@@ -368,19 +375,15 @@ def _on_our_clock(
 
 
 def _overlap_proof(
-    own: WritableSince, report: Report, at: Moment, policy: Policy
+    own: WritableSince, report: Report, at: Moment, policy: Policy, *, present: bool
 ) -> SplitProof:
-    """Put the proof down; the peer's run is the one that its report shows."""
+    """Put the proof down; no report names a run of the peer that is over."""
     told = _told(report)
     proof = _proof((_run(own.node, told), _run(report.node, told)), OVERLAP, at, policy)
     sides = {proof.first: "first_started", proof.second: "second_started"}
-    return replace(
-        proof,
-        evidence={
-            **proof.evidence,
-            sides[own.node]: own.postmaster_started,
-        },
-    )
+    other = {} if present else {sides[report.node]: ""}
+    runs = {sides[own.node]: own.postmaster_started, **other}
+    return replace(proof, evidence={**proof.evidence, **runs})
 
 
 def _told(report: Report) -> dict[str, PostgresSight]:

@@ -350,6 +350,23 @@ def test_a_run_that_ended_before_the_heal_is_said_to_have_ended():
     assert found.evidence["ended"]
 
 
+def test_a_run_that_was_followed_by_another_one_is_not_named_after_it():
+    """n2 was restarted after the overlap, and writes again."""
+    (found,) = after_the_cut(spans=[(60, 30), (0.5, 0)], heard_age_s=90)
+    assert found.evidence["second_started"] == ""
+    assert found.evidence["ended"]
+    (found,) = after_the_cut(spans=[(80, 70), (60, 0)], heard_age_s=65)
+    assert found.evidence["second_started"] == "n2 run 1"
+
+
+def test_a_run_that_was_followed_by_a_standby_is_not_named_after_it():
+    standby = replace(writable("n2", 0).postgres, in_recovery=True)
+    told = Sight("n2", Channel.POSTGRES, Outcome.ANSWERED, "", 0.1, 0, standby, None)
+    (found,) = after_the_cut(spans=[(60, 1)], heard_age_s=90, sights=(told,))
+    assert found.evidence["second_started"] == ""
+    assert found.evidence["ended"]
+
+
 @pytest.mark.parametrize(
     ("why", "arguments"),
     [
