@@ -563,8 +563,10 @@ class Oracles(Watcher):
             fact = ("readable", name, str(server.running))
             if self.truth.lasted_s(*fact) < STALE_S or server.single_user:
                 continue
-            if self.world.now_s - server.moved_s < STALE_S or agent.journal.full:
+            if self.world.now_s - server.moved_s < STALE_S:
                 continue
+            if self.truth.lasted_s("remembers", name) < STALE_S:
+                continue  # what it has found out since may not be on disk yet
             for permit in agent.state.ledger.permits:
                 if permit.state is not PermitState.GRANTED:
                     continue

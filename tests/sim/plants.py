@@ -252,6 +252,7 @@ PLANTS = (
         _stale,
         ("switch a machine off", "kill an agent"),
         (5,),
+        first=5,
     ),
     Plant(
         "observer-isolated suppressed",
