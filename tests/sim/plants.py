@@ -14,6 +14,7 @@ from typing import Any
 from agent.core import (
     incidents,
     kinship,
+    machine,
     permits,
     prediction,
     proof,
@@ -206,7 +207,7 @@ def _never_writable(right):
     return lambda scene, node: True
 
 
-_BUILD = ((rules, "build"), (view, "build"), (incidents, "build"))
+_BUILD = tuple((user, "build") for user in (rules, view, incidents, machine))
 
 PLANTS = (
     Plant(
