@@ -124,6 +124,9 @@ mutants: setup ## faults in agent/core that tests/core must notice (SEED=n N=400
 soak: setup ## a million simulated node-rounds in bad weather
 	$(BIN)/python -m tests.sim.soak $(ARGS)
 
+process: setup packages ## the shim, disks and stores without a server, in two processes
+	$(BIN)/python -m pytest tests/process -n 2 $(ARGS)
+
 postgres: setup packages .venv/.servers ## tests against real PostgreSQL servers, in two processes
 	$(BIN)/python -m pytest tests/postgres -n 2 $(ARGS)
 
@@ -144,8 +147,8 @@ accept: setup packages ## the installed command as a process
 browser: setup packages ## the page in a real Chromium
 	$(call pytest,tests/browser)
 
-rest: postgres .venv/.patroni ## what test runs beside fast
-	$(BIN)/python -m pytest tests $(FAST:%=--ignore=%) --ignore=tests/postgres \
+rest: process postgres .venv/.patroni ## what test runs beside fast
+	$(BIN)/python -m pytest tests $(FAST:%=--ignore=%) --ignore=tests/postgres --ignore=tests/process \
 	  --ignore=tests/bench --ignore=tests/crash --ignore=tests/chaos \
 	  -m "not slow_system" $(ARGS)
 
