@@ -17,7 +17,7 @@ from pathlib import Path
 
 from agent.errors import GuardError
 from agent.guard import wiring
-from agent.guard.processes import processes
+from agent.guard.processes import processes, still
 
 _INTERPRETED = 3
 """A script's name is at most the third word: interpreter, option, script."""
@@ -83,7 +83,10 @@ def find(data_dir: Path, root: Path = Path("/")) -> Managers:
     running: dict[str, str] = {}
     for pid, words in processes(root):
         kind = _kind_of(words)
-        if kind is not None and _means(kind, pid, words, data_dir, root):
+        if kind is None or not _means(kind, pid, words, data_dir, root):
+            continue
+        # One that ended meanwhile may have taken the file with it that it was told by.
+        if still(root, pid, words):
             running.setdefault(kind.name, _told(kind, f"process {pid}"))
     configured = [
         _told(kind, where)

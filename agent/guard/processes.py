@@ -18,9 +18,20 @@ def processes(root: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield each process of a machine with the words of its command line."""
     entries = (entry for entry in (root / "proc").iterdir() if entry.name.isdecimal())
     for entry in islice(entries, PROCESSES_MAX):
-        try:
-            with (entry / "cmdline").open("rb") as file:
-                raw = file.read(COMMAND_BYTES_MAX)
-        except OSError:
-            continue  # it ended meanwhile
-        yield int(entry.name), os.fsdecode(raw).split("\0")
+        words = _words(entry)
+        if words is not None:
+            yield int(entry.name), words
+
+
+def still(root: Path, pid: int, words: list[str]) -> bool:
+    """Whether that process runs yet, as what it was when these words were read."""
+    return _words(root / "proc" / str(pid)) == words
+
+
+def _words(entry: Path) -> list[str] | None:
+    try:
+        with (entry / "cmdline").open("rb") as file:
+            raw = file.read(COMMAND_BYTES_MAX)
+    except OSError:
+        return None  # it ended meanwhile
+    return os.fsdecode(raw).split("\0")

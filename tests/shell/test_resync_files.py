@@ -5,6 +5,8 @@ Without a server: folders that look like one. With servers: tests/postgres.
 
 import json
 import os
+import shutil
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -366,6 +368,22 @@ def test_the_file_of_another_node_does_not_answer_for_a_running_patroni(
         config.write_text(f"postgresql:\n  data_dir: {folder}\n")
         root = machine(tmp_path / f"root{counts}", f"python3 patroni {config}")
         assert bool(managers.find(data, root).running) is counts
+
+
+def test_software_that_ends_while_it_is_asked_after_runs_no_more(tmp_path: Path):
+    config = tmp_path / "p.yml"
+    os.mkfifo(config)
+    root = machine(tmp_path / "root", f"python3 patroni {config}")
+
+    def end() -> None:
+        with config.open("w"):  # opens once its reader has come
+            shutil.rmtree(root / "proc/100")
+
+    ends = threading.Thread(target=end)
+    ends.start()
+    found = managers.find(tmp_path, root)
+    ends.join()
+    assert not found.running
 
 
 LINE = Lineage("1", 3, (Switch(1, Lsn(0x1800000)), Switch(2, Lsn(0x3800000))))
