@@ -42,7 +42,7 @@ from agent.core.observation import (
 from agent.core.plausible import impossible_facts, misfit
 from agent.core.policy import Policy
 from agent.core.positions import Read
-from agent.core.scene import ServerSight, build
+from agent.core.scene import Scene, ServerSight, build
 from agent.core.state import (
     Knowledge,
     Ledger,
@@ -52,7 +52,7 @@ from agent.core.state import (
 )
 
 OCCURRENCES_MAX = 2_000
-"""Keys whose resolved occurrences are remembered; a peer cannot make it more."""
+"""Keys whose resolved occurrences are remembered, whatever peers tell."""
 SAME_MINUTE_S = 60.0
 """An idle primary is written down again after so long, and not every round."""
 LOOK_AT_DISK = "look into the storage that it lies on, and at the server's log"
@@ -347,12 +347,12 @@ def _awake(view: View) -> View:
 def _with_primary(state: State, at: Moment, policy: Policy) -> Knowledge:
     """Follow the sole primary.
 
-    A new one replaces the last one only once the failover is an incident on record,
-    so that no crash in between can swallow the news.
+    A new one replaces the last one only once the failover is an incident on record:
+    no crash in between can swallow the news. A stranger behind its address does not.
     """
     scene = build(state, at, policy)
     sole, last = scene.sole_primary, state.knowledge.primary
-    if sole is None:
+    if sole is None or (last is not None and _is_strange(sole, last, scene)):
         return state.knowledge
     if last is not None and last.node != sole.node:
         if not _moved(last, sole.node, state, at, policy):
@@ -363,6 +363,12 @@ def _with_primary(state: State, at: Moment, policy: Policy) -> Knowledge:
     if last is not None and _is_same(seen, last):
         return knowledge
     return replace(knowledge, primary=seen)
+
+
+def _is_strange(sole: ServerSight, last: PrimarySeen, scene: Scene) -> bool:
+    """Whether it is of another system while the cluster's own still answers."""
+    systems = {one.sight.system_id for one in scene.sights.values()}
+    return sole.sight.system_id != last.system_id in systems
 
 
 def _primary_seen(
@@ -377,10 +383,8 @@ def _primary_seen(
 
 def _is_same(seen: PrimarySeen, last: PrimarySeen) -> bool:
     """Whether nothing but the time has moved, and that by less than a minute."""
-    return (
-        replace(seen, wall_s=last.wall_s) == last
-        and abs(seen.wall_s - last.wall_s) < SAME_MINUTE_S
-    )
+    moved_s = abs(seen.wall_s - last.wall_s)
+    return replace(seen, wall_s=last.wall_s) == last and moved_s < SAME_MINUTE_S
 
 
 def _moved(

@@ -81,3 +81,28 @@ def test_a_primary_that_is_being_stopped_has_not_fallen():
     for name in ("n2", "n1", "n2"):
         cluster.run_only(name)
         assert "stale-primary" not in cluster.codes(name)
+
+
+def test_a_stranger_in_the_primarys_place_makes_no_strangers_of_the_others():
+    cluster = Cluster()
+    cluster.run(2)
+    stranger = cluster.servers["n1"]
+    stranger.system_id = "42"
+    stranger.restart(standby=False)
+    cluster.run(6)
+    for agent in cluster.agents.values():
+        found = [v for v in agent.state.view.verdicts if v.code == "foreign-system"]
+        assert [v.subject for v in found] == ["n1"]
+
+
+def test_a_cluster_that_was_set_up_anew_is_followed():
+    cluster = Cluster()
+    cluster.run(2)
+    for name in ("n1", "n2", "n3"):
+        server = cluster.servers[name]
+        server.system_id = "42"
+        server.restart(standby=name != "n1")
+    cluster.run(6)
+    for agent in cluster.agents.values():
+        assert agent.state.knowledge.primary.system_id == "42"
+        assert "foreign-system" not in {v.code for v in agent.state.view.verdicts}

@@ -547,6 +547,8 @@ class Oracles(Watcher):
             return
         self._due("failover", leader.name, leader.runs)
         for judge in court:
+            if self.truth.lasted_s("remembers", judge) < MOVED_BOUND_S:
+                continue  # it follows no primary before the move is on its record
             known = self.sim.agents[judge].state.knowledge.primary
             if known is None or known.node != leader.name:
                 words = f"{judge} does not know that {leader.name} is primary"

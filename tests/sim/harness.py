@@ -230,6 +230,7 @@ class Simulation:
         if not machine:
             return
         agent.clock.suspend(self.now_s)
+        self.world.suspended.add(name)
         server = self.world.servers.get(name)
         if server is not None:
             server.paused = True
@@ -250,6 +251,7 @@ class Simulation:
         if self.frozen(name):
             return
         self.agents[name].clock.resume(self.now_s)
+        self.world.suspended.discard(name)
         server = self.world.servers.get(name)
         if server is not None:
             server.paused = False

@@ -45,6 +45,8 @@ class World:
     network: Network = field(default_factory=Network)
     dead: set[str] = field(default_factory=set)
     """Machines that are off."""
+    suspended: set[str] = field(default_factory=set)
+    """Machines that stand still: what is started there does nothing until they wake."""
     managers_down: set[str] = field(default_factory=set)
     misled: str = ""
     """Whose manager takes itself for the active one, whoever the primary is."""
@@ -117,7 +119,7 @@ class World:
         if server.running or name in self.dead:
             return
         server.runs += 1
-        server.paused = False
+        server.paused = name in self.suspended
         server.streams = False
         if server.crashed and not server.in_recovery:
             server.put(wal.append(server.tip, "", self.now_s, wal.CHECKPOINT_BYTES))
