@@ -104,5 +104,7 @@ def test_a_cluster_that_was_set_up_anew_is_followed():
         server.restart(standby=name != "n1")
     cluster.run(6)
     for agent in cluster.agents.values():
-        assert agent.state.knowledge.primary.system_id == "42"
+        primary = agent.state.knowledge.primary
+        assert primary is not None
+        assert primary.system_id == "42"
         assert "foreign-system" not in {v.code for v in agent.state.view.verdicts}
