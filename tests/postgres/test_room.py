@@ -217,7 +217,7 @@ async def test_the_least_worthy_snapshots_make_way_for_the_capture_of_a_split(
 ):
     primary = stage16.primary()
     primary.write(30)
-    grow(primary, 40)
+    grow(primary, 56)  # the copy alone is more than what is free
     shelve(other_disk, "n1-scheduled-1", 1.0, 80)
     shelve(other_disk, "n1-scheduled-2", 4.0, 1)
     shelve(other_disk, "n1-asked", 2.0, 60)
