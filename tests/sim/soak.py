@@ -44,11 +44,7 @@ TOGETHER = (
     ("leave a standby far behind",),
 )
 """Troubles that a cycle begins with, one after the other, at one instant."""
-WITHOUT = {
-    VerdictCode.ARCHIVE_CONFLICT: "the simulated servers have no archive",
-}
-"""Verdicts that cannot occur here, and why."""
-EXPECTED = tuple(code.value for code in VerdictCode if code not in WITHOUT)
+EXPECTED = tuple(code.value for code in VerdictCode)
 SHOWN_EVERY_S = 15.0
 
 
@@ -197,8 +193,6 @@ def show(done: list[Outcome], took_s: float) -> bool:
     kinds = tuple(Rough(0).faults.kinds)
     _occurred("fault", kinds, faults)
     _occurred("verdict", EXPECTED, score.verdicts)
-    for code, reason in WITHOUT.items():
-        print(f"{code.value} is left out: {reason}")
     _judged(score)
     never = [name for name in kinds if not faults[name]]
     never += [name for name in EXPECTED if not score.verdicts[name]]
