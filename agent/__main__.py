@@ -25,8 +25,10 @@ def main() -> int:
         code = _agent(arguments[1:])
         if code is not None:
             return code
-    from agent.cli.main import main as command_line
+    from agent.cli.startup import while_importing
 
+    with while_importing():
+        from agent.cli.main import main as command_line
     return command_line()
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli.console import Out, Output, grid, say, stacked, words
+from agent.cli.startup import while_importing
 from agent.errors import LabError
 from agent.lab.plan import Options, Plan, default_state_dir
 
@@ -301,7 +302,8 @@ def _interruptible() -> Iterator[None]:
 
 
 def _foreground(folder: Path, options: Options, output: Output) -> None:
-    from agent.lab.supervisor import supervise
+    with while_importing():
+        from agent.lab.supervisor import supervise
 
     def ready(plan: Plan) -> None:
         shown = [(node.name, plan.agent_url(node.name)) for node in plan.nodes]
