@@ -82,9 +82,10 @@ LATE_REPLAY = 809
 STEPS_OF_ROWS = {
     LATE_REPLAY: (
         "What {subject} has received is safe on it, but its readers see old rows and a"
-        " promotion takes longer. If replay is paused there, run `SELECT"
-        " pg_wal_replay_resume()`; else look for long queries in pg_stat_activity, and"
-        " at its disks."
+        " promotion takes longer. If somebody has paused replay there, run `SELECT"
+        " pg_wal_replay_resume()` (not if its log says that a setting is too small:"
+        " raise that first); else look for long queries in pg_stat_activity, and at its"
+        " disks."
     ),
     PIN_LEFT: (
         "Copy {place} to where there is room (cp -a), start a server on that copy and"
@@ -135,9 +136,9 @@ NEXT_STEPS = {
         "writes are kept is {way_back}."
     ),
     VerdictCode.NO_PRIMARY: (
-        "Let the HA software promote {furthest}: of all servers that are known it has "
-        "received most. Without HA software: `pg_ctl promote` there, once you are "
-        "sure that no other server accepts writes."
+        "Let the HA software promote {furthest}; a server that is down may have "
+        "received more, so look at that one first. Without HA software: `pg_ctl "
+        "promote` there, once you are sure that no other server accepts writes."
     ),
     VerdictCode.STALE_PRIMARY: (
         "Was {subject} set back or restored on purpose? Then `splitguard incidents ack "

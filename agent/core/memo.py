@@ -12,8 +12,9 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TypeVar
 
-KEPT = 512
-"""Answers kept of each question; the oldest is dropped first."""
+KEPT = 64
+"""Answers kept of each question, the oldest dropped first: a few times what is in use,
+as each holds the object that it is about, a whole report perhaps."""
 
 Of = TypeVar("Of")
 Made = TypeVar("Made")

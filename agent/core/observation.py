@@ -82,7 +82,7 @@ class Archiver:
     """`archive_command` or `archive_library`."""
     target: str
     """A digest of the command, or of library and folder: alike for alike settings, and
-    it shows no password that stands in them."""
+    no password in them can be read from it, though a guess can be tried against it."""
     always: bool
     """Whether it archives in recovery too."""
     archived: int

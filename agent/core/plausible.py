@@ -30,8 +30,8 @@ from agent.core.observation import (
 )
 
 REPORT_FORMAT = 2
-"""1: the first. 2: a report tells of the HA software on its machine, of announced
-switchovers and of pins, and of a capture which incidents it belongs to."""
+"""1: the first, spoken by agents that understand no other. 2: spoken by agents that
+understand one format before and one after their own."""
 
 AGE_S_MAX = 1e9
 """Thirty years: no agent has run for so long."""

@@ -19,6 +19,8 @@ from agent.core.moment import Moment
 from agent.core.observation import PostgresSight, ServerFacts
 from agent.core.state import Position, Received, View
 
+TELLS_TIMELINE = 100_000
+"""The first version whose receiver names the timeline to everybody who may ask."""
 Read = tuple[str, PostgresSight, float]
 """A node, what its server told, and when (monotonic) it was asked."""
 
@@ -33,13 +35,18 @@ def noted(view: View, read: Iterable[Read]) -> View:
             continue
         if held is not None and read_s < held.since_s:
             continue
-        named = not sight.in_recovery or sight.receiver_mark is not None
+        named = not sight.in_recovery or _receives(sight)
         if not named:
             received[node] = _held(held, sight.timeline, max(lsns), read_s)
         elif sight.timeline is not None:
             positions[node] = Position(sight.timeline, max(lsns), read_s)
             received.pop(node, None)
     return replace(view, positions=positions, received=received)
+
+
+def _receives(sight: PostgresSight) -> bool:
+    """Whether it names the timeline of what it receives; none does before 10."""
+    return sight.receiver_mark is not None and sight.version_num >= TELLS_TIMELINE
 
 
 def _held(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.core.headline import unsettled
-from agent.core.incident import Status
+from agent.core.incident import Flip, Status
 from agent.core.verdict import Family, Severity, VerdictCode
 from tests.core import given
 
@@ -55,6 +55,13 @@ def test_what_is_over_and_waits_for_a_person_is_no_headline():
         assert first(UNKNOWN, incidents=(replace(SPLIT, status=status),)) is None
     milder = replace(SPLIT, verdict=replace(SPLIT.verdict, severity=Severity.WARNING))
     assert first(UNKNOWN, incidents=(milder,)) is None
+
+
+def test_a_failover_that_was_more_for_a_while_is_no_headline_when_that_is_over():
+    moved = Flip(1.0, Status.OPEN, "failover", 401, "the primary moved")
+    waiting = given.incident(given.verdict(VerdictCode.NO_PRIMARY, Family.PRIMARY))
+    assert first(HEALTHY, incidents=(waiting,)) == waiting
+    assert first(HEALTHY, incidents=(replace(waiting, history=(moved,)),)) is None
 
 
 def test_of_several_the_family_that_people_want_to_read_first_goes_first():

@@ -57,6 +57,16 @@ def test_a_standby_whose_control_file_is_late_is_not_placed_past_a_fork():
     assert place(read_disk(state, 4, lineage=SECOND), 4.5) == (2, 0x6000)
 
 
+def test_before_10_a_receiver_names_no_timeline():
+    """It shows pg_control's, which is late, in a row that is always there."""
+    late = replace(standby(0x6000, named=1, mark="a row"), version_num=90_524)
+    state = fold(State(), given.postgres("n1", late, 1))
+    assert "n1" not in state.view.positions
+    told = replace(late, version_num=100_000)
+    state = fold(State(), given.postgres("n1", told, 1))
+    assert state.view.positions["n1"].timeline == 1
+
+
 def test_a_position_that_moves_is_not_believed_before_it_stands():
     state = followed()
     for seconds in (2, 3, 4, 5):
