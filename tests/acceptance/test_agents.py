@@ -110,11 +110,14 @@ class Trio:
         told = json.loads(out)["verdicts"] if out else []
         return {(one["verdict"], one["subject"]): one for one in told}
 
-    def says(self, name: str, verdict: str, subject: str) -> Any:
-        wanted = (verdict, subject)
-        return eventually(
-            f"{name} says {wanted}", lambda: self.verdicts(name).get(wanted), WITHIN_S
-        )
+    def says(self, name: str, verdict: str, subject: str, words: str = "") -> Any:
+        """Wait for the verdict, with these words once all agents were heard."""
+
+        def said() -> Any:
+            found = self.verdicts(name).get((verdict, subject))
+            return found if found and words in found["sentence"] else None
+
+        return eventually(f"{name} says {verdict} {subject} {words}", said, WITHIN_S)
 
 
 @pytest.fixture
@@ -136,9 +139,9 @@ def test_an_agent_with_another_token_makes_no_healthy_cluster(trio: Trio):
     trio.write_token("n3", "a-token-that-was-forgotten-on-this-node")
     for name in NAMES:
         trio.start(name)
-    found = trio.says("n1", "config-error", "n1|n3")
+    refused = "n3 refuses the peer token that n1 shows"
+    found = trio.says("n1", "config-error", "n1|n3", refused)
     assert found["severity"] == "critical"
-    assert "n3 refuses the peer token that n1 shows" in found["sentence"]
     assert "auth.peer_token_file) on n1 and n3" in found["next_step"]
     trio.says("n3", "config-error", "n2|n3")
     trio.write_token("n3", "the-secret-of-all-three-agents-of-this-test")
@@ -152,8 +155,8 @@ def test_a_limit_that_differs_is_named_with_whom_it_parts(trio: Trio):
     trio.start("n2")
     trio.start("n3", "[probe]\nround_s = 1.5\ndeadline_s = 0.8")
     for name in NAMES:
-        found = trio.says(name, "config-drift", "cluster")
-        assert "probe.round_s (n1 and n2 against n3)" in found["sentence"]
+        differs = "probe.round_s (n1 and n2 against n3)"
+        trio.says(name, "config-drift", "cluster", differs)
     trio.stop("n3")
     trio.start("n3")
     trio.says("n1", "healthy", "cluster")
@@ -173,9 +176,9 @@ def test_a_receiver_that_is_gone_is_told_to_the_others_and_shown(
         trio.says(name, "healthy", "cluster")
     trio.stop("n3")
     for name in ("n1", "n2"):
-        found = trio.says(name, "cannot-alert", "n1")
+        told = "n1 cannot tell gone, 1 of 2 receivers: "
+        found = trio.says(name, "cannot-alert", "n1", told)
         assert found["severity"] == "warning"
-        assert "n1 cannot tell gone, 1 of 2 receivers: " in found["sentence"]
     eventually("good is told", lambda: "cannot-alert" in receiver.verdicts(), WITHIN_S)
     url = f"http://127.0.0.1:{trio.ports['n2']}"
     metrics = request_sync(Request("GET", f"{url}/metrics", {}), 5.0).body.decode()
