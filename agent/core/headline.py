@@ -8,7 +8,8 @@ for a person to take it does not. Who is cut off speaks of that, and of nobody e
 """
 
 from agent.core.incident import Incident
-from agent.core.rules import BY_NUMBER, HEADLINES
+from agent.core.incidents import waits_for_person
+from agent.core.rules import HEADLINES
 from agent.core.standing import standing
 from agent.core.state import State
 from agent.core.verdict import Severity, VerdictCode
@@ -28,15 +29,9 @@ def unsettled(state: State) -> Incident | None:
         one
         for one in standing(state)
         if one.verdict.severity is Severity.CRITICAL
-        and not _waits_for_person(one)
-        and (blind or one.clear_since_s is None)
+        and not one.verdict.sticky
+        and (blind or not (waits_for_person(one) or one.clear_since_s is not None))
         and (one.verdict.family, one.verdict.subject) not in told
     ]
     order = HEADLINES.index
     return min(found, key=lambda one: order(one.verdict.family), default=None)
-
-
-def _waits_for_person(incident: Incident) -> bool:
-    """Whether it was at any time what stays open until somebody takes it."""
-    rows = {flip.rule for flip in incident.history} & BY_NUMBER.keys()
-    return incident.verdict.sticky or any(BY_NUMBER[number].sticky for number in rows)

@@ -298,7 +298,7 @@ def _cleared(incident: Incident, clock: _Clock) -> _Next:
     if incident.status is Status.PENDING:
         return _Next(None)
     now_s = clock.at.monotonic_s
-    if _waits_for_person(incident) or not _can_tell(incident, clock):
+    if waits_for_person(incident) or not _can_tell(incident, clock):
         return _Next(_clear_since(incident, None))
     if not seen_again(clock.scene(), incident.verdict):
         return _Next(incident)
@@ -315,7 +315,8 @@ def _clear_since(incident: Incident, since_s: float | None) -> Incident:
     return replace(incident, clear_since_s=since_s)
 
 
-def _waits_for_person(incident: Incident) -> bool:
+def waits_for_person(incident: Incident) -> bool:
+    """Whether it stays open, over or not, until somebody takes it."""
     codes = {incident.verdict.code.value, *(flip.verdict for flip in incident.history)}
     return incident.status is Status.OPEN and bool(STICKY & codes)
 

@@ -61,7 +61,9 @@ def test_a_failover_that_was_more_for_a_while_is_no_headline_when_that_is_over()
     moved = Flip(1.0, Status.OPEN, "failover", 401, "the primary moved")
     waiting = given.incident(given.verdict(VerdictCode.NO_PRIMARY, Family.PRIMARY))
     assert first(HEALTHY, incidents=(waiting,)) == waiting
-    assert first(HEALTHY, incidents=(replace(waiting, history=(moved,)),)) is None
+    waiting = replace(waiting, history=(moved,))
+    assert first(HEALTHY, incidents=(waiting,)) is None
+    assert first(UNKNOWN, incidents=(waiting,)) == waiting
 
 
 def test_of_several_the_family_that_people_want_to_read_first_goes_first():
