@@ -10,20 +10,20 @@ as a TOML file for people. Nothing here opens a connection.
 from agent.config.checks import Machine
 from agent.config.example import example, schema
 from agent.config.loading import DEFAULT_PATH, config_path, load
+from agent.config.loss import LossSettings
 from agent.config.model import (
     AuthSettings,
     CaptureSettings,
-    ChannelSettings,
     GuardSettings,
     LbSettings,
     LocalSettings,
     NodeSettings,
     ProbeSettings,
-    RouteSettings,
     Settings,
     TlsSettings,
     WitnessSettings,
 )
+from agent.config.receivers import ChannelSettings, RouteSettings
 
 __all__ = [
     "DEFAULT_PATH",
@@ -33,6 +33,7 @@ __all__ = [
     "GuardSettings",
     "LbSettings",
     "LocalSettings",
+    "LossSettings",
     "Machine",
     "NodeSettings",
     "ProbeSettings",

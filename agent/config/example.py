@@ -15,14 +15,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from agent.config.model import (
-    ChannelSettings,
-    NodeSettings,
-    RouteSettings,
-    Settings,
-    WitnessSettings,
-)
+from agent.config.model import NodeSettings, Settings, WitnessSettings
 from agent.config.problems import plain
+from agent.config.receivers import ChannelSettings, RouteSettings
 
 WIDTH = 88
 
@@ -157,7 +152,16 @@ def _key(path: str, field: FieldInfo, name: str) -> Iterator[str]:
         yield f"{name} = {_toml(_SAMPLES[path])}"
     else:
         value = field.default if field.default is not None else _SAMPLES[path]
-        yield f"#{name} = {_toml(value)}"
+        yield from (f"#{line}" for line in _assigned(name, value))
+
+
+def _assigned(name: str, value: object) -> list[str]:
+    """Return a key and its value; a list that is too long for one line on several."""
+    line = f"{name} = {_toml(value)}"
+    if len(line) < WIDTH or not isinstance(value, list | tuple):
+        return [line]
+    items = ", ".join(map(_toml, value))
+    return [f"{name} = [", *textwrap.wrap(items, WIDTH - 1), "]"]
 
 
 def _array(key: str, field: FieldInfo) -> Iterator[str]:

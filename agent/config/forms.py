@@ -21,6 +21,9 @@ RECIPIENT = re.compile(r"age1[a-z0-9]{10,}|ssh-(ed25519|rsa) [A-Za-z0-9+/=]+( .*
 """A public key of age or ssh; whether its checksum fits is for age to say."""
 
 PORT_MAX = 65_535
+ROLE_BYTES_MAX = 63
+PATTERN_PARTS = 3
+"""Schema, table, column."""
 POSTGRES_PORT = "5432"
 
 # Connection parameters of libpq 18, from its documentation ("Parameter Key Words").
@@ -64,6 +67,24 @@ def node_name(text: str) -> str:
     if text in RESERVED_NAMES:
         raise ValueError("this word is taken by Splitguard; choose another name")
     return name(text)
+
+
+def role_name(text: str) -> str:
+    """Check the name of a database role. PostgreSQL cuts off what is longer."""
+    if not text.strip() or "\0" in text or len(text.encode()) > ROLE_BYTES_MAX:
+        raise ValueError("not a role: give its name, at most 63 bytes long")
+    return text
+
+
+def column_pattern(text: str) -> str:
+    """Check a pattern of schema, table and column, with * and ? for what varies."""
+    parts = text.split(".")
+    if len(parts) != PATTERN_PARTS or not all(part.strip() for part in parts):
+        raise ValueError(
+            'not a pattern of columns: give "schema.table.column", such as'
+            ' "*.*.password*"; * stands for any text, ? for one sign (a dot, too)'
+        )
+    return text
 
 
 def url(text: str) -> str:

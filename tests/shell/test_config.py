@@ -446,7 +446,7 @@ def test_the_example_is_a_valid_configuration_with_every_key(write):
 
 
 def test_every_key_of_the_example_may_be_uncommented(write, tmp_path):
-    text = re.sub(r"^#(?=[\[a-z])", "", example(), flags=re.MULTILINE)
+    text = re.sub(r"^#(?=[\[\]a-z\"])", "", example(), flags=re.MULTILINE)
     keys = tomllib.loads(text)
     assert set(keys) == set(Settings.model_fields)
     for table, model in (("nodes", "NodeSettings"), ("routes", "RouteSettings")):
@@ -458,6 +458,14 @@ def test_every_key_of_the_example_may_be_uncommented(write, tmp_path):
 
 def test_the_example_fits_a_screen():
     assert max(map(len, example().splitlines())) <= 88
+
+
+def test_patterns_of_columns_and_a_role_are_checked(write):
+    text = f'{GOOD}\n[loss]\nredact = ["*.password", "a.b.c"]\nuser = ""\n'
+    problems = problems_of(write(text))
+    assert len(problems) == 2
+    assert any("not a pattern of columns" in each for each in problems)
+    assert any("not a role" in each for each in problems)
 
 
 def test_the_schema_refuses_unknown_keys_and_explains_each():
