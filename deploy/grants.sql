@@ -1,11 +1,15 @@
--- Splitguard's two roles, for PostgreSQL 10 and later.
+-- Splitguard's three roles, for PostgreSQL 10 and later.
 -- Run once on the primary, as a superuser: psql -X -d postgres -f grants.sql
+-- (10 to 13: in every other database too, and again when tables were made).
 -- It may be run again at any time. Passwords are not set here:
 --   psql -c '\password splitguard_probe'
+--   psql -c '\password splitguard_loss'
 --
 -- pg_hba.conf on every node, above other lines (one line for each agent's address):
 --   hostssl  postgres  splitguard_probe  10.0.0.1/32  scram-sha-256
 --   hostssl  postgres  splitguard_probe  10.0.0.2/32  scram-sha-256
+--   hostssl  all       splitguard_loss   10.0.0.1/32  scram-sha-256
+--   hostssl  all       splitguard_loss   10.0.0.2/32  scram-sha-256
 --   local    postgres  splitguard_local               peer map=splitguard
 -- pg_ident.conf on every node; the second word is the user that the agent runs as:
 --   splitguard  postgres  splitguard_local
@@ -22,6 +26,9 @@ BEGIN
   END IF;
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'splitguard_local') THEN
     CREATE ROLE splitguard_local;
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'splitguard_loss') THEN
+    CREATE ROLE splitguard_loss;
   END IF;
 END
 $splitguard$;
@@ -51,6 +58,36 @@ BEGIN
     GRANT EXECUTE ON FUNCTION pg_start_backup(text, boolean, boolean)
       TO splitguard_local;
     GRANT EXECUTE ON FUNCTION pg_stop_backup(boolean, boolean) TO splitguard_local;
+  END IF;
+END
+$splitguard$;
+
+-- Reads the winner's rows when a losing side is compared with it; changes nothing.
+-- Rows that row security hides would look as if they were lost: BYPASSRLS. From 14 on
+-- it can read password hashes (pg_authid) too: guard its password as a superuser's.
+-- Without this role everything but that comparison works.
+ALTER ROLE splitguard_loss LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION
+  BYPASSRLS CONNECTION LIMIT 5;
+ALTER ROLE splitguard_loss SET default_transaction_read_only = on;
+
+DO $splitguard$
+DECLARE
+  one name;
+BEGIN
+  FOR one IN SELECT datname FROM pg_database WHERE datallowconn LOOP
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO splitguard_loss', one);
+  END LOOP;
+  IF current_setting('server_version_num')::int >= 140000 THEN
+    GRANT pg_read_all_data TO splitguard_loss;
+  ELSE
+    FOR one IN SELECT nspname FROM pg_namespace
+      WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+    LOOP
+      EXECUTE format('GRANT USAGE ON SCHEMA %I TO splitguard_loss', one);
+      EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO splitguard_loss', one);
+      EXECUTE format(
+        'GRANT SELECT ON ALL SEQUENCES IN SCHEMA %I TO splitguard_loss', one);
+    END LOOP;
   END IF;
 END
 $splitguard$;

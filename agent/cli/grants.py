@@ -1,12 +1,17 @@
-"""`splitguard grants`: what the two database roles need, as SQL with its pg_hba lines.
+"""`splitguard grants`: what the three database roles need, as SQL with pg_hba lines.
 
 Theory of operation. `splitguard_probe` asks over the network and may see statistics
 (pg_monitor) and nothing else: no table, no file. `splitguard_local` comes through the
 unix socket of its own machine and may also start and stop a backup; REPLICATION is not
 needed for that and not given. Neither gets pg_read_binary_file or pg_read_server_files,
-which would give away the password hashes. Run once on the primary; standbys follow.
-PostgreSQL 15 renamed the backup functions and brought pg_checkpoint: the script asks
-the server's version. What 9.5 and 9.6 need is another script (see grants_before_10).
+which would give away the password hashes. `splitguard_loss` reads the winner's rows
+when a losing side is compared with it, and can change nothing; row security hides no
+row from it, because a hidden row would pass for a lost one. Reading all data includes
+pg_authid: its password is worth those of all roles, and the script says so. Run once on
+the primary; standbys follow. PostgreSQL 14 brought pg_read_all_data: before, rights are
+given table by table, and the script has to run in each database. PostgreSQL 15 renamed
+the backup functions and brought pg_checkpoint: the script asks the server's version.
+What 9.5 and 9.6 need is another script (see grants_before_10).
 """
 
 from typing import Annotated
@@ -17,14 +22,18 @@ from agent.cli import grants_before_10
 from agent.cli.console import Out, Output
 
 SQL = """\
--- Splitguard's two roles, for PostgreSQL 10 and later.
+-- Splitguard's three roles, for PostgreSQL 10 and later.
 -- Run once on the primary, as a superuser: psql -X -d postgres -f grants.sql
+-- (10 to 13: in every other database too, and again when tables were made).
 -- It may be run again at any time. Passwords are not set here:
 --   psql -c '\\password splitguard_probe'
+--   psql -c '\\password splitguard_loss'
 --
 -- pg_hba.conf on every node, above other lines (one line for each agent's address):
 --   hostssl  postgres  splitguard_probe  10.0.0.1/32  scram-sha-256
 --   hostssl  postgres  splitguard_probe  10.0.0.2/32  scram-sha-256
+--   hostssl  all       splitguard_loss   10.0.0.1/32  scram-sha-256
+--   hostssl  all       splitguard_loss   10.0.0.2/32  scram-sha-256
 --   local    postgres  splitguard_local               peer map=splitguard
 -- pg_ident.conf on every node; the second word is the user that the agent runs as:
 --   splitguard  postgres  splitguard_local
@@ -41,6 +50,9 @@ BEGIN
   END IF;
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'splitguard_local') THEN
     CREATE ROLE splitguard_local;
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'splitguard_loss') THEN
+    CREATE ROLE splitguard_loss;
   END IF;
 END
 $splitguard$;
@@ -74,6 +86,36 @@ BEGIN
 END
 $splitguard$;
 
+-- Reads the winner's rows when a losing side is compared with it; changes nothing.
+-- Rows that row security hides would look as if they were lost: BYPASSRLS. From 14 on
+-- it can read password hashes (pg_authid) too: guard its password as a superuser's.
+-- Without this role everything but that comparison works.
+ALTER ROLE splitguard_loss LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION
+  BYPASSRLS CONNECTION LIMIT 5;
+ALTER ROLE splitguard_loss SET default_transaction_read_only = on;
+
+DO $splitguard$
+DECLARE
+  one name;
+BEGIN
+  FOR one IN SELECT datname FROM pg_database WHERE datallowconn LOOP
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO splitguard_loss', one);
+  END LOOP;
+  IF current_setting('server_version_num')::int >= 140000 THEN
+    GRANT pg_read_all_data TO splitguard_loss;
+  ELSE
+    FOR one IN SELECT nspname FROM pg_namespace
+      WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+    LOOP
+      EXECUTE format('GRANT USAGE ON SCHEMA %I TO splitguard_loss', one);
+      EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO splitguard_loss', one);
+      EXECUTE format(
+        'GRANT SELECT ON ALL SEQUENCES IN SCHEMA %I TO splitguard_loss', one);
+    END LOOP;
+  END IF;
+END
+$splitguard$;
+
 COMMIT;
 """
 
@@ -91,6 +133,6 @@ def grants(
         ),
     ] = False,
 ) -> int:
-    """Print SQL and pg_hba lines for the two database roles."""
+    """Print SQL and pg_hba lines for the database roles."""
     Out(Output.TABLE).line((grants_before_10.SQL if before_10 else SQL).rstrip("\n"))
     return 0

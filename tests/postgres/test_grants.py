@@ -84,6 +84,44 @@ def test_neither_role_reads_data_or_files_or_promotes(granted, role, statement):
         session.execute(statement)
 
 
+def test_the_loss_role_reads_every_row_and_changes_nothing(granted):
+    with granted.session() as session:
+        session.execute("CREATE SCHEMA IF NOT EXISTS closed")
+        session.execute("CREATE TABLE IF NOT EXISTS closed.hidden (id serial)")
+        session.execute("ALTER TABLE closed.hidden ENABLE ROW LEVEL SECURITY")
+        session.execute("TRUNCATE closed.hidden")
+        session.execute("INSERT INTO closed.hidden DEFAULT VALUES")
+    with as_role(granted, "splitguard_loss") as session:
+        session.execute("SET row_security = off")
+        rows = session.execute("SELECT count(*) FROM closed.hidden").fetchone()
+        assert rows == (1,)
+        last = session.execute("SELECT last_value FROM closed.hidden_id_seq")
+        assert last.fetchone()
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            session.execute("DELETE FROM closed.hidden")
+        session.execute("SET default_transaction_read_only = off")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            session.execute("DELETE FROM closed.hidden")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT pg_read_binary_file('global/pg_control')",
+        "SELECT pg_read_file('postgresql.conf')",
+        "SELECT pg_promote()",
+        "SELECT pg_backup_start('test', true)",
+        "COPY (SELECT 1) TO PROGRAM 'true'",
+    ],
+)
+def test_the_loss_role_reads_no_files_and_acts_on_nothing(granted, statement):
+    with (
+        as_role(granted, "splitguard_loss") as session,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        session.execute(statement)
+
+
 @pytest.mark.fact("backup-grants")
 def test_only_a_backup_role_may_start_a_backup(granted):
     with (
