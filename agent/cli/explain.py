@@ -152,6 +152,7 @@ def story(incident: dict[str, Any]) -> "RenderableType":
     """Return one incident with all that belongs to it, each thing once."""
     parts: list[RenderableType] = [
         *_head(incident),
+        *_lost(incident),
         *_kept(incident["snapshots"]),
         words(""),
         *facts(incident),
@@ -169,6 +170,7 @@ def _told(incident: dict[str, Any], *, everything: bool) -> "RenderableType":
     told = incident["timeline"]
     parts: list[RenderableType] = [
         *_head(incident),
+        *_lost(incident),
         *_kept(incident["snapshots"]),
         words(""),
         *timeline.drawn(told, everything=everything),
@@ -196,6 +198,18 @@ def _stand(incident: dict[str, Any]) -> str:
     who = incident["acknowledged_by"]
     taken = f", taken by {safe(who)}" if who else ""
     return f"{incident['status']} since {incident['since']}{taken}"
+
+
+def _lost(incident: dict[str, Any]) -> "list[RenderableType]":
+    """Return what it has cost; an older agent does not say."""
+    losses = incident.get("losses") or []
+    if not losses:
+        return []
+    parts: list[RenderableType] = [words(""), words("Lost", "bold")]
+    for each in losses:
+        parts.append(words(f"  {safe(each['sentence'])}"))
+        parts.append(words(f"    on {safe(each['node'])}: {safe(each['command'])}"))
+    return parts
 
 
 def _kept(snapshots: list[dict[str, Any]]) -> "list[RenderableType]":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
+from agent.core.loss import Loss
 from agent.core.lsn import Lsn
 
 
@@ -127,6 +128,8 @@ class Capture:
     """When (monotonic) the status last changed."""
     asked: bool = False
     """Whether a person asked for a full copy: it is then kept open for that too."""
+    loss: Loss | None = None
+    """What its loss report comes to, once there is one."""
 
 
 def capture_id(node: str, incident_id: str) -> str:

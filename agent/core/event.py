@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from agent.core.capture import CaptureStatus
 from agent.core.gate import Gate
+from agent.core.loss import Loss
 from agent.core.moment import Moment
 from agent.core.observation import (
     Failing,
@@ -92,6 +93,14 @@ class SnapshotsRemoved:
 
     at: Moment
     ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LossTold:
+    """It was found out what a losing side wrote, or what of that the winner lacks."""
+
+    at: Moment
+    loss: Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,7 @@ Event = (
     | CaptureReported
     | CaptureAsked
     | SnapshotsRemoved
+    | LossTold
     | PermitAsked
     | PermitReleased
     | Acknowledged

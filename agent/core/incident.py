@@ -10,6 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
+from agent.core.loss import Loss
 from agent.core.verdict import Family, Severity, Verdict
 
 
@@ -80,6 +81,8 @@ class Incident:
     """When the present stage began; None where an older version wrote it down."""
     taken: Taken | None = None
     """What the acknowledgement covers; None where nobody has taken it."""
+    losses: tuple[Loss, ...] = ()
+    """What a split has cost: the headline of each snapshot's loss report."""
 
 
 def stage_since(incident: Incident) -> float:

@@ -50,6 +50,8 @@ class Change:
 
     incident: Incident
     reason: NoticeReason
+    revision: int | None = None
+    """What tells this news apart; None where incident and reason do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from agent.core import (
     demand,
     incidents,
+    losses,
     maintenance,
     permits,
     pinning,
@@ -34,12 +35,14 @@ from agent.core.event import (
     CaptureAsked,
     CaptureReported,
     Event,
+    LossTold,
     NoticeDelivered,
     Observed,
     PermitAsked,
     PermitReleased,
     SnapshotsRemoved,
     Started,
+    Ticked,
 )
 from agent.core.policy import Policy
 from agent.core.scene import Scene, build
@@ -68,6 +71,9 @@ def step(state: State, event: Event, policy: Policy) -> Step:
         judged.ledger, judged.view.verdicts, judged, event.at, policy, scene
     )
     lived = State(ledger, judged.knowledge, judged.view)
+    if isinstance(event, LossTold | Ticked):
+        lived, learnt = losses.advance(lived)
+        changes = (*changes, *learnt)
     answered = permits.advance(lived, event.at, policy)
     kept, captures = protection.advance(answered, event.at, policy)
     told, tells = telling.advance(kept, changes, event.at, policy)
@@ -93,6 +99,8 @@ def _fold(state: State, event: Event, policy: Policy) -> State:
             return pinning.heard_of(told, event.observation, event.at, policy)
         case CaptureReported():
             return protection.progress(state, event.status, event.at)
+        case LossTold():
+            return losses.told(state, event)
         case NoticeDelivered():
             return telling.delivered(state, event.notice_id)
         case Started():

@@ -15,6 +15,8 @@ class NoticeReason(StrEnum):
     FIRST = "first"
     WORSE = "worse"
     CHANGED = "changed"
+    LOSS = "loss"
+    """It became known what the losing side wrote, or what of that was lost."""
     REMINDER = "reminder"
     RESOLVED = "resolved"
     TEST = "test"
@@ -26,6 +28,7 @@ class NoticeReason(StrEnum):
             NoticeReason.FIRST: "opened",
             NoticeReason.WORSE: "changed",
             NoticeReason.CHANGED: "changed",
+            NoticeReason.LOSS: "changed",
         }
         return f"splitguard.incident.{words.get(self, self.value)}"
 

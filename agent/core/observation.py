@@ -14,6 +14,7 @@ from enum import StrEnum
 from agent.core.gate import Gate
 from agent.core.incident import Taken
 from agent.core.lineage import Lineage
+from agent.core.loss import Loss
 from agent.core.lsn import Lsn
 
 
@@ -260,6 +261,9 @@ class CaptureBrief:
     size_bytes: int | None = None
     ordered_wall_s: float | None = None
     """Each None where an older agent tells."""
+    loss: Loss | None = None
+    """What its loss report comes to; None without one, or where an older agent
+    tells."""
 
 
 @dataclass(frozen=True, slots=True)

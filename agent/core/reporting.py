@@ -76,6 +76,7 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
                 timeline=capture.status.timeline,
                 size_bytes=capture.status.bytes_total,
                 ordered_wall_s=capture.ordered_wall_s,
+                loss=capture.loss,
             )
             for capture in state.ledger.captures[-BRIEFS:]
         ),

@@ -8,8 +8,9 @@ this agent can know (its own isolation, its own capture) it tells itself.
 
 A notice's id hashes incident, reason and revision, where the revision is one that
 all agents derive alike: the fired rule for a change of stage (with the timeline that
-a failover went to), 1 for the first news, 0 for the end. If two cut-off sides both
-tell, a receiver sees one id.
+a failover went to), 1 for the first news, 0 for the end, and for a loss report its
+snapshot and whether it was compared. If two cut-off sides both tell, a receiver sees
+one id.
 """
 
 from collections.abc import Callable
@@ -90,7 +91,7 @@ def _stale(entry: ToldEntry, incident: Incident) -> bool:
     Who stands in for another one waits; told after the end, it would open at the
     receiver what was resolved there.
     """
-    told = (NoticeReason.FIRST.value, NoticeReason.RESOLVED.value)
+    told = (NoticeReason.FIRST, NoticeReason.RESOLVED, NoticeReason.LOSS)
     return incident.status is Status.RESOLVED and entry.told.reason not in told
 
 
@@ -134,6 +135,8 @@ def _news_of(changes: tuple[Change, ...]) -> tuple[Told, ...]:
 
 
 def _revision(change: Change) -> int:
+    if change.revision is not None:
+        return change.revision
     if change.reason is NoticeReason.FIRST:
         return 1
     if change.reason is NoticeReason.RESOLVED:

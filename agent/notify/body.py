@@ -67,11 +67,17 @@ def render(notice: Notice, state: State, at: Moment, policy: Policy, urls: Urls)
         "evidence": _evidence(incident.verdict),
     }
     body: dict[str, Any] = {
-        "type": notice.reason.event_type,
+        "type": _event_type(notice.reason, incident),
         "timestamp": _time(at.wall_s),
         "data": data,
     }
     return _fitted(body)
+
+
+def _event_type(reason: NoticeReason, incident: Incident) -> str:
+    """Return the body's `type`: what is learnt after the end opens nothing again."""
+    over = incident.status is Status.RESOLVED and reason is NoticeReason.LOSS
+    return (NoticeReason.RESOLVED if over else reason).event_type
 
 
 def summary(
@@ -84,7 +90,10 @@ def summary(
         f"{_cut(policy.cluster, NAME_LIMIT)}: {marks.get(reason, '')}{verdict.code}"
         f" on {_cut(verdict.subject, NAME_LIMIT)}, {stakes.state.words}"
     )
-    return _cut(f"{head}. {sentence(verdict, policy)}", SUMMARY_LIMIT)
+    told = sentence(verdict, policy)
+    if reason is NoticeReason.LOSS and incident.losses:
+        told = incident.losses[-1].told
+    return _cut(f"{head}. {told}", SUMMARY_LIMIT)
 
 
 def _incident(notice: Notice, state: State, at: Moment) -> Incident:
@@ -134,8 +143,9 @@ def _incident_out(incident: Incident) -> dict[str, object]:
 
 
 def _sentences(incident: Incident, policy: Policy) -> list[str]:
-    """Return what is so now, then how it came to it, newest last."""
+    """Return what is so now, what it cost, then how it came to it, newest last."""
     told = [sentence(incident.verdict, policy)]
+    told += [loss.told for loss in incident.losses]
     for flip in incident.history[-SENTENCES_LIMIT:]:
         line = f"{_time(flip.wall_s)} {flip.status}: {flip.sentence or flip.verdict}"
         told.append(line)

@@ -118,6 +118,9 @@ def _unconfirmed_bytes(captures: list[Capture]) -> int | None:
 
 
 def _transactions(incident: Incident) -> int | None:
+    counted = [loss.transactions for loss in incident.losses]
+    if counted and None not in counted:
+        return sum(filter(None, counted))
     count = incident.verdict.evidence.get("transactions")
     if isinstance(count, int) and not isinstance(count, bool):
         return count

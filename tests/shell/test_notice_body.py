@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent.core.capture import Grade, Phase
 from agent.core.incident import Flip, Status
+from agent.core.loss import Loss
 from agent.core.lsn import Lsn
 from agent.core.notice import Notice, NoticeReason
 from agent.core.permit import Permit, PermitState
@@ -295,3 +296,23 @@ def test_who_was_told_of_the_worst_is_told_of_the_end():
 
 def test_a_route_to_an_unknown_channel_tells_nobody_else():
     assert told(Row(("fax",))) == ()
+
+
+def test_a_loss_report_speaks_first_and_counts_what_is_at_stake():
+    read = Loss("n1-1", "n1", "3 deployments", 7, 3, Lsn(0x2000))
+    incident = replace(given.incident(), losses=(read,))
+    body = rendered(incident, NoticeReason.LOSS)
+    assert body["type"] == "splitguard.incident.changed"
+    assert body["data"]["summary"].endswith(
+        "n1 wrote alone: 3 deployments; not compared with a winner yet."
+    )
+    assert body["data"]["sentences"][1] == read.told
+    assert body["data"]["data_at_stake"]["transactions"] == 7
+
+
+def test_a_loss_report_after_the_end_opens_nothing_again():
+    compared = Loss("n1-1", "n1", "2 users", 7, 2, Lsn(0x2000), winner="n2")
+    over = replace(given.incident(), losses=(compared,), status=Status.RESOLVED)
+    body = rendered(over, NoticeReason.LOSS)
+    assert body["type"] == "splitguard.incident.resolved"
+    assert "Of what n1 wrote alone, n2 lacks 2 users." in body["data"]["summary"]

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 
-from agent.api.models import (
-    CaptureOut,
+from agent.api.models import CaptureOut
+from agent.api.models_incidents import (
     FlipOut,
     IncidentDetail,
     IncidentOut,
     KeptOut,
+    LossBriefOut,
     NoticeOut,
 )
 from agent.api.present.frame import Frame, lsn_text, rfc3339, rfc3339_or_none
@@ -16,6 +17,7 @@ from agent.api.present.side import side
 from agent.core.capture import Capture
 from agent.core.explain import incident_sentence, incident_story
 from agent.core.incident import Incident, Status, stage_since
+from agent.core.loss import Loss
 from agent.core.nextstep import next_step
 
 
@@ -42,6 +44,22 @@ def incident_out(frame: Frame, incident: Incident) -> IncidentOut:
         sentence=incident_sentence(incident, frame.policy),
         next_step=_next_step(frame, incident, snapshots),
         snapshots=snapshots,
+        losses=[loss_out(loss) for loss in incident.losses],
+    )
+
+
+def loss_out(loss: Loss) -> LossBriefOut:
+    """Return the headline of a loss report."""
+    return LossBriefOut(
+        snapshot=loss.snapshot,
+        node=loss.node,
+        winner=loss.winner or None,
+        transactions=loss.transactions,
+        rows=loss.rows,
+        end_lsn=str(loss.end_lsn),
+        made=rfc3339(loss.made_wall_s),
+        sentence=loss.told,
+        command=f"splitguard loss report {loss.snapshot}",
     )
 
 
@@ -75,6 +93,7 @@ def incident_detail(frame: Frame, incident: Incident) -> IncidentDetail:
         evidence=dict(incident.verdict.evidence),
         sentences=[
             *incident_story(incident, frame.policy),
+            *(one.sentence for one in out.losses),
             *(one.sentence for one in out.snapshots),
         ],
         history=[

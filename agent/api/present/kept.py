@@ -8,7 +8,7 @@ machine, and by which command it is opened.
 
 from collections.abc import Iterator
 
-from agent.api.models import KeptOut
+from agent.api.models_incidents import KeptOut
 from agent.api.present.frame import Frame, lsn_text
 from agent.core.capture import Grade, Phase
 from agent.core.observation import CaptureBrief

@@ -90,11 +90,16 @@ def verdict_out(frame: Frame, verdict: Verdict) -> VerdictOut:
         severity=verdict.severity.value,
         since=rfc3339_or_none(stage_since(incident) if incident else None),
         rule=verdict.rule,
-        sentence=sentence(verdict, frame.policy),
+        sentence=" ".join((sentence(verdict, frame.policy), *_cost(incident))),
         next_step=next_step(verdict, incident.id if incident else "ID"),
         incident=incident.id if incident else None,
         evidence=dict(verdict.evidence),
     )
+
+
+def _cost(incident: Incident | None) -> list[str]:
+    """Return what an incident has cost, as far as that is known."""
+    return [] if incident is None else [loss.told for loss in incident.losses]
 
 
 def _incident_of(frame: Frame, verdict: Verdict) -> Incident | None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query
 
 from agent.api.access import needs
 from agent.api.context import Context, Ctx
-from agent.api.models import AckIn, IncidentDetail, IncidentsOut
+from agent.api.models_incidents import AckIn, IncidentDetail, IncidentsOut
 from agent.api.models_timeline import TimelineOut
 from agent.api.present import Frame, incident_detail, incident_out
 from agent.api.present.timeline import seen_around, timeline, windows

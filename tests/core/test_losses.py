@@ -1,0 +1,232 @@
+"""What a split has cost reaches every agent's incident, and people once."""
+
+from dataclasses import replace
+
+import pytest
+
+from agent.core import losses
+from agent.core.action import Tell
+from agent.core.capture import CaptureOrder, Grade, Phase
+from agent.core.event import LossTold, Ticked
+from agent.core.incident import Status
+from agent.core.loss import SENTENCE_MAX, Loss
+from agent.core.lsn import Lsn
+from agent.core.machine import step
+from agent.core.notice import NoticeReason, notice_id
+from agent.core.observation import CaptureBrief, SelfHealth
+from agent.core.permit import Permit, PermitState
+from agent.core.verdict import VerdictCode
+from tests.core import given
+
+SPLIT = replace(
+    given.incident(replace(given.verdict(), evidence={"winner": "n2"})),
+    sides=("n1", "n2"),
+)
+READ = Loss("n1-1", "n1", "3 deployments", 7, 3, Lsn(0x2000), made_wall_s=10.0)
+COMPARED = replace(READ, sentence="2 deployments lost", winner="n2", made_wall_s=20.0)
+
+
+def primary(node="n2", now=100.0):
+    return {f"{node}/postgres": given.postgres(node, given.sight(timeline=2), now)}
+
+
+def parted(incident=SPLIT, capture=None, **parts):
+    """n1 was left behind at 0/1000 and is captured up to 0/2000."""
+    return given.state(
+        incidents=(incident,),
+        captures=(capture or given.capture(phase=Phase.CLOSED),),
+        lineages={"n2": given.lineage(2, (1, 0x1000))},
+        **parts,
+    )
+
+
+def wanted(state, now=100.0, me="n1"):
+    return losses.wanted(state, now, given.policy(me))
+
+
+def after(state, event, me="n1"):
+    made = step(state, event, given.policy(me))
+    news = [one.notice for one in made.actions if isinstance(one, Tell)]
+    return made.state, [one for one in news if one.reason is NoticeReason.LOSS]
+
+
+def ticked(seconds):
+    return Ticked(given.at(seconds), SelfHealth(0.0, 0.0, 0.0))
+
+
+def test_a_report_is_wanted_of_what_the_losing_side_has_kept():
+    (one,) = wanted(parted())
+    assert (one.snapshot_id, one.reached_lsn, one.winner) == ("n1-1", Lsn(0x2000), None)
+
+
+def test_it_is_compared_with_the_primary_that_answers():
+    (one,) = wanted(parted(latest=primary(), alive=primary()))
+    assert one.winner == "n2"
+    (late,) = wanted(parted(latest=primary(now=90), alive=primary(now=90)))
+    assert late.winner is None
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        {"incident": replace(SPLIT, sides=("n2", "n3"))},
+        {"incident": replace(SPLIT, verdict=given.verdict())},
+        {"capture": given.capture(grade=Grade.CAPTURED)},
+        {"capture": given.capture(reached_lsn=Lsn(0x1000), phase=Phase.CLOSED)},
+        {"capture": given.capture(timeline=2, phase=Phase.CLOSED)},
+    ],
+    ids=["no side", "no winner", "not complete", "not past the fork", "winner's own"],
+)
+def test_no_report_is_wanted_of_anything_else(why):
+    assert wanted(parted(**why)) == ()
+
+
+def test_the_winner_makes_none_of_its_own_snapshot():
+    order = replace(given.capture().order, node="n2")
+    own = replace(given.capture(), order=order)
+    assert wanted(parted(capture=own), me="n2") == ()
+
+
+def test_a_twin_of_the_same_number_is_a_loser_too():
+    twin = replace(SPLIT.verdict, code=VerdictCode.LINEAGE_TWIN)
+    capture = given.capture(timeline=2, phase=Phase.CLOSED)
+    assert wanted(parted(capture=capture)) == ()
+    assert len(wanted(parted(replace(SPLIT, verdict=twin), capture))) == 1
+
+
+def test_a_report_is_made_again_once_the_winner_answers_and_then_no_more():
+    read = replace(given.capture(phase=Phase.CLOSED), loss=READ)
+    assert wanted(parted(capture=read)) == ()
+    there = {"latest": primary(), "alive": primary()}
+    assert wanted(parted(capture=read, **there))[0].winner == "n2"
+    compared = replace(read, loss=COMPARED)
+    assert wanted(parted(capture=compared, **there)) == ()
+
+
+def test_what_was_written_after_the_report_is_added_when_the_capture_is_closed():
+    goes_on = replace(given.capture(reached_lsn=Lsn(0x3000)), loss=COMPARED)
+    assert wanted(parted(capture=goes_on)) == ()
+    status = replace(goes_on.status, phase=Phase.CLOSED)
+    assert len(wanted(parted(capture=replace(goes_on, status=status)))) == 1
+
+
+@pytest.mark.parametrize("phase", [Phase.COPYING, Phase.VERIFYING, Phase.FAILED])
+def test_reports_make_way_for_captures(phase):
+    busy = given.state(captures=(given.capture(phase=phase),))
+    assert losses.must_wait(busy, given.policy())
+    idle = given.state(captures=(given.capture(phase=Phase.FOLLOWING),))
+    assert not losses.must_wait(idle, given.policy())
+
+
+def test_reports_make_way_for_permits():
+    permit = Permit(
+        id="permit-1",
+        node="n1",
+        purpose="resync",
+        source=None,
+        state=PermitState.PENDING,
+        reason="",
+        asked_wall_s=0.0,
+        asked_s=0.0,
+        granted_s=None,
+        system_id=None,
+        timeline=None,
+        final_lsn=None,
+        capture_id=None,
+        bytes_done=0,
+        bytes_total=0,
+        seconds_left=None,
+        released_by=None,
+    )
+    assert losses.must_wait(given.state(permits=(permit,)), given.policy())
+    done = replace(permit, state=PermitState.GRANTED)
+    assert not losses.must_wait(given.state(permits=(done,)), given.policy())
+
+
+def test_the_headline_goes_into_the_incident_and_is_told_once():
+    state, told = after(parted(), LossTold(given.at(100), READ))
+    (incident,) = state.ledger.incidents
+    assert incident.losses == (READ,)
+    expected = notice_id(SPLIT.id, NoticeReason.LOSS, READ.revision)
+    assert [one.id for one in told] == [expected]
+    again = replace(READ, made_wall_s=11.0, sentence="4 deployments")
+    state, told = after(state, LossTold(given.at(101), again))
+    assert told == []
+    assert state.ledger.incidents[0].losses == (again,)
+
+
+def test_the_first_comparison_is_news_of_its_own():
+    state, _ = after(parted(), LossTold(given.at(100), READ))
+    state, told = after(state, LossTold(given.at(101), COMPARED))
+    assert [one.revision for one in told] == [COMPARED.revision]
+    assert state.ledger.incidents[0].losses == (COMPARED,)
+    assert READ.revision != COMPARED.revision
+    late = replace(READ, made_wall_s=99.0)
+    state, told = after(state, LossTold(given.at(102), late))
+    assert (told, state.ledger.incidents[0].losses) == ([], (COMPARED,))
+
+
+def told_by_peer(loss, **more):
+    brief = CaptureBrief(
+        id="n1-1",
+        node="n1",
+        phase="closed",
+        grade="complete",
+        reached_lsn=Lsn(0x2000),
+        incidents=(SPLIT.id,),
+        loss=loss,
+    )
+    report = given.report("n1", captures=(replace(brief, **more),))
+    return {"n1": given.heard("n1", report, 100.0)}
+
+
+def test_every_other_agent_learns_it_from_the_report():
+    state = given.state(incidents=(SPLIT,), reports=told_by_peer(READ))
+    state, told = after(state, ticked(101), me="n3")
+    assert state.ledger.incidents[0].losses == (READ,)
+    assert [one.revision for one in told] == [READ.revision]
+    state, told = after(state, ticked(102), me="n3")
+    assert told == []
+
+
+def test_it_is_told_although_the_incident_is_over():
+    over = replace(SPLIT, status=Status.RESOLVED, resolved_wall_s=given.at(50).wall_s)
+    state = given.state(incidents=(over,), reports=told_by_peer(READ))
+    state, told = after(state, ticked(101), me="n3")
+    assert len(told) == 1
+    assert state.ledger.incidents[0].status is Status.RESOLVED
+
+
+def test_a_headline_of_another_snapshot_than_its_capture_is_not_believed():
+    state = given.state(incidents=(SPLIT,), reports=told_by_peer(READ, id="n1-2"))
+    state, told = after(state, ticked(101), me="n3")
+    assert (state.ledger.incidents[0].losses, told) == ((), [])
+
+
+def test_a_peers_headline_is_cut_to_its_bound():
+    long = replace(READ, sentence="x" * 10_000)
+    state = given.state(incidents=(SPLIT,), reports=told_by_peer(long))
+    state, _ = after(state, ticked(101), me="n3")
+    (kept,) = state.ledger.incidents[0].losses
+    assert len(kept.sentence) == SENTENCE_MAX
+
+
+def test_an_incident_holds_a_bounded_number_of_headlines():
+    state = given.state(incidents=(SPLIT,))
+    captures = tuple(
+        replace(
+            given.capture(phase=Phase.CLOSED),
+            order=order(number),
+            loss=replace(READ, snapshot=f"n1-{number}"),
+        )
+        for number in range(losses.LOSSES_MAX + 3)
+    )
+    ledger = replace(state.ledger, captures=captures)
+    state, _ = after(replace(state, ledger=ledger), ticked(100))
+    assert len(state.ledger.incidents[0].losses) == losses.LOSSES_MAX
+    _, told = after(state, ticked(101))
+    assert told == []
+
+
+def order(number) -> CaptureOrder:
+    return replace(given.capture().order, capture_id=f"n1-{number}")
