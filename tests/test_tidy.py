@@ -35,7 +35,7 @@ OWNERS = {
     "sqlite3": {"agent.store"},
     "typer": {"agent.cli"},
     "yaml": {"agent.guard"},
-    "zstandard": {"agent.snapshot"},
+    "zstandard": {"agent.divergence", "agent.snapshot"},
 }  # fmt: skip
 
 # A letter in brackets keeps this file from breaking the law that it holds.
