@@ -111,6 +111,23 @@ _FOREIGN_TABLES: LiteralString = (
     " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
     " WHERE c.relkind = 'f' ORDER BY n.nspname, c.relname"
 )
+_SEQUENCE_FILES: LiteralString = (
+    "SELECT n.nspname, c.relname, c.relfilenode,"
+    " coalesce(nullif(c.reltablespace, 0), d.dattablespace)"
+    " FROM pg_catalog.pg_class c"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()"
+    " WHERE c.relkind = 'S' ORDER BY n.nspname, c.relname"
+)
+# With their TOAST, which the planner's statistics of wide columns need.
+_STATISTICS_FILES: LiteralString = (
+    "SELECT pg_catalog.pg_relation_filenode(f.oid), d.dattablespace"
+    " FROM pg_catalog.pg_class c"
+    " JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()"
+    " JOIN pg_catalog.pg_class f ON f.oid IN (c.oid, c.reltoastrelid)"
+    " WHERE c.relnamespace = 'pg_catalog'::regnamespace"
+    " AND c.relname IN ('pg_statistic', 'pg_statistic_ext_data')"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +186,22 @@ def read_tables(session: Session, database_oid: int) -> tuple[Table, ...]:
 def read_foreign_tables(session: Session) -> tuple[Name, ...]:
     """Return the tables whose rows are elsewhere. Raises PostgresError."""
     return tuple(Name(*row) for row in _ask(session, _FOREIGN_TABLES))
+
+
+def read_sequences(session: Session, database_oid: int) -> dict[Relation, Name]:
+    """Return the sequences by their files. Raises PostgresError."""
+    return {
+        Relation(space, database_oid, filenode): Name(schema, name)
+        for schema, name, filenode, space in _ask(session, _SEQUENCE_FILES)
+    }
+
+
+def read_statistics(session: Session, database_oid: int) -> frozenset[Relation]:
+    """Return the files in which ANALYZE keeps what it found. Raises PostgresError."""
+    return frozenset(
+        Relation(space, database_oid, filenode)
+        for filenode, space in _ask(session, _STATISTICS_FILES)
+    )
 
 
 def _ask(session: Session, query: LiteralString) -> list[tuple[Any, ...]]:

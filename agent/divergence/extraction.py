@@ -1,0 +1,356 @@
+"""Reading out what the losing side wrote, while it is there to be read.
+
+Theory of operation. The story of the log says which places of which files hold rows
+that were touched past the fork; here an opened copy says which table a file belongs to
+and what lies at those places. What is read is held against the log: a row must have
+been left by a transaction that committed past the fork, and each place that the log
+names must hold one. Where the log cannot say which rows were touched, the whole table
+is kept. One table that cannot be read stops no other; what was not read is named, with
+the reason. A file counts when it was read back and is what was written.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+from agent.divergence import catalog, shelf, values
+from agent.divergence.extracted import (
+    DatabaseRows,
+    Extraction,
+    Source,
+    TableRows,
+    Transactions,
+    Unread,
+)
+from agent.divergence.maintenance import is_maintenance
+from agent.divergence.model import Place, Relation, Table, ctid
+from agent.divergence.rowfiles import KeptRow, RowWriter, Written, read_back
+from agent.divergence.story import Rows, Story
+from agent.errors import PostgresError, SnapshotError
+from agent.postgres.connect import Session, session
+
+Progress = Callable[[int, int], None]
+"""Called with the rows read so far, and the rows in all as far as they are known."""
+TOLD_EVERY = 5000
+READ_S = 3600.0
+"""One statement on the losing side may take so long."""
+_MADE = "its file was made past the fork: created, truncated or rewritten"
+_DATABASE_MADE = "its database was made past the fork"
+_EARLY = (
+    "transactions that began before the kept log wrote into it: whether these rows were"
+    " there at the fork is not known"
+)
+
+
+def extract(
+    story: Story,
+    dsn_for: Callable[[str], str],
+    to: Path,
+    *,
+    source: Source,
+    progress: Progress = lambda _done, _total: None,
+) -> Extraction:
+    """Read every touched row into the folder `to` (see `shelf.renewed`).
+
+    `dsn_for` gives the connection string to a database of the losing side, by name.
+    Its record is written last. Raises PostgresError when no database can be listed,
+    SnapshotError when what was written does not read back, OSError.
+    """
+    work = _Work(story, dsn_for, to, progress)
+    databases = tuple(work.databases())
+    work.finish()
+    extraction = Extraction(
+        snapshot=source.snapshot,
+        node=source.node,
+        system_id=source.system_id,
+        version_num=source.version_num,
+        fork=source.fork,
+        end_lsn=story.end_lsn,
+        made_wall_s=source.made_wall_s,
+        databases=databases,
+        transactions=_transactions(story, work.statistics),
+        unread=tuple(work.unread),
+    )
+    shelf.write_extraction(to, extraction)
+    return extraction
+
+
+def _transactions(story: Story, statistics: set[Relation]) -> Transactions:
+    committed = [one for one in story.ended if one.committed]
+    own = sum(is_maintenance(one.touched, one.kinds, statistics) for one in committed)
+    kinds = dict(story.outside)
+    for one in committed:
+        for kind in one.kinds:
+            kinds[kind] = kinds.get(kind, 0) + 1
+    times = [one.at_s for one in committed]
+    return Transactions(
+        committed=len(committed),
+        aborted=len(story.ended) - len(committed),
+        user=len(committed) - own,
+        maintenance=own,
+        first_s=min(times, default=None),
+        last_s=max(times, default=None),
+        kinds=tuple(sorted(kinds.items())),
+    )
+
+
+@dataclass(slots=True)
+class _Odd:
+    """Places at which it is not as the log says: how many, and the first."""
+
+    count: int = 0
+    first: str = ""
+
+    def add(self, place: Place, note: str = "") -> None:
+        """Take in another one."""
+        self.first = self.first or ctid(place) + note
+        self.count += 1
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What was found in one table."""
+
+    table: Table
+    born: int = 0
+    changed: int = 0
+    gone: int = 0
+    early: int = 0
+    """Of the born: those of which the log does not tell whether they are."""
+    first_s: float = math.inf
+    last_s: float = -math.inf
+    missing: _Odd = field(default_factory=_Odd)
+    """Places that hold nothing."""
+    strange: _Odd = field(default_factory=_Odd)
+    """Rows whose transaction did not commit past the fork."""
+
+    def take(self, row: KeptRow, committed: Mapping[int, float]) -> None:
+        """Count a row that is there."""
+        if row.was is None:
+            self.born += 1
+        else:
+            self.changed += 1
+        at_s = committed.get(row.xid or 0)
+        if at_s is not None:
+            self.first_s = min(self.first_s, at_s)
+            self.last_s = max(self.last_s, at_s)
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is not as the log says."""
+        if self.missing.count:
+            yield (
+                f"{self.missing.count} rows that the log tells of are not there, such"
+                f" as the one at {self.missing.first}"
+            )
+        if self.strange.count:
+            yield (
+                f"{self.strange.count} rows were left by transactions whose commit is"
+                f" not in the log, such as the one at {self.strange.first}"
+            )
+
+    def kept(self, file: Path, written: Written, whole: str) -> TableRows:
+        """Return the record of the table."""
+        timed = self.first_s <= self.last_s
+        return TableRows(
+            table=self.table,
+            born=self.born,
+            changed=self.changed,
+            gone=self.gone,
+            whole=bool(whole),
+            reason=whole or (_EARLY if self.early else ""),
+            file=file.as_posix(),
+            size=written.size,
+            sha256=written.sha256,
+            first_s=self.first_s if timed else None,
+            last_s=self.last_s if timed else None,
+        )
+
+
+class _Work:
+    """One extraction under way."""
+
+    def __init__(
+        self,
+        story: Story,
+        dsn_for: Callable[[str], str],
+        to: Path,
+        progress: Progress,
+    ) -> None:
+        self._story = story
+        self._dsn_for = dsn_for
+        self._to = to
+        self._progress = progress
+        self._done = 0
+        self._total = 0
+        self.unread: list[Unread] = []
+        self.statistics: set[Relation] = set()
+        """Files of the planner's statistics."""
+
+    def databases(self) -> Iterator[DatabaseRows]:
+        """Read one database after the other."""
+        with session(self._dsn_for("template1")) as listing:
+            found = listing.execute(
+                "SELECT oid, datname, pg_catalog.pg_encoding_to_char(encoding),"
+                " datallowconn FROM pg_catalog.pg_database ORDER BY datname"
+            ).fetchall()
+            self._name_prepared(listing)
+        if self._story.early:
+            self._missing(
+                "rows deleted by transactions that had begun before the kept log",
+                f"{len(self._story.early)} transactions had: where they wrote is not"
+                " all in the log; rows that they left were looked for in every table",
+            )
+        for oid, name, encoding, open_to_all in map(values.plain, found):
+            if open_to_all:
+                rows = self._database(oid, name, encoding)
+                if rows is not None:
+                    yield rows
+            elif any(each.database == oid for each in self._story.rows):
+                self._missing(f"database {name}", "it takes no connections")
+
+    def finish(self) -> None:
+        """Tell that all is read."""
+        self._progress(self._done, self._done)
+
+    def _missing(self, what: str, reason: str) -> None:
+        self.unread.append(Unread(what, reason))
+
+    def _name_prepared(self, listing: Session) -> None:
+        found = listing.execute(
+            "SELECT gid, database FROM pg_catalog.pg_prepared_xacts ORDER BY gid"
+        ).fetchall()
+        for gid, database in map(values.plain, found):
+            self._missing(
+                f"prepared transaction {gid!r:.200} in database {database}",
+                "it was neither committed nor rolled back: its rows are not there yet",
+            )
+
+    def _database(self, oid: int, name: str, encoding: str) -> DatabaseRows | None:
+        try:
+            dsn = self._dsn_for(name)
+            with session(dsn, statement_timeout_s=READ_S) as reading:
+                return self._read(reading, oid, name, encoding)
+        except (PostgresError, UnicodeError) as error:
+            reason = error.message if isinstance(error, PostgresError) else str(error)
+            self._missing(f"database {name!r:.200}", reason)
+            return None
+
+    def _read(
+        self, reading: Session, oid: int, name: str, encoding: str
+    ) -> DatabaseRows:
+        values.settle(reading)
+        tables = catalog.read_tables(reading, oid)
+        self.statistics |= catalog.read_statistics(reading, oid)
+        sequences = catalog.read_sequences(reading, oid)
+        for foreign in catalog.read_foreign_tables(reading):
+            self._missing(
+                f"table {foreign} in database {name}",
+                "it is a foreign table: its rows are on another server",
+            )
+        self._total += sum(
+            len(self._story.rows.get(table.relation, ())) for table in tables
+        )
+        kept = []
+        for table in tables:
+            rows = self._table(reading, oid, name, table)
+            if rows is not None:
+                kept.append(rows)
+        went_on = self._story.sequences
+        return DatabaseRows(
+            oid=oid,
+            name=name,
+            encoding=encoding,
+            tables=tuple(kept),
+            sequences=tuple(
+                each for file, each in sequences.items() if file in went_on
+            ),
+        )
+
+    def _table(
+        self, reading: Session, database_oid: int, database: str, table: Table
+    ) -> TableRows | None:
+        """Keep the touched rows of one table; None when there are none to keep."""
+        what = f"table {table.name} in database {database}"
+        if table.persistence == "u":
+            self._missing(
+                what, "it is unlogged: the log does not tell what became of its rows"
+            )
+            return None
+        whole = self._why_whole(table)
+        rows = self._story.rows.get(table.relation, Rows())
+        if not whole and not rows and not self._story.early:
+            return None
+        path = self._to / shelf.rows_name(database_oid, table.oid)
+        tally = _Tally(table)
+        try:
+            with RowWriter(path) as writer:
+                if whole:
+                    self._all(reading, writer, tally)
+                else:
+                    self._touched(reading, rows, writer, tally)
+        except PostgresError as error:
+            self._missing(what, error.message)
+            return None
+        for problem in tally.problems():
+            self._missing(what, problem)
+        written = writer.close()
+        if read_back(path) != written:
+            raise SnapshotError(
+                f"{path} does not read back as it was written",
+                "the volume is not to be trusted: extract to another one",
+            )
+        if not whole and not written.lines:
+            path.unlink()
+            return None
+        return tally.kept(path.relative_to(self._to), written, whole)
+
+    def _why_whole(self, table: Table) -> str:
+        if table.relation in self._story.created:
+            return _MADE
+        if table.relation.database in self._story.databases:
+            return _DATABASE_MADE
+        return ""
+
+    def _all(self, reading: Session, writer: RowWriter, tally: _Tally) -> None:
+        for place, xid, row in values.fetch_all(reading, tally.table):
+            self._keep(writer, tally, KeptRow(place, None, xid, row))
+
+    def _touched(
+        self, reading: Session, rows: Rows, writer: RowWriter, tally: _Tally
+    ) -> None:
+        places = sorted(chain(rows.moved, rows.born))
+        for start in range(0, len(places), values.PLACES_AT_ONCE):
+            batch = places[start : start + values.PLACES_AT_ONCE]
+            waiting = set(batch)
+            for place, xid, row in values.fetch(reading, tally.table, batch):
+                waiting.discard(place)
+                if xid not in self._story.committed:
+                    tally.strange.add(place, f" by {xid}")
+                kept = KeptRow(place, rows.moved.get(place), xid, row)
+                self._keep(writer, tally, kept)
+            for place in sorted(waiting):
+                tally.missing.add(place)
+        for place in sorted(rows.gone):
+            writer.gone(place)
+            tally.gone += 1
+        if self._story.early:
+            self._early(reading, rows, writer, tally)
+
+    def _early(
+        self, reading: Session, rows: Rows, writer: RowWriter, tally: _Tally
+    ) -> None:
+        """Look for what those left who had begun before the kept log."""
+        early = sorted(self._story.early)
+        for place, xid, row in values.fetch_by_xid(reading, tally.table, early):
+            if place not in rows.moved and place not in rows.born:
+                self._keep(writer, tally, KeptRow(place, None, xid, row))
+                tally.early += 1
+
+    def _keep(self, writer: RowWriter, tally: _Tally, row: KeptRow) -> None:
+        writer.write(row)
+        tally.take(row, self._story.committed)
+        self._done += 1
+        if self._done % TOLD_EVERY == 0:
+            self._progress(self._done, max(self._done, self._total))
