@@ -48,13 +48,8 @@ class Loss:
     @property
     def told(self) -> str:
         """Return the headline as a sentence of its own."""
-        if self.winner:
-            return (
-                f"Of what {self.node} wrote alone, {self.winner} lacks {self.sentence}."
-            )
-        return (
-            f"{self.node} wrote alone: {self.sentence}; not compared with a winner yet."
-        )
+        how = f" and {self.winner} lacks" if self.winner else ", not compared yet"
+        return f"What {self.node} wrote alone{how}: {self.sentence}."
 
     def follows(self, before: "Loss | None") -> bool:
         """Whether this tells more than what was told before, or tells it anew."""

@@ -16,7 +16,8 @@ from agent.core.capture import Capture, Grade, Phase
 from agent.core.event import LossTold
 from agent.core.incident import Incident, Status
 from agent.core.incidents import Change
-from agent.core.lineage import Lineage
+from agent.core.kinship import past_fork
+from agent.core.lineage import Fork, Lineage
 from agent.core.loss import SENTENCE_MAX, Loss
 from agent.core.lsn import Lsn
 from agent.core.notice import NoticeReason
@@ -24,7 +25,7 @@ from agent.core.observation import Channel
 from agent.core.permit import PermitState
 from agent.core.policy import Policy
 from agent.core.prediction import winner
-from agent.core.state import State
+from agent.core.state import Position, State
 from agent.core.verdict import Family, VerdictCode
 
 LOSSES_MAX = 8
@@ -39,9 +40,30 @@ class Wanted:
     """A report that should be made now."""
 
     snapshot_id: str
-    reached_lsn: Lsn
     winner: str | None
     """The primary to compare with; None while none of the other line answers."""
+    closed: bool
+    """Whether nothing more is added to the snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What must be known of a snapshot to tell whether it is of a losing side."""
+
+    node: str
+    lineage: Lineage
+    """Of the timeline that its end is on."""
+    end_lsn: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Where one server's writes left the line that is kept, and who has that line."""
+
+    fork: Fork
+    node: str
+    answers: bool
+    """Whether it accepts writes now and can be asked."""
 
 
 def wanted(state: State, monotonic_s: float, policy: Policy) -> tuple[Wanted, ...]:
@@ -54,9 +76,38 @@ def wanted(state: State, monotonic_s: float, policy: Policy) -> tuple[Wanted, ..
             continue
         answers = _is_primary(state, kept, monotonic_s, policy)
         if _is_due(capture, reached, answers=answers):
+            closed = capture.status.phase is Phase.CLOSED
             name = kept if answers else None
-            found.append(Wanted(capture.order.capture_id, reached, name))
+            found.append(Wanted(capture.order.capture_id, name, closed))
     return tuple(found)
+
+
+def parting(
+    state: State, snapshot: Snapshot, monotonic_s: float, policy: Policy
+) -> Parting | None:
+    """Return where a snapshot's writes left the line that is kept.
+
+    None when it is not known to hold anything that this line lacks: then it is no
+    losing side. Of several other lines the predicted winner's counts first.
+    """
+    predicted = winner(state, policy).node
+    others = [node for node in state.knowledge.lineages if node != snapshot.node]
+    others.sort(
+        key=lambda node: (
+            node != predicted,
+            not _is_primary(state, node, monotonic_s, policy),
+        )
+    )
+    where = Position(snapshot.lineage.timeline, snapshot.end_lsn, 0.0)
+    for node in others:
+        theirs = state.knowledge.lineages[node]
+        if theirs.system_id != snapshot.lineage.system_id:
+            continue
+        fork = past_fork(where, snapshot.lineage, theirs)
+        if fork is not None:
+            answers = _is_primary(state, node, monotonic_s, policy)
+            return Parting(fork, node, answers)
+    return None
 
 
 def must_wait(state: State, policy: Policy) -> bool:

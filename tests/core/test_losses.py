@@ -56,7 +56,7 @@ def ticked(seconds):
 
 def test_a_report_is_wanted_of_what_the_losing_side_has_kept():
     (one,) = wanted(parted())
-    assert (one.snapshot_id, one.reached_lsn, one.winner) == ("n1-1", Lsn(0x2000), None)
+    assert (one.snapshot_id, one.winner, one.closed) == ("n1-1", None, True)
 
 
 def test_it_is_compared_with_the_primary_that_answers():
@@ -108,6 +108,34 @@ def test_what_was_written_after_the_report_is_added_when_the_capture_is_closed()
     assert wanted(parted(capture=goes_on)) == ()
     status = replace(goes_on.status, phase=Phase.CLOSED)
     assert len(wanted(parted(capture=replace(goes_on, status=status)))) == 1
+
+
+def part(lineages, end=0x2000, **parts):
+    state = given.state(lineages=lineages, **parts)
+    mine = losses.Snapshot("n1", given.lineage(1), Lsn(end))
+    return losses.parting(state, mine, 100.0, given.policy())
+
+
+def test_a_snapshot_parts_from_the_line_of_whoever_was_promoted():
+    found = part({"n1": given.lineage(1), "n2": given.lineage(2, (1, 0x1000))})
+    assert found is not None
+    assert (found.fork.timeline, found.fork.lsn) == (1, Lsn(0x1000))
+    assert (found.node, found.answers) == ("n2", False)
+
+
+def test_a_primary_of_the_other_line_goes_before_its_standbys():
+    theirs = given.lineage(2, (1, 0x1000))
+    found = part({"n3": theirs, "n2": theirs}, latest=primary(), alive=primary())
+    assert found is not None
+    assert (found.node, found.answers) == ("n2", True)
+
+
+def test_what_lies_before_the_fork_or_of_the_same_line_is_no_losing_side():
+    theirs = given.lineage(2, (1, 0x1000))
+    assert part({"n2": theirs}, end=0x1000) is None
+    assert part({"n2": given.lineage(1)}) is None
+    assert part({"n1": theirs}) is None
+    assert part({"n2": replace(theirs, system_id="72")}) is None
 
 
 @pytest.mark.parametrize("phase", [Phase.COPYING, Phase.VERIFYING, Phase.FAILED])

@@ -304,7 +304,7 @@ def test_a_loss_report_speaks_first_and_counts_what_is_at_stake():
     body = rendered(incident, NoticeReason.LOSS)
     assert body["type"] == "splitguard.incident.changed"
     assert body["data"]["summary"].endswith(
-        "n1 wrote alone: 3 deployments; not compared with a winner yet."
+        "What n1 wrote alone, not compared yet: 3 deployments."
     )
     assert body["data"]["sentences"][1] == read.told
     assert body["data"]["data_at_stake"]["transactions"] == 7
@@ -315,4 +315,4 @@ def test_a_loss_report_after_the_end_opens_nothing_again():
     over = replace(given.incident(), losses=(compared,), status=Status.RESOLVED)
     body = rendered(over, NoticeReason.LOSS)
     assert body["type"] == "splitguard.incident.resolved"
-    assert "Of what n1 wrote alone, n2 lacks 2 users." in body["data"]["summary"]
+    assert "What n1 wrote alone and n2 lacks: 2 users." in body["data"]["summary"]
