@@ -16,8 +16,8 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from agent.divergence.model import Column, ForeignKey, Name, Relation, Table
-from agent.divergence.values import plain, refused, sheltered
+from agent.divergence.model import Column, ForeignKey, Name, Place, Relation, Table
+from agent.divergence.values import place_at, plain, refused, sheltered
 from agent.postgres.connect import Session
 
 V11, V12 = 110_000, 120_000
@@ -128,6 +128,28 @@ _STATISTICS_FILES: LiteralString = (
     " WHERE c.relnamespace = 'pg_catalog'::regnamespace"
     " AND c.relname IN ('pg_statistic', 'pg_statistic_ext_data')"
 )
+_CATALOGUE_FILES: LiteralString = (
+    "SELECT pg_catalog.pg_relation_filenode('pg_catalog.pg_class'),"
+    " pg_catalog.pg_relation_filenode('pg_catalog.pg_attribute'), dattablespace"
+    " FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"
+)
+_ENTRIES: LiteralString = (
+    "SELECT c.oid, c.ctid::text FROM pg_catalog.pg_class c"
+    " JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE {ours} AND c.relkind IN ('r', 'm')"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Where the catalogue itself keeps what it says of tables."""
+
+    classes: Relation
+    """The file of pg_class."""
+    attributes: Relation
+    """The file of pg_attribute."""
+    places: dict[int, Place]
+    """A table's object id to the place of its row in pg_class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +223,19 @@ def read_statistics(session: Session, database_oid: int) -> frozenset[Relation]:
     return frozenset(
         Relation(space, database_oid, filenode)
         for filenode, space in _ask(session, _STATISTICS_FILES)
+    )
+
+
+def read_entries(session: Session, database_oid: int) -> Entries:
+    """Return where the catalogue keeps what it says. Raises PostgresError."""
+    ((classes, attributes, space),) = _ask(session, _CATALOGUE_FILES)
+    return Entries(
+        Relation(space, database_oid, classes),
+        Relation(space, database_oid, attributes),
+        {
+            oid: place_at(place)
+            for oid, place in _ask(session, _ENTRIES.format(ours=_OURS))
+        },
     )
 
 

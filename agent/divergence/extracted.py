@@ -42,8 +42,8 @@ class TableRows:
 
     table: Table
     born: int
-    """Rows that were not there at the fork, or of which nobody can say whether they
-    were: of a `whole` table all rows."""
+    """Rows that were inserted past the fork, into this file; also those of which nobody
+    can say whether they were there."""
     changed: int
     gone: int
     whole: bool
@@ -54,6 +54,12 @@ class TableRows:
     """Below the folder of the extraction."""
     size: int
     sha256: str
+    carried: int = 0
+    """Of a `whole` table: rows of which the log does not say that they were touched."""
+    made_by: int | None = None
+    """Of a `whole` table: the transaction that made its present file, if one did."""
+    untouched: bool = False
+    """Whether the log shows that no row was written in files before that one."""
     first_s: float | None = None
     """When the first of the transactions committed that left its rows so; None: nobody
     knows, or they did so before the fork."""
@@ -62,7 +68,8 @@ class TableRows:
     @property
     def written(self) -> Written:
         """What the file holds."""
-        return Written(self.size, self.sha256, self.born + self.changed + self.gone)
+        lines = self.born + self.changed + self.gone + self.carried
+        return Written(self.size, self.sha256, lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,8 @@ class Extraction:
     databases: tuple[DatabaseRows, ...]
     transactions: Transactions
     unread: tuple[Unread, ...]
+    fork_next_xid: int | None = None
+    """The first transaction id that nobody had taken at the fork."""
     format: int = FORMAT
 
     @property

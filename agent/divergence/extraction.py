@@ -9,13 +9,12 @@ is kept. One table that cannot be read stops no other; what was not read is name
 the reason. A file counts when it was read back and is what was written.
 """
 
-import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
 from agent.divergence import catalog, shelf, values
+from agent.divergence.catalog import Entries
 from agent.divergence.extracted import (
     DatabaseRows,
     Extraction,
@@ -25,9 +24,10 @@ from agent.divergence.extracted import (
     Unread,
 )
 from agent.divergence.maintenance import is_maintenance
-from agent.divergence.model import Place, Relation, Table, ctid
-from agent.divergence.rowfiles import KeptRow, RowWriter, Written, read_back
+from agent.divergence.model import Relation, Table
+from agent.divergence.rowfiles import KeptRow, RowWriter, read_back
 from agent.divergence.story import Rows, Story
+from agent.divergence.tally import Tally, Whole
 from agent.errors import PostgresError, SnapshotError
 from agent.postgres.connect import Session, session
 
@@ -36,12 +36,9 @@ Progress = Callable[[int, int], None]
 TOLD_EVERY = 5000
 READ_S = 3600.0
 """One statement on the losing side may take so long."""
-_MADE = "its file was made past the fork: created, truncated or rewritten"
+_CREATED = "it was created past the fork"
+_MADE_ANEW = "its file was made anew past the fork: it was truncated or rewritten"
 _DATABASE_MADE = "its database was made past the fork"
-_EARLY = (
-    "transactions that began before the kept log wrote into it: whether these rows were"
-    " there at the fork is not known"
-)
 
 
 def extract(
@@ -72,6 +69,7 @@ def extract(
         databases=databases,
         transactions=_transactions(story, work.statistics),
         unread=tuple(work.unread),
+        fork_next_xid=story.fork_next_xid,
     )
     shelf.write_extraction(to, extraction)
     return extraction
@@ -96,78 +94,6 @@ def _transactions(story: Story, statistics: set[Relation]) -> Transactions:
     )
 
 
-@dataclass(slots=True)
-class _Odd:
-    """Places at which it is not as the log says: how many, and the first."""
-
-    count: int = 0
-    first: str = ""
-
-    def add(self, place: Place, note: str = "") -> None:
-        """Take in another one."""
-        self.first = self.first or ctid(place) + note
-        self.count += 1
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What was found in one table."""
-
-    table: Table
-    born: int = 0
-    changed: int = 0
-    gone: int = 0
-    early: int = 0
-    """Of the born: those of which the log does not tell whether they are."""
-    first_s: float = math.inf
-    last_s: float = -math.inf
-    missing: _Odd = field(default_factory=_Odd)
-    """Places that hold nothing."""
-    strange: _Odd = field(default_factory=_Odd)
-    """Rows whose transaction did not commit past the fork."""
-
-    def take(self, row: KeptRow, committed: Mapping[int, float]) -> None:
-        """Count a row that is there."""
-        if row.was is None:
-            self.born += 1
-        else:
-            self.changed += 1
-        at_s = committed.get(row.xid or 0)
-        if at_s is not None:
-            self.first_s = min(self.first_s, at_s)
-            self.last_s = max(self.last_s, at_s)
-
-    def problems(self) -> Iterator[str]:
-        """Yield what is not as the log says."""
-        if self.missing.count:
-            yield (
-                f"{self.missing.count} rows that the log tells of are not there, such"
-                f" as the one at {self.missing.first}"
-            )
-        if self.strange.count:
-            yield (
-                f"{self.strange.count} rows were left by transactions whose commit is"
-                f" not in the log, such as the one at {self.strange.first}"
-            )
-
-    def kept(self, file: Path, written: Written, whole: str) -> TableRows:
-        """Return the record of the table."""
-        timed = self.first_s <= self.last_s
-        return TableRows(
-            table=self.table,
-            born=self.born,
-            changed=self.changed,
-            gone=self.gone,
-            whole=bool(whole),
-            reason=whole or (_EARLY if self.early else ""),
-            file=file.as_posix(),
-            size=written.size,
-            sha256=written.sha256,
-            first_s=self.first_s if timed else None,
-            last_s=self.last_s if timed else None,
-        )
-
-
 class _Work:
     """One extraction under way."""
 
@@ -184,6 +110,11 @@ class _Work:
         self._progress = progress
         self._done = 0
         self._total = 0
+        makers = set(story.created.values())
+        self._touched_by = {
+            one.xid: one.touched for one in story.ended if one.xid in makers
+        }
+        """What the transactions touched that made files."""
         self.unread: list[Unread] = []
         self.statistics: set[Relation] = set()
         """Files of the planner's statistics."""
@@ -244,6 +175,7 @@ class _Work:
         tables = catalog.read_tables(reading, oid)
         self.statistics |= catalog.read_statistics(reading, oid)
         sequences = catalog.read_sequences(reading, oid)
+        entries = catalog.read_entries(reading, oid)
         for foreign in catalog.read_foreign_tables(reading):
             self._missing(
                 f"table {foreign} in database {name}",
@@ -254,7 +186,8 @@ class _Work:
         )
         kept = []
         for table in tables:
-            rows = self._table(reading, oid, name, table)
+            whole = self._whole(table, entries)
+            rows = self._table(reading, name, table, whole)
             if rows is not None:
                 kept.append(rows)
         went_on = self._story.sequences
@@ -269,7 +202,7 @@ class _Work:
         )
 
     def _table(
-        self, reading: Session, database_oid: int, database: str, table: Table
+        self, reading: Session, database: str, table: Table, whole: Whole | None
     ) -> TableRows | None:
         """Keep the touched rows of one table; None when there are none to keep."""
         what = f"table {table.name} in database {database}"
@@ -278,16 +211,15 @@ class _Work:
                 what, "it is unlogged: the log does not tell what became of its rows"
             )
             return None
-        whole = self._why_whole(table)
         rows = self._story.rows.get(table.relation, Rows())
         if not whole and not rows and not self._story.early:
             return None
-        path = self._to / shelf.rows_name(database_oid, table.oid)
-        tally = _Tally(table)
+        path = self._to / shelf.rows_name(table.relation.database, table.oid)
+        tally = Tally(table, whole)
         try:
             with RowWriter(path) as writer:
                 if whole:
-                    self._all(reading, writer, tally)
+                    self._all(reading, rows, whole, writer, tally)
                 else:
                     self._touched(reading, rows, writer, tally)
         except PostgresError as error:
@@ -304,21 +236,60 @@ class _Work:
         if not whole and not written.lines:
             path.unlink()
             return None
-        return tally.kept(path.relative_to(self._to), written, whole)
+        return tally.kept(path.relative_to(self._to), written)
 
-    def _why_whole(self, table: Table) -> str:
-        if table.relation in self._story.created:
-            return _MADE
-        if table.relation.database in self._story.databases:
-            return _DATABASE_MADE
-        return ""
+    def _whole(self, table: Table, entries: Entries) -> Whole | None:
+        """Return why the log alone does not tell which rows were touched."""
+        story = self._story
+        made_by = story.created.get(table.relation)
+        if made_by is None:
+            made = table.relation.database in story.databases
+            return Whole(_DATABASE_MADE) if made else None
+        classes = story.rows.get(entries.classes, Rows())
+        if entries.places.get(table.oid) in classes.born:
+            return Whole(_CREATED, made_by, created=True, untouched=True)
+        return Whole(
+            _MADE_ANEW,
+            made_by,
+            rewritten=entries.attributes in self._touched_by.get(made_by, ()),
+            untouched=self._untouched(made_by),
+        )
 
-    def _all(self, reading: Session, writer: RowWriter, tally: _Tally) -> None:
+    def _untouched(self, made_by: int) -> bool:
+        """Whether no row was written in any file that this transaction replaced."""
+        story = self._story
+        replaced = [file for file, xid in story.dropped.items() if xid == made_by]
+        return not story.early and not any(
+            story.rows.get(file) or story.created.get(file, made_by) != made_by
+            for file in replaced
+        )
+
+    def _all(
+        self,
+        reading: Session,
+        rows: Rows,
+        whole: Whole,
+        writer: RowWriter,
+        tally: Tally,
+    ) -> None:
         for place, xid, row in values.fetch_all(reading, tally.table):
-            self._keep(writer, tally, KeptRow(place, None, xid, row))
+            stamped = self._is_by(xid, whole.made_by)
+            was = whole.was(place, rows, stamped=stamped)
+            by = whole.made_by if stamped else xid
+            self._keep(writer, tally, KeptRow(place, was, by, row))
+
+    def _is_by(self, xid: int, top: int | None) -> bool:
+        """Whether a row was left by a transaction or a part of it.
+
+        Parts share the time of their commit with the whole, to the microsecond.
+        """
+        if top is None or xid == top:
+            return xid == top
+        at_s = self._story.committed.get(xid)
+        return at_s is not None and at_s == self._story.committed.get(top)
 
     def _touched(
-        self, reading: Session, rows: Rows, writer: RowWriter, tally: _Tally
+        self, reading: Session, rows: Rows, writer: RowWriter, tally: Tally
     ) -> None:
         places = sorted(chain(rows.moved, rows.born))
         for start in range(0, len(places), values.PLACES_AT_ONCE):
@@ -339,7 +310,7 @@ class _Work:
             self._early(reading, rows, writer, tally)
 
     def _early(
-        self, reading: Session, rows: Rows, writer: RowWriter, tally: _Tally
+        self, reading: Session, rows: Rows, writer: RowWriter, tally: Tally
     ) -> None:
         """Look for what those left who had begun before the kept log."""
         early = sorted(self._story.early)
@@ -348,7 +319,7 @@ class _Work:
                 self._keep(writer, tally, KeptRow(place, None, xid, row))
                 tally.early += 1
 
-    def _keep(self, writer: RowWriter, tally: _Tally, row: KeptRow) -> None:
+    def _keep(self, writer: RowWriter, tally: Tally, row: KeptRow) -> None:
         writer.write(row)
         tally.take(row, self._story.committed)
         self._done += 1

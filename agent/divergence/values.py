@@ -200,7 +200,8 @@ def _unescaped(field: str | None) -> str | None:
     return _ESCAPED.sub(lambda found: _PLAIN.get(found[1], found[1]), field)
 
 
-def _place(text: str | None) -> Place:
+def place_at(text: str | None) -> Place:
+    """Return the place that a server prints as `(block,line pointer)`."""
     block, _, offset = (text or "")[1:-1].partition(",")
     return place_of(int(block), int(offset))
 
@@ -221,7 +222,7 @@ def _rows(
     # A row without columns prints nothing behind its place and transaction.
     query = _select(table, condition)
     for row in copy_out(session, _reading(table), query):
-        yield _place(row[0]), int(row[1] or 0), tuple(row[2:])
+        yield place_at(row[0]), int(row[1] or 0), tuple(row[2:])
 
 
 def _reading(table: Table) -> str:
@@ -293,7 +294,7 @@ def fetch_by_key(
         )
         for row in copy_out(session, _reading(table), query):
             number = start + int(row[0] or 0) - 1
-            yield number, _place(row[1]), int(row[2] or 0), tuple(row[3:])
+            yield number, place_at(row[1]), int(row[2] or 0), tuple(row[3:])
 
 
 def _join(session: Session, table: Table, key_columns: Sequence[str]) -> sql.Composable:
