@@ -9,8 +9,7 @@ is kept. One table that cannot be read stops no other; what was not read is name
 the reason. A file counts when it was read back and is what was written.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from agent.divergence import catalog, shelf, values
@@ -24,7 +23,7 @@ from agent.divergence.extracted import (
     Unread,
 )
 from agent.divergence.maintenance import is_maintenance
-from agent.divergence.model import Relation, Table
+from agent.divergence.model import Place, Relation, Table
 from agent.divergence.rowfiles import KeptRow, RowWriter, read_back
 from agent.divergence.story import Rows, Story
 from agent.divergence.tally import Tally, Whole
@@ -34,6 +33,7 @@ from agent.postgres.connect import Session, session
 Progress = Callable[[int, int], None]
 """Called with the rows read so far, and the rows in all as far as they are known."""
 TOLD_EVERY = 5000
+NAMED_MAX = 10
 READ_S = 3600.0
 """One statement on the losing side may take so long."""
 _CREATED = "it was created past the fork"
@@ -128,10 +128,12 @@ class _Work:
             ).fetchall()
             self._name_prepared(listing)
         if self._story.early:
+            first = sorted(self._story.early)[:NAMED_MAX]
+            more = ", ..." if len(self._story.early) > len(first) else ""
             self._missing(
                 "rows deleted by transactions that had begun before the kept log",
-                f"{len(self._story.early)} transactions had: where they wrote is not"
-                " all in the log; rows that they left were looked for in every table",
+                f"transactions {', '.join(map(str, first))}{more}: what they wrote is"
+                " not all in the log; rows that they left were looked for everywhere",
             )
         for oid, name, encoding, open_to_all in map(values.plain, found):
             if open_to_all:
@@ -291,23 +293,33 @@ class _Work:
     def _touched(
         self, reading: Session, rows: Rows, writer: RowWriter, tally: Tally
     ) -> None:
-        places = sorted(chain(rows.moved, rows.born))
-        for start in range(0, len(places), values.PLACES_AT_ONCE):
-            batch = places[start : start + values.PLACES_AT_ONCE]
-            waiting = set(batch)
-            for place, xid, row in values.fetch(reading, tally.table, batch):
-                waiting.discard(place)
-                if xid not in self._story.committed:
-                    tally.strange.add(place, f" by {xid}")
-                kept = KeptRow(place, rows.moved.get(place), xid, row)
-                self._keep(writer, tally, kept)
-            for place in sorted(waiting):
-                tally.missing.add(place)
         for place in sorted(rows.gone):
             writer.gone(place)
             tally.gone += 1
+        for places in (sorted(rows.moved), sorted(rows.born)):
+            for start in range(0, len(places), values.PLACES_AT_ONCE):
+                batch = places[start : start + values.PLACES_AT_ONCE]
+                self._at(reading, batch, rows, writer, tally)
         if self._story.early:
             self._early(reading, rows, writer, tally)
+
+    def _at(
+        self,
+        reading: Session,
+        places: Sequence[Place],
+        rows: Rows,
+        writer: RowWriter,
+        tally: Tally,
+    ) -> None:
+        """Keep what lies at these places."""
+        waiting = set(places)
+        for place, xid, row in values.fetch(reading, tally.table, places):
+            waiting.discard(place)
+            if xid not in self._story.committed:
+                tally.strange.add(place, f" by {xid}")
+            self._keep(writer, tally, KeptRow(place, rows.moved.get(place), xid, row))
+        for place in sorted(waiting):
+            tally.missing.add(place)
 
     def _early(
         self, reading: Session, rows: Rows, writer: RowWriter, tally: Tally
