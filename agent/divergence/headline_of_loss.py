@@ -81,16 +81,16 @@ def next_step(report: Report) -> str:
             f"Compare it with the winner: `splitguard loss report {snapshot}"
             " --against NODE`. Keep the snapshot until then."
         )
-    if report.rescuable:
+    if report.counts.differing:
         return (
             "Write what is missing as files and read them: `splitguard loss rescue"
             f" {snapshot} --format sql --to /tmp/rescue-{snapshot}`."
             " Nothing is put into the winner by itself."
         )
-    if report.counts.differing or report.objects:
+    if report.objects:
         return (
-            "Decide row by row which side is right; open the losing side beside the"
-            f" winner: `splitguard snapshots open {snapshot}`."
+            "No row is missing; look at what else differs, with the losing side open"
+            f" beside the winner: `splitguard snapshots open {snapshot}`."
         )
     if report.gaps:
         return (

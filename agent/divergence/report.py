@@ -267,8 +267,6 @@ class Report:
     waiting: tuple[Waiting, ...] = ()
     delivered: tuple[Delivered, ...] = ()
     released: tuple[Released, ...] = ()
-    rescuable: int = 0
-    """Rows that the rescue could bring to the winner."""
     format: int = FORMAT
 
     @property

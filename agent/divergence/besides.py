@@ -1,0 +1,185 @@
+"""What a report tells beside rows: gathered while both sides can still be asked.
+
+Theory of operation. The losing side's objects are read out of the opened copy and kept
+beside its rows (`keep_objects_of`), so that the copy need not be opened again for each
+comparison. When there is a winner, `besides` sets them against its objects, database by
+database, in the very transactions that its rows are read in, and asks a manager's
+tables there by name. What cannot be had is a gap, and stops nothing else.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from agent.divergence import managers_words, shelf, values
+from agent.divergence.compared import Comparison, TableDifferences
+from agent.divergence.extracted import DatabaseRows, Extraction, Unread
+from agent.divergence.managers_winner import Holdings, tenants
+from agent.divergence.managers_words import Changed
+from agent.divergence.model import Difference, Name
+from agent.divergence.objects import (
+    Object,
+    Wrote,
+    compare_objects,
+    keep_objects,
+    kept_objects,
+    read_objects,
+    read_shared,
+    wrote_since,
+)
+from agent.divergence.report import ManagersLoss, Named
+from agent.divergence.rowfiles import read_differences
+from agent.divergence.winner import Winner, WinnerDatabase
+from agent.errors import PostgresError, SnapshotError
+from agent.postgres.connect import session
+
+FOLDER = "objects"
+SHARED = "shared"
+TIMEOUT_S = 300.0
+"""One statement on the losing side's catalogue."""
+
+
+@dataclass(slots=True)
+class Besides:
+    """What was gathered."""
+
+    objects: tuple[Named, ...] = ()
+    managers: tuple[ManagersLoss, ...] = ()
+    gaps: list[Unread] = field(default_factory=list)
+
+
+def keep_objects_of(
+    extraction: Extraction, dsn_for: Callable[[str], str], folder: Path
+) -> None:
+    """Read the losing side's objects, and keep them below the folder of its rows.
+
+    `dsn_for` gives the connection string to a database of the opened copy, by name.
+    Raises PostgresError, OSError.
+    """
+    place = folder / FOLDER
+    shelf.make_folder(place)
+    for number, database in enumerate(extraction.databases):
+        with session(dsn_for(database.name), statement_timeout_s=TIMEOUT_S) as reading:
+            values.settle(reading)
+            _keep(read_objects(reading), place / f"{database.oid}.json")
+            if number == 0:
+                _keep(read_shared(reading), place / f"{SHARED}.json")
+
+
+def _keep(objects: tuple[Object, ...], path: Path) -> None:
+    keep_objects(objects, path)
+    shelf.own(path)
+
+
+def besides(
+    extraction: Extraction, comparison: Comparison, folder: Path, winner: Winner
+) -> Besides:
+    """Return what differs beside rows, and what a manager lost."""
+    found = Besides()
+    work = _Work(extraction, comparison, folder, winner, found)
+    found.objects = tuple(work.objects())
+    found.managers = tuple(work.managers())
+    return found
+
+
+class _Work:
+    """Both sides, database by database."""
+
+    def __init__(
+        self,
+        extraction: Extraction,
+        comparison: Comparison,
+        folder: Path,
+        winner: Winner,
+        found: Besides,
+    ) -> None:
+        self._extraction = extraction
+        self._comparison = comparison
+        self._folder = folder
+        self._winner = winner
+        self._found = found
+        next_xid = extraction.fork_next_xid
+        known = next_xid is not None
+        self._loser_wrote: Wrote | None = None
+        if next_xid is not None:
+            self._loser_wrote = wrote_since(next_xid)
+        self._winner_wrote: Wrote | None = winner.is_young if known else None
+
+    def objects(self) -> Iterator[Named]:
+        """Yield what differs beside rows."""
+        shared_by = None
+        for database in self._extraction.databases:
+            there = self._winner.databases.get(database.name)
+            if there is None:
+                continue  # that it is missing is told by the comparison
+            shared_by = shared_by or there
+            what = f"objects of database {database.name}"
+            yield from self._attempt(what, partial(self._of_database, database, there))
+        if shared_by is not None:
+            what = "roles, databases and tablespaces"
+            yield from self._attempt(what, partial(self._shared, shared_by))
+
+    def _attempt(
+        self, what: str, compared: Callable[[], tuple[Named, ...]]
+    ) -> tuple[Named, ...]:
+        try:
+            return compared()
+        except (PostgresError, SnapshotError) as error:
+            self._found.gaps.append(Unread(what, str(error)))
+            return ()
+
+    def _of_database(
+        self, database: DatabaseRows, there: WinnerDatabase
+    ) -> tuple[Named, ...]:
+        went_on = {str(name) for name in database.sequences}
+        return compare_objects(
+            kept_objects(self._folder / FOLDER / f"{database.oid}.json"),
+            read_objects(there.session),
+            database=database.name,
+            loser_wrote=self._loser_wrote,
+            winner_wrote=self._winner_wrote,
+            moved=lambda each: each.identity in went_on,
+        )
+
+    def _shared(self, there: WinnerDatabase) -> tuple[Named, ...]:
+        return compare_objects(
+            kept_objects(self._folder / FOLDER / f"{SHARED}.json"),
+            read_shared(there.session),
+            loser_wrote=self._loser_wrote,
+            winner_wrote=self._winner_wrote,
+        )
+
+    def managers(self) -> Iterator[ManagersLoss]:
+        """Yield what was lost of each manager that keeps its things here."""
+        by_database: dict[str, list[TableDifferences]] = {}
+        for each in self._comparison.tables:
+            if each.file:
+                by_database.setdefault(each.database, []).append(each)
+        for name, tables in by_database.items():
+            there = self._winner.databases.get(name)
+            managed = managers_words.is_managers(each.table for each in tables)
+            if there is None or not managed:
+                continue
+            try:
+                told = self._manager(name, tables, there)
+            except (PostgresError, SnapshotError) as error:
+                what = f"the manager's things in database {name}"
+                self._found.gaps.append(Unread(what, str(error)))
+            else:
+                if told.counts:
+                    yield told
+
+    def _manager(
+        self, name: str, tables: list[TableDifferences], there: WinnerDatabase
+    ) -> ManagersLoss:
+        changed: Mapping[Name, Changed] = {
+            each.table.name: Changed(each.table, partial(self._read, each.file))
+            for each in tables
+        }
+        return managers_words.tell(
+            name, changed, tenants(there.session), Holdings(there.session)
+        )
+
+    def _read(self, file: str) -> Iterator[Difference]:
+        return read_differences(self._folder / file)
