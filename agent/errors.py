@@ -57,6 +57,10 @@ class CatalogueError(SnapshotError):
     """The capture folder itself is not there or cannot be read."""
 
 
+class DivergenceError(SplitguardError):
+    """What a losing side wrote cannot be found out, told or given back."""
+
+
 class AgentUnreachableError(SplitguardError):
     """The agent does not answer on its socket or address."""
 

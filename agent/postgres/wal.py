@@ -35,12 +35,14 @@ from agent.postgres.records import (
 )
 
 __all__ = [
+    "Chain",
     "SegmentFile",
     "check_chain",
     "created_tablespaces",
     "end_of_wal",
     "fingerprint",
     "is_segment",
+    "links",
     "list_segments",
     "record_end",
     "segment_bytes_of",
@@ -122,7 +124,7 @@ def end_of_wal(
     position. About 0.03 s for 16 MB. Raises PostgresError when no valid record begins
     at `start`, unless `timeline` itself begins there (nothing was written to it).
     """
-    chain = _Chain(wal_dir, read_switches(wal_dir, timeline), timeline, segment_bytes)
+    chain = Chain(wal_dir, read_switches(wal_dir, timeline), timeline, segment_bytes)
     found = chain.follow(programs, start, None)
     if found is not None:
         return found
@@ -146,7 +148,7 @@ def check_chain(
     unreadable, no segment in it).
     """
     size = segment_bytes_of(wal_dir)
-    chain = _Chain(wal_dir, lineage.switches, lineage.timeline, size)
+    chain = Chain(wal_dir, lineage.switches, lineage.timeline, size)
     return chain.follow(programs, start, end) or start
 
 
@@ -158,7 +160,7 @@ def record_end(
     `start` lies on `timeline` or one of its ancestors. None when its WAL is not
     there. Raises PostgresError when a history file or a segment cannot be read.
     """
-    chain = _Chain(wal_dir, read_switches(wal_dir, timeline), timeline, segment_bytes)
+    chain = Chain(wal_dir, read_switches(wal_dir, timeline), timeline, segment_bytes)
     record = Segments(chain.locate, segment_bytes).record(start)
     return record.end if record is not None else None
 
@@ -171,13 +173,17 @@ def created_tablespaces(
     Replaying such a record points the tablespace at that location again, whatever
     its link led to before, and writes there. Raises PostgresError.
     """
-    chain = _Chain(wal_dir, read_switches(wal_dir, timeline), timeline, segment_bytes)
+    chain = Chain(wal_dir, read_switches(wal_dir, timeline), timeline, segment_bytes)
     printed = chain.select(programs, start, "Tablespace")
     return tuple(match[1] for match in _CREATED.finditer(printed))
 
 
-class _Chain:
-    """The segments of one folder that belong to one lineage."""
+class Chain:
+    """The segments of one folder that belong to one lineage.
+
+    `switches` are the lineage's ancestors, ascending. Raises PostgresError when the
+    folder cannot be read.
+    """
 
     def __init__(
         self,
@@ -205,6 +211,21 @@ class _Chain:
             )
         )
 
+    @property
+    def segment_bytes(self) -> int:
+        """The size of a segment."""
+        return self._size
+
+    @property
+    def wal_dir(self) -> Path:
+        """The folder that they are in."""
+        return self._wal_dir
+
+    @property
+    def timeline(self) -> int:
+        """The lineage's last timeline."""
+        return self._timeline
+
     def holder(self, number: int) -> SegmentFile | None:
         """Return the file that holds this segment of the lineage's WAL.
 
@@ -219,7 +240,7 @@ class _Chain:
 
     def follow(self, programs: Programs, start: Lsn, end: Lsn | None) -> Lsn | None:
         """Return the end of valid WAL from `start`; None when nothing is there."""
-        present = self._present(start, end)
+        present = self.present(start, end)
         if not present:
             return None
         # A file that was cut off ends the run at its last whole page.
@@ -234,7 +255,7 @@ class _Chain:
 
     def select(self, programs: Programs, start: Lsn, manager: str) -> str:
         """Return what pg_waldump prints of one resource manager's records."""
-        present = self._present(start, None)
+        present = self.present(start, None)
         if not present:
             return ""
         limit = Lsn((present[-1].number + 1) * self._size)
@@ -250,7 +271,7 @@ class _Chain:
     ) -> Finished:
         # Root reads a kept copy in its own closed folder itself: pg_waldump only reads.
         reachable = reaches(owner_of(self._wal_dir), self._wal_dir)
-        with _links(self._wal_dir, files, self._timeline, self._size) as folder:
+        with links(self._wal_dir, files, self._timeline, self._size) as folder:
             return programs.run(
                 [
                     "pg_waldump", *options, "-p", folder, "-t", str(self._timeline),
@@ -261,7 +282,7 @@ class _Chain:
                 check=False,
             )  # fmt: skip
 
-    def _present(self, start: Lsn, end: Lsn | None) -> tuple[SegmentFile, ...]:
+    def present(self, start: Lsn, end: Lsn | None) -> tuple[SegmentFile, ...]:
         """Return the files from `start` on, up to the first gap or the end.
 
         A segment without a header counts as a gap.
@@ -307,12 +328,13 @@ class _Chain:
         )
 
     def locate(self, number: int) -> Path | None:
+        """Return the path of the file that holds this segment."""
         file = self.holder(number)
         return file.path if file is not None else None
 
 
 @contextmanager
-def _links(
+def links(
     wal_dir: Path, files: Sequence[SegmentFile], timeline: int, segment_bytes: int
 ) -> Iterator[Path]:
     """Show these files under one timeline's names, readable for the folder's owner."""

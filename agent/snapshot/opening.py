@@ -45,6 +45,8 @@ class OpenCopy:
     server: PrivateServer
     end_lsn: Lsn
     """The end of the last record that recovery replayed."""
+    folder: Path
+    """The snapshot's folder; of an archive the one that it was unpacked into."""
 
     @property
     def dsn(self) -> str:
@@ -101,7 +103,7 @@ def open_copy(
         data = _clone(folder, manifest, scratch)
         found = programs or find_programs(None, data)
         with PrivateServer(data, found, tip_timeline=manifest.timeline) as server:
-            yield OpenCopy(manifest, server, server.recovered_lsn)
+            yield OpenCopy(manifest, server, server.recovered_lsn, folder)
 
 
 def check_opened(
