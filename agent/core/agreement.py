@@ -10,17 +10,19 @@ true since the first of them saw it begin.
 
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 
+from agent.core.frozen import replace
 from agent.core.incident import Incident, Status
 from agent.core.moment import Moment
 from agent.core.observation import Channel, IncidentBrief, Report, ServerFacts
 from agent.core.policy import Policy
 from agent.core.standing import standing
 from agent.core.state import PrimarySeen, State
-from agent.core.testimony import incidents_of
+from agent.core.testimony import Incidents, incidents_of
 from agent.core.verdict import VerdictCode
 
+Hearing = tuple[tuple[str, Incidents], ...]
+"""Peers, each with what its report tells of incidents."""
 NONE: frozenset[int] = frozenset()
 EARLIER_MAX_S = 7 * 86_400.0
 """So much earlier than this agent a peer may have seen a trouble begin."""
@@ -46,28 +48,31 @@ def system_id(state: State, policy: Policy) -> str:
     return NO_SYSTEM
 
 
-def standing_at_peers(
-    key: str, state: State, at: Moment, policy: Policy
-) -> AbstractSet[int]:
+def heard(state: State, at: Moment, policy: Policy) -> Hearing:
+    """Return what the fresh reports of peers say of incidents, by peer."""
+    return tuple(
+        (node, incidents_of(report)) for node, report in _fresh(state, at, policy)
+    )
+
+
+def standing_at_peers(key: str, told: Hearing) -> AbstractSet[int]:
     """Return under which occurrences peers hold this trouble open at present."""
-    found: set[int] = set()
-    for _, report in _fresh(state, at, policy):
-        found |= incidents_of(report).standing.get(key, NONE)
+    found: AbstractSet[int] = NONE
+    for _, incidents in told:
+        found |= incidents.standing.get(key, NONE)
     return found
 
 
-def briefs_on(
-    incident_id: str, state: State, at: Moment, policy: Policy
-) -> Iterator[tuple[str, IncidentBrief]]:
-    """Go through what the fresh reports of peers say of one incident."""
-    for node, report in _fresh(state, at, policy):
-        for brief in incidents_of(report).by_id.get(incident_id, ()):
-            yield node, brief
+def briefs_on(incident_id: str, told: Hearing) -> list[tuple[str, IncidentBrief]]:
+    """Return what peers say of one incident, and who says it."""
+    return [
+        (node, brief)
+        for node, incidents in told
+        for brief in incidents.by_id.get(incident_id, ())
+    ]
 
 
-def dated_by_peers(
-    incident: Incident, state: State, at: Moment, policy: Policy
-) -> Incident:
+def dated_by_peers(incident: Incident, told: Hearing) -> Incident:
     """Return the incident, true since when the first of all agents saw it.
 
     The side that was cut off has known of a split since the cut, the other one since
@@ -76,7 +81,7 @@ def dated_by_peers(
     since_s = min(
         (
             brief.since_wall_s
-            for _, brief in briefs_on(incident.id, state, at, policy)
+            for _, brief in briefs_on(incident.id, told)
             if brief.status in (Status.OPEN, Status.ACKNOWLEDGED)
             and brief.since_wall_s >= incident.since_wall_s - EARLIER_MAX_S
         ),

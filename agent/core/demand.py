@@ -7,10 +7,9 @@ over. One that is being closed takes nothing more; then another one begins. The 
 asks too, but only for a night without troubles: it joins nothing.
 """
 
-from dataclasses import replace
-
 from agent.core.capture import Capture, CaptureOrder, Level
 from agent.core.event import CaptureAsked
+from agent.core.frozen import replace
 from agent.core.policy import Policy
 from agent.core.protection import begin, in_order, unfinished
 from agent.core.state import State

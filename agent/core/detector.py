@@ -12,12 +12,12 @@ mark that stands still proves nothing, because a healthy idle pair is silent for
 half a minute and a dead one still shows `streaming`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from functools import lru_cache
 
 from agent.core.moment import Moment
-from agent.core.observation import Channel, Observation, Sight
+from agent.core.observation import Channel, Observation
 from agent.core.policy import Policy
 from agent.core.selfdoubt import misses_to_accuse
 from agent.core.state import Mark, View
@@ -60,12 +60,6 @@ def look(view: View, node: str, channel: Channel, at: Moment, policy: Policy) ->
     return judge(view.missed.get(name, 0), age_s, policy, accuse)
 
 
-def reported(sight: Sight, report_age_s: float, policy: Policy) -> Look:
-    """Return what a peer can say of a channel, by its report of that age."""
-    age_s = sight.age_s + report_age_s
-    return judge(sight.missed, age_s, policy, policy.missed_to_accuse)
-
-
 def judge(missed: int, age_s: float, policy: Policy, accuse: int) -> Look:
     """Return what so many misses in a row, the last one so old, amount to.
 
@@ -80,17 +74,16 @@ def judge(missed: int, age_s: float, policy: Policy, accuse: int) -> Look:
     return Look.SEEN
 
 
-def together(looks: Iterable[Look]) -> Look:
+def together(looks: Collection[Look]) -> Look:
     """Return what the looks at a node's channels say of the node.
 
     One sign of life is enough; for `unseen` every channel must be.
     """
-    found = set(looks)
-    if Look.SEEN in found:
+    if Look.SEEN in looks:
         return Look.SEEN
-    if not found or Look.UNKNOWN in found:
+    if not looks or Look.UNKNOWN in looks:
         return Look.UNKNOWN
-    return Look.UNSEEN if found == {Look.UNSEEN} else Look.SUSPECT
+    return Look.SUSPECT if Look.SUSPECT in looks else Look.UNSEEN
 
 
 def replication_lives(view: View, node: str, at: Moment, policy: Policy) -> str | None:

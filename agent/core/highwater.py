@@ -15,9 +15,10 @@ forgotten: from then on what the primary holds is the truth. Only what primaries
 is kept: a standby that was restarted may take one timeline for another.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent.core.agreement import briefs, failover_is_over, standing_failover
+from agent.core.frozen import replace
 from agent.core.incident import Status
 from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
@@ -76,7 +77,7 @@ def _as_of_now(scene: Scene, sole: ServerSight) -> ServerSight:
     lsn = max(last.lsn, sight.flush_lsn or last.lsn)
     if lsn == sight.flush_lsn:
         return sole
-    return replace(sole, sight=replace(sight, flush_lsn=lsn))
+    return sole._replace(sight=replace(sight, flush_lsn=lsn))
 
 
 def after(scene: Scene, before: Knowledge, policy: Policy) -> Knowledge:

@@ -14,15 +14,18 @@ last changed in kind: figures that move every second do not make it a new one.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent.core.agreement import (
+    Hearing,
     dated_by_peers,
+    heard,
     preferred,
     standing_at_peers,
     system_id,
 )
 from agent.core.detector import Look
+from agent.core.frozen import replace
 from agent.core.incident import Incident, Status, incident_id, incident_key
 from agent.core.inhibition import seen_again
 from agent.core.moment import Moment
@@ -85,11 +88,12 @@ def advance(
     living = living_of(ledger)
     if not waiting and not living:
         return ledger, ()
-    clock = _Clock(state, at, policy, scene)
+    told = heard(state, at, policy)
+    clock = _Clock(state, at, policy, told, scene)
     results: dict[str, _Next] = {}
     for known in living:
-        incident = dated_by_peers(known, state, at, policy)
-        incident = taken_at_peer(incident, state, at, policy)
+        incident = dated_by_peers(known, told)
+        incident = taken_at_peer(incident, told, at, policy)
         verdict = _matching(incident, waiting)
         if verdict is not None:
             waiting.remove(verdict)
@@ -111,6 +115,7 @@ class _Clock:
     state: State
     at: Moment
     policy: Policy
+    told: Hearing
     judged: Scene | None = None
 
     def scene(self) -> Scene:
@@ -137,7 +142,7 @@ def _begun(verdict: Verdict, ledger: Ledger, clock: _Clock) -> _Next:
     system = system_id(clock.state, clock.policy)
     key = incident_key(system, verdict.family, verdict.subject, verdict.discriminator)
     spent = ledger.occurrences.get(key, 0)
-    told = standing_at_peers(key, clock.state, clock.at, clock.policy)
+    told = standing_at_peers(key, clock.told)
     # What a peer still holds open although people were told that it is over gives way.
     unspent = {number for number in told if number > spent}
     occurrence = preferred(unspent or {1 + spent}, spent)
@@ -213,7 +218,9 @@ def _carried(
 
 def _differs(old: Verdict, new: Verdict) -> bool:
     """Whether another row fired, or the same one about something else."""
-    return old.rule != new.rule or _fixed(old) != _fixed(new)
+    if old.rule != new.rule:
+        return True
+    return old.evidence != new.evidence and _fixed(old) != _fixed(new)
 
 
 def _fixed(verdict: Verdict) -> dict[str, Fact]:
@@ -274,7 +281,7 @@ def _sides(known: tuple[str, ...], verdict: Verdict) -> tuple[str, ...]:
 def _agreed(incident: Incident, ledger: Ledger, clock: _Clock) -> int:
     """Return the occurrence under which all who hold this trouble open go on."""
     spent = ledger.occurrences.get(incident.key, 0)
-    told = standing_at_peers(incident.key, clock.state, clock.at, clock.policy)
+    told = standing_at_peers(incident.key, clock.told)
     return preferred(told | {incident.occurrence}, spent)
 
 

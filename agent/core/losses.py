@@ -10,10 +10,11 @@ people, each once.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent.core.capture import Capture, Grade, Phase
 from agent.core.event import LossTold
+from agent.core.frozen import replace
 from agent.core.incident import Incident, Status
 from agent.core.incidents import Change
 from agent.core.kinship import past_fork

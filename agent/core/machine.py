@@ -12,7 +12,7 @@ derived again from the ledger: captures that were not handed over since the star
 are handed over again, and notices are in the outbox.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent.core import (
     demand,
@@ -44,6 +44,7 @@ from agent.core.event import (
     Started,
     Ticked,
 )
+from agent.core.frozen import replace
 from agent.core.policy import Policy
 from agent.core.scene import Scene, build
 from agent.core.state import State
@@ -86,6 +87,8 @@ def _judged(state: State, scene: Scene) -> State:
     isolated_s = state.view.isolated_s
     if any(one.code is VerdictCode.OBSERVER_ISOLATED for one in verdicts):
         isolated_s = scene.at.monotonic_s
+    if (verdicts, isolated_s) == (state.view.verdicts, state.view.isolated_s):
+        return state
     view = replace(state.view, verdicts=verdicts, isolated_s=isolated_s)
     return State(state.ledger, state.knowledge, view)
 

@@ -10,9 +10,9 @@ that could be a split ever is.
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from agent.core.event import Event, MaintenanceBegun, MaintenanceEnded
+from agent.core.frozen import replace
 from agent.core.moment import Moment
 from agent.core.observation import MaintenanceBrief, Observation
 from agent.core.plan import Maintenance
@@ -45,6 +45,8 @@ def heard_of(state: State, seen: Observation, at: Moment, policy: Policy) -> Sta
     """Take over what a peer's report says of announcements, if it was accepted."""
     report = seen.report
     if report is None or state.view.reports.get(seen.node) is not seen:
+        return state
+    if not report.maintenance and not state.ledger.maintenance:
         return state
     read_s = at.wall_s - (at.monotonic_s - seen.received_s)
     known = {one.id: one for one in state.ledger.maintenance}

@@ -10,7 +10,7 @@ kept or made shows in nothing but the time that it takes.
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 KEPT = 64
 """Answers kept of each question, the oldest dropped first: a few times what is in use,
@@ -26,13 +26,28 @@ def remembered(make: Callable[[Of], Made]) -> Callable[[Of], Made]:
 
     @wraps(make)
     def ask(of: Of) -> Made:
-        found = kept.get(id(of))
-        if found is not None:
-            return found[1]
-        made = make(of)
+        try:
+            return kept[id(of)][1]
+        except KeyError:
+            made = make(of)
         if len(kept) >= KEPT:
             kept.pop(next(iter(kept)), None)
         kept[id(of)] = (of, made)
         return made
 
     return ask
+
+
+class kept(Generic[Of, Made]):  # noqa: N801 - it is used like a function
+    """A property that is worked out once for its object, which has no slots.
+
+    functools.cached_property of 3.11 takes a lock for each; a step asks for many.
+    """
+
+    def __init__(self, make: Callable[[Of], Made]) -> None:
+        self.make = make
+        self.__doc__ = make.__doc__
+
+    def __get__(self, of: Of, kind: type | None = None) -> Made:
+        made = of.__dict__[self.make.__name__] = self.make(of)
+        return made

@@ -10,11 +10,10 @@ running again: it was used, or the server may write past what was promised.
 Blocking is safe, granting too early is not; so every doubt is `pending`.
 """
 
-from dataclasses import replace
-
 from agent.core import permit_source
 from agent.core.capture import Capture, Grade
 from agent.core.event import PermitAsked, PermitReleased
+from agent.core.frozen import replace
 from agent.core.moment import Moment
 from agent.core.observation import ReadFailure, ServerFacts
 from agent.core.permit import Permit, PermitState

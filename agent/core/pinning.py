@@ -9,9 +9,10 @@ made in a split ends with it: it must not speak in the next one. It orders the w
 and which side a load balancer that fails closed leaves open, and nothing else.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent.core.event import Event, WinnerDecided
+from agent.core.frozen import replace
 from agent.core.incident import Incident, Status
 from agent.core.maintenance import TEXT_MAX
 from agent.core.moment import Moment

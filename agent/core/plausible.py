@@ -15,7 +15,7 @@ whole lists besides: what an older agent cannot read of those is left out (see
 `agent/probe/newer.py`), never guessed. What is to go is told for one more format.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import pairwise
 
 from agent.core.lineage import Lineage
@@ -84,17 +84,12 @@ def impossible_answer(seen: Observation) -> str:
 
     A failure brings nothing, and an answer brings what its channel tells.
     """
-    brought = {
-        channel
-        for channel, part in (
-            (Channel.POSTGRES, seen.postgres),
-            (Channel.MANAGER, seen.manager),
-            (Channel.AGENT, seen.report),
-        )
-        if part is not None
-    }
-    due = {seen.channel} if seen.outcome is Outcome.ANSWERED else set()
-    if brought == due:
+    due = seen.channel if seen.outcome is Outcome.ANSWERED else None
+    if (
+        (seen.postgres is not None) == (due is Channel.POSTGRES)
+        and (seen.manager is not None) == (due is Channel.MANAGER)
+        and (seen.report is not None) == (due is Channel.AGENT)
+    ):
         return ""
     return f"{seen.outcome} on channel {seen.channel}, with news of another kind"
 
@@ -119,8 +114,8 @@ def impossible_report(report: Report) -> str:
             return f"it has {len(entries)} {name}, more than {LISTED_MAX}"
     server = report.server
     return (
-        _twice("sights", ((one.node, one.channel) for one in report.sights))
-        or _twice("heard", (one.node for one in report.heard))
+        _twice("sights", [(one.node, one.channel) for one in report.sights])
+        or _twice("heard", [one.node for one in report.heard])
         or _first(map(_impossible_sight, report.sights))
         or ("" if server is None else impossible_facts(server))
         or _impossible_time(report)
@@ -212,13 +207,9 @@ def _impossible_time(report: Report) -> str:
     return ""
 
 
-def _twice(name: str, keys: Iterable[object]) -> str:
-    seen: set[object] = set()
-    for one in keys:
-        if one in seen:
-            return f"its {name} tell of one thing twice"
-        seen.add(one)
-    return ""
+def _twice(name: str, keys: Collection[object]) -> str:
+    twice = len(set(keys)) < len(keys)
+    return f"its {name} tell of one thing twice" if twice else ""
 
 
 def _first(found: Iterable[str]) -> str:

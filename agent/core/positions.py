@@ -10,9 +10,9 @@ soon as there is WAL of it: what it says well after that instant is what the pos
 is of.
 """
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 
+from agent.core.frozen import replace
 from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
 from agent.core.moment import Moment
@@ -25,8 +25,13 @@ Read = tuple[str, PostgresSight, float]
 """A node, what its server told, and when (monotonic) it was asked."""
 
 
-def noted(view: View, read: Iterable[Read]) -> View:
-    """Return the view with these readings; one older than what is known is dropped."""
+def noted(
+    view: View, read: Iterable[Read]
+) -> tuple[Mapping[str, Position], Mapping[str, Received]]:
+    """Return the view's `positions` and `received` with these readings.
+
+    One that is older than what is known is dropped.
+    """
     positions, received = dict(view.positions), dict(view.received)
     for node, sight, read_s in read:
         lsns = [lsn for lsn in (sight.flush_lsn, sight.replay_lsn) if lsn is not None]
@@ -41,7 +46,7 @@ def noted(view: View, read: Iterable[Read]) -> View:
         elif sight.timeline is not None:
             positions[node] = Position(sight.timeline, max(lsns), read_s)
             received.pop(node, None)
-    return replace(view, positions=positions, received=received)
+    return positions, received
 
 
 def _receives(sight: PostgresSight) -> bool:

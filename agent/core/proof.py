@@ -18,11 +18,11 @@ One server under two names proves nothing but a wrong configuration.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from agent.core.action import AskAgain
 from agent.core.detector import key
 from agent.core.event import Event, Observed
+from agent.core.frozen import replace
 from agent.core.moment import Moment
 from agent.core.observation import (
     Channel,
@@ -71,7 +71,7 @@ def questions(
 
 def collect(state: State, seen: Observation, at: Moment, policy: Policy) -> State:
     """Keep the proofs that this observation completes, and mark those it ends."""
-    answers = tuple(_answers(seen))
+    answers = tuple(_answers(seen)) if state.view.proofs else ()
     kept = tuple(_settled(one, answers) for one in state.view.proofs)
     if kept != state.view.proofs:
         state = replace(state, view=replace(state.view, proofs=kept))

@@ -18,7 +18,7 @@ does to the server may reach it. If the permit becomes void, another capture beg
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from agent.core.action import Action, CloseCapture, RunCapture
 from agent.core.capture import (
@@ -30,6 +30,7 @@ from agent.core.capture import (
     Phase,
     capture_id,
 )
+from agent.core.frozen import replace
 from agent.core.incident import Incident
 from agent.core.kinship import relate
 from agent.core.lineage import Kinship

@@ -8,9 +8,9 @@ granted permit, stays: that is not over, and the engine and the gate have their 
 """
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from agent.core.capture import Capture, Phase
+from agent.core.frozen import replace
 from agent.core.permit import PermitState
 from agent.core.state import State
 

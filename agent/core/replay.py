@@ -7,11 +7,12 @@ one subject, or of one incident, from one conclusion to the next. What the agent
 recorded of its outcomes is compared with what comes out now.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 from agent.core.action import Action, RunCapture
 from agent.core.event import Event
 from agent.core.explain import sentence
+from agent.core.frozen import replace
 from agent.core.incident import Incident
 from agent.core.incidents import QUIET
 from agent.core.machine import Step, step

@@ -12,6 +12,7 @@ from agent.core.capture import CaptureStatus
 from agent.core.detector import channels, key
 from agent.core.gate import Gate
 from agent.core.incident import Incident, Status
+from agent.core.memo import remembered
 from agent.core.moment import Moment
 from agent.core.observation import (
     CaptureBrief,
@@ -185,6 +186,7 @@ def _heard(seen: Observation, at: Moment) -> Heard:
     )
 
 
+@remembered
 def _incident(incident: Incident) -> IncidentBrief:
     return IncidentBrief(
         id=incident.id,

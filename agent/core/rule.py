@@ -66,6 +66,7 @@ class Finding:
 
 
 Condition = Callable[[Scene, str], Finding | None]
+About = Callable[[Scene], Collection[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,6 @@ class Rule:
     accuses: bool = True
     """Whether it is about others: an isolated agent does not try it."""
     sticky: bool = False
-    about: Callable[[Scene], Collection[str]] | None = None
+    about: About | None = None
     """Who alone can fire it now, found out for all at once; None: any of its scope.
     It spares work and decides nothing: the condition is asked all the same."""

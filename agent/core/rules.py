@@ -10,7 +10,7 @@ Verdicts come gravest first: by severity, then in the order of families in which
 person wants to read them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import combinations
 
@@ -27,7 +27,7 @@ from agent.core import (
 )
 from agent.core.moment import Moment
 from agent.core.policy import Policy
-from agent.core.rule import CLUSTER, Finding, Rule, Scope
+from agent.core.rule import CLUSTER, About, Finding, Rule, Scope
 from agent.core.scene import Scene, build
 from agent.core.state import State
 from agent.core.verdict import Family, Verdict
@@ -46,6 +46,7 @@ TABLE: tuple[Rule, ...] = (
     *LAST,
 )
 TRIED = TABLE[: -len(LAST)]
+ABOUT = {row.about: row.scope for row in TRIED if row.about is not None}
 BY_NUMBER = {row.number: row for row in TABLE}
 
 HEADLINES = (
@@ -62,6 +63,7 @@ HEADLINES = (
     Family.OTHER,
 )
 """Which family goes first among equally grave verdicts."""
+_PLACES = {family: place for place, family in enumerate(HEADLINES)}
 
 
 def judge(state: State, at: Moment, policy: Policy) -> tuple[Verdict, ...]:
@@ -78,7 +80,7 @@ def judged(scene: Scene) -> tuple[Verdict, ...]:
 def _order(verdict: Verdict) -> tuple[int, int, int, str]:
     return (
         -verdict.severity.rank,
-        HEADLINES.index(verdict.family),
+        _PLACES[verdict.family],
         verdict.rule,
         verdict.subject,
     )
@@ -86,23 +88,30 @@ def _order(verdict: Verdict) -> tuple[int, int, int, str]:
 
 def _found(scene: Scene) -> Iterator[Verdict]:
     taken: set[tuple[Family, str]] = set()
-    subjects = _subjects(scene)
+    subjects, about, isolated = _subjects(scene), _asked_about(scene), scene.isolated
     for row in TRIED:
-        condition, silent = row.condition, scene.isolated and row.accuses
-        about = None if row.about is None else row.about(scene)
-        if about is not None and not about:
-            continue
-        for subject in subjects[row.scope]:
-            if about is not None and subject not in about:
-                continue
+        tried: Sequence[str] = subjects[row.scope]
+        if row.about is not None:
+            tried = about[row.about]
+        silent = isolated and row.accuses
+        for subject in tried:
             if silent and subject != scene.me:
                 continue  # cut off, an agent speaks of itself only
             if taken and (row.family, subject) in taken:
                 continue
-            finding = condition(scene, subject)
+            finding = row.condition(scene, subject)
             if finding is not None:
                 taken.add((row.family, subject))
                 yield _verdict(row, subject, finding)
+
+
+def _asked_about(scene: Scene) -> dict[About, list[str]]:
+    """Return whom each `about` of the table names, asked once for all its rows."""
+    subjects = _subjects(scene)
+    return {
+        ask: [one for one in ask(scene) if one in subjects[scope]]
+        for ask, scope in ABOUT.items()
+    }
 
 
 def _fallback(scene: Scene) -> Verdict:

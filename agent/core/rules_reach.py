@@ -224,12 +224,8 @@ def _blocked(scene: Scene, seer: str, node: str) -> tuple[str, ...]:
         channel.value
         for channel in CHANNELS
         if seer in scene.unseen_by.get((node, channel), ())
+        and _is_seen_since(scene, seer, (node, channel))
         and not _held_up(scene, seer, (node, channel))
-        and any(
-            _saw_since(scene, other, seer, (node, channel))
-            for other in scene.seen_by.get((node, channel), ())
-            if other != seer
-        )
         and not link_follows(scene, (seer, node), channel)
     )
 
@@ -245,12 +241,13 @@ def _held_up(scene: Scene, seer: str, place: Place) -> bool:
     return scene.last_look(seer, place)[1] < doubt.since_s + scene.policy.round_s
 
 
-def _saw_since(scene: Scene, other: str, seer: str, place: Place) -> bool:
-    """Whether one has seen the channel since the other began to miss it.
+def _is_seen_since(scene: Scene, seer: str, place: Place) -> bool:
+    """Whether anybody has seen the channel since this seer began to miss it.
 
     What was seen before that is the old news of a node that has died since.
     """
-    return scene.last_look(other, place)[1] >= _first_miss_s(scene, seer, place)
+    others = scene.seen_by.get(place, ())
+    return bool(others) and _seen_after(scene, place, _first_miss_s(scene, seer, place))
 
 
 def _first_miss_s(scene: Scene, seer: str, place: Place) -> float:

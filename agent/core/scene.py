@@ -10,12 +10,12 @@ scene is built from the state and one instant, and nothing in it changes.
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 from agent.core import positions
-from agent.core.detector import Look, channels, judge, key, reported, together
+from agent.core.detector import Look, channels, judge, key, together
 from agent.core.lineage import Lineage
+from agent.core.memo import kept
 from agent.core.moment import Moment
 from agent.core.observation import (
     Channel,
@@ -23,21 +23,19 @@ from agent.core.observation import (
     ReadFailure,
     Report,
     ServerFacts,
-    Sight,
 )
 from agent.core.policy import Policy
 from agent.core.quorum import majority
 from agent.core.selfdoubt import misses_to_accuse
 from agent.core.state import Position, Received, State
-from agent.core.testimony import testimony
+from agent.core.testimony import Line, testimony
 
 Place = tuple[str, Channel]
 T = TypeVar("T")
 CHANNELS = tuple(Channel)
 
 
-@dataclass(frozen=True, slots=True)
-class ServerSight:
+class ServerSight(NamedTuple):
     """The freshest successful reading of one node's PostgreSQL."""
 
     node: str
@@ -48,8 +46,7 @@ class ServerSight:
     """The earliest instant at which it can have been read, on our own clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """A peer's fresh report, and its age."""
 
     report: Report
@@ -60,10 +57,10 @@ class Told:
     """Whether the peer is still seen to answer. Of itself it may speak only so long:
     its own sign of life is else the old news that the silence is about."""
 
-    def lines(self, wanted: Look) -> tuple[Sight, ...]:
+    def lines(self, wanted: Look) -> tuple[Line, ...]:
         """Return the lines that may tell of this look."""
-        unseen = wanted is Look.UNSEEN
-        return testimony(self.report).missed if unseen else self.report.sights
+        told = testimony(self.report)
+        return told.missed if wanted is Look.UNSEEN else told.lines
 
 
 def same_run(one: PostgresSight, other: PostgresSight) -> bool:
@@ -106,12 +103,12 @@ class Scene:
         """The node that this agent stands on."""
         return self.policy.me
 
-    @cached_property
+    @kept
     def seen_by(self) -> Mapping[Place, tuple[str, ...]]:
         """Who has seen a channel alive lately, this agent included."""
         return self._by(Look.SEEN)
 
-    @cached_property
+    @kept
     def unseen_by(self) -> Mapping[Place, tuple[str, ...]]:
         """Who has looked lately and missed it as often as policy asks for."""
         return self._by(Look.UNSEEN)
@@ -120,19 +117,19 @@ class Scene:
         """Return for each channel of whom this is the look at it."""
         me, policy, looks = self.policy.me, self.policy, self.looks
         found = {place: (me,) for place, seen in looks.items() if seen is wanted}
-        own = (me, Channel.AGENT)
+        own, accuse = (me, Channel.AGENT), policy.missed_to_accuse
         for peer, told in self.told.items():
-            for sight in told.lines(wanted):
-                place = (sight.node, sight.channel)
+            for place, missed, age_s in told.lines(wanted):
+                if judge(missed, age_s + told.age_s, policy, accuse) is not wanted:
+                    continue
                 if place not in looks and place != own:
                     continue
-                if sight.node == peer and not told.answers:
+                if place[0] == peer and not told.answers:
                     continue
-                if reported(sight, told.age_s, policy) is wanted:
-                    found[place] = (*found.get(place, ()), peer)
+                found[place] = (*found.get(place, ()), peer)
         return found
 
-    @cached_property
+    @kept
     def writable(self) -> tuple[str, ...]:
         """The nodes that were lately read out of recovery, in order of the list.
 
@@ -148,7 +145,7 @@ class Scene:
         sights, system = self.sights, self.system_id
         return tuple(n for n in found if sights[n].sight.system_id == system) or found
 
-    @cached_property
+    @kept
     def system_id(self) -> str | None:
         """The cluster's system id: the last primary's, else the commonest."""
         primary = self.state.knowledge.primary
@@ -160,7 +157,7 @@ class Scene:
             return None
         return ranked[0][0]
 
-    @cached_property
+    @kept
     def sole_primary(self) -> ServerSight | None:
         """The one node that accepts writes; None for none, several, or blindness.
 
@@ -182,10 +179,16 @@ class Scene:
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """Return what `make` gives; it is called once for each name and scene."""
-        kept, own = self.__dict__, f"once {name}"
-        if own not in kept:
-            kept[own] = make()
-        return cast("T", kept[own])
+        answers = self._answers
+        if name not in answers:
+            answers[name] = make()
+        made: T = answers[name]
+        return made
+
+    @kept
+    def _answers(self) -> dict[str, Any]:
+        """What `once` has given so far, by name."""
+        return {}
 
     def facts(self, node: str) -> ServerFacts | None:
         """Return what was read from the node's disk, if it was lately."""

@@ -26,6 +26,7 @@ _STAGES = (
     VerdictCode.SPLIT_BRAIN,
 )
 """The stages of each family, the gravest last."""
+_GRAVITY: dict[str, int] = {code: n for n, code in enumerate(_STAGES, start=1)}
 
 
 def gravity(code: str) -> int:
@@ -33,4 +34,4 @@ def gravity(code: str) -> int:
 
     Takes any text, because old incidents may name verdicts of another version.
     """
-    return next((n for n, one in enumerate(_STAGES, start=1) if one == code), 0)
+    return _GRAVITY.get(code, 0)

@@ -7,16 +7,15 @@ covers what they have seen: a stage no graver than those, or one that had begun 
 before it was taken. Agents that notice one stage in turn so agree without asking.
 """
 
-from dataclasses import replace
-
-from agent.core.agreement import briefs_on
+from agent.core.agreement import Hearing, briefs_on
 from agent.core.explain import sentence
+from agent.core.frozen import replace
 from agent.core.incident import Flip, Incident, Status, Taken
 from agent.core.moment import Moment
 from agent.core.observation import IncidentBrief
 from agent.core.policy import Policy
 from agent.core.stages import gravity
-from agent.core.state import Ledger, State
+from agent.core.state import Ledger
 from agent.core.verdict import Severity, Verdict
 
 
@@ -44,12 +43,12 @@ def acknowledged(incident: Incident, who: str, at: Moment, policy: Policy) -> In
 
 
 def taken_at_peer(
-    incident: Incident, state: State, at: Moment, policy: Policy
+    incident: Incident, told: Hearing, at: Moment, policy: Policy
 ) -> Incident:
     """Count it as acknowledged here when a person has taken it at a peer."""
     if incident.status is not Status.OPEN:
         return incident
-    for node, brief in briefs_on(incident.id, state, at, policy):
+    for node, brief in briefs_on(incident.id, told):
         over = incident.verdict.sticky and brief.status == Status.RESOLVED
         if over or (brief.status == Status.ACKNOWLEDGED and _covers(brief, incident)):
             now = Taken(gravest(incident), incident.worst.value, at.wall_s)

@@ -14,9 +14,9 @@ one id.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from agent.core.action import Action, Tell
+from agent.core.frozen import replace
 from agent.core.incident import Incident, Status
 from agent.core.incidents import Change
 from agent.core.memo import remembered

@@ -14,6 +14,8 @@ from agent.core.memo import remembered
 from agent.core.observation import Channel, IncidentBrief, Outcome, Report, Sight
 
 Place = tuple[str, Channel]
+Line = tuple[Place, int, float]
+"""A channel, how often in a row it was missed, and how old that is in the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,10 @@ class Testimony:
 
     at: Mapping[Place, Sight]
     """The first line on each channel."""
-    missed: tuple[Sight, ...]
-    """The lines that tell of a miss."""
+    lines: tuple[Line, ...]
+    """All lines, as far as looks are judged by them."""
+    missed: tuple[Line, ...]
+    """Those of them that tell of a miss."""
     readings: tuple[Sight, ...]
     """The lines that brought an answer of a PostgreSQL."""
     refused: tuple[Sight, ...]
@@ -45,9 +49,13 @@ def testimony(report: Report) -> Testimony:
     at: dict[Place, Sight] = {}
     for sight in report.sights:
         at.setdefault((sight.node, sight.channel), sight)
+    lines = tuple(
+        ((one.node, one.channel), one.missed, one.age_s) for one in report.sights
+    )
     return Testimony(
         at=at,
-        missed=tuple(one for one in report.sights if one.missed > 0),
+        lines=lines,
+        missed=tuple(line for line in lines if line[1] > 0),
         readings=tuple(
             one
             for one in report.sights

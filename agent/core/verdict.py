@@ -46,7 +46,10 @@ class Severity(StrEnum):
     @property
     def rank(self) -> int:
         """Return the order of severities; the greater the graver."""
-        return list(Severity).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
 class VerdictCode(StrEnum):

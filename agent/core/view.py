@@ -13,7 +13,6 @@ timed by this one's clock; the ledger's monotonic values are counted from now.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from agent.core import highwater, positions, proof, selfdoubt
 from agent.core.agreement import failover_is_over, standing_failover
@@ -28,6 +27,7 @@ from agent.core.event import (
     Surveyed,
     Ticked,
 )
+from agent.core.frozen import replace
 from agent.core.incident import Incident, Status
 from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
@@ -43,13 +43,7 @@ from agent.core.plausible import impossible_facts, misfit
 from agent.core.policy import Policy
 from agent.core.positions import Read
 from agent.core.scene import Scene, ServerSight, build
-from agent.core.state import (
-    Knowledge,
-    Ledger,
-    PrimarySeen,
-    State,
-    View,
-)
+from agent.core.state import Knowledge, Ledger, PrimarySeen, State, View
 
 OCCURRENCES_MAX = 2_000
 """Keys whose resolved occurrences are remembered, whatever peers tell."""
@@ -186,11 +180,13 @@ def _reported(state: State, seen: Observation, report: Report, policy: Policy) -
     """Accept a peer's report if it is news, else keep the one before."""
     if not _is_news(seen, report, state.view.reports.get(seen.node)):
         return state
+    places, received = positions.noted(state.view, _told_of(seen, report, policy))
     view = replace(
         state.view,
         reports={**state.view.reports, seen.node: seen},
+        positions=places,
+        received=received,
     )
-    view = positions.noted(view, _told_of(seen, report, policy))
     knowledge = state.knowledge
     if report.server is not None:
         knowledge = _with_lineage(knowledge, seen.node, report.server.lineage)
@@ -239,13 +235,16 @@ def _read(
     policy: Policy,
 ) -> State:
     """Take in what SQL told of a server."""
+    own = (seen.node, sight, seen.sent_s)
+    places, received = positions.noted(state.view, (own,))
     view = replace(
         state.view,
         marks=marks_after(state.view, seen, policy),
         writable=proof.spans_after(state.view, seen, sight, policy),
         readings=proof.readings_after(state.view, seen, sight),
+        positions=places,
+        received=received,
     )
-    view = positions.noted(view, ((seen.node, sight, seen.sent_s),))
     known = replace(state, view=view)
     if seen.node != policy.me or sight.in_recovery:
         return known

@@ -93,7 +93,9 @@ def test_the_system_in_every_key_is_the_best_known_one(parts, system):
     ],
 )
 def test_what_fresh_peers_hold_open_counts(heard, seconds, standing):
-    found = agreement.standing_at_peers(OURS.key, told(heard), at(seconds), POLICY)
+    found = agreement.standing_at_peers(
+        OURS.key, agreement.heard(told(heard), at(seconds), POLICY)
+    )
     assert found == standing
 
 
@@ -113,7 +115,7 @@ def test_what_fresh_peers_hold_open_counts(heard, seconds, standing):
 def test_it_is_true_since_the_first_agent_saw_it(earlier_s, more, believed):
     since_s = OURS.since_wall_s - earlier_s
     state = told(brief(since_wall_s=since_s, **more))
-    dated = agreement.dated_by_peers(OURS, state, at(SEEN_S), POLICY)
+    dated = agreement.dated_by_peers(OURS, agreement.heard(state, at(SEEN_S), POLICY))
     if believed:
         assert dated == replace(OURS, since_wall_s=since_s)
     else:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent.core import detector
 from agent.core.detector import Look
-from agent.core.observation import Channel, Outcome, Sender, Sight
+from agent.core.observation import Channel, Outcome, Sender
 from agent.core.policy import NodeSpec, Policy
 from agent.core.state import Mark, View
 from tests.core import given
@@ -52,7 +52,7 @@ def test_more_misses_never_look_better(few, more, age_s):
     ],
 )
 def test_one_sign_of_life_is_enough_for_a_node(looks, together):
-    assert detector.together(Look(one) for one in looks.split()) is together
+    assert detector.together([Look(one) for one in looks.split()]) is together
 
 
 def test_what_was_never_asked_is_unknown():
@@ -72,14 +72,6 @@ def test_a_refusal_is_a_sign_of_life():
     assert Outcome.REFUSED.alive
     assert Outcome.GARBLED.alive
     assert not Outcome.TIMED_OUT.alive
-
-
-def test_a_peers_sight_ages_with_its_report():
-    sight = Sight("n3", Channel.AGENT, Outcome.ANSWERED, "", 1.5, 0, None, None)
-    assert detector.reported(sight, 1.0, POLICY) is Look.SEEN
-    assert detector.reported(sight, 1.5, POLICY) is Look.SEEN
-    assert detector.reported(sight, 1.6, POLICY) is Look.UNKNOWN
-    assert detector.reported(sight, 2.0, POLICY) is Look.UNKNOWN
 
 
 # --- replication -----------------------------------------------------------------

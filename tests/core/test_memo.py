@@ -38,3 +38,19 @@ def test_the_oldest_answer_gives_way_when_there_are_too_many():
     assert len(asked) == memo.KEPT + 1
     size(objects[0])
     assert len(asked) == memo.KEPT + 2
+
+
+def test_a_kept_property_is_worked_out_once_for_its_object():
+    class Box:
+        def __init__(self):
+            self.asked = 0
+
+        @memo.kept
+        def size(self):
+            """How big it is."""
+            self.asked += 1
+            return self.asked
+
+    one, other = Box(), Box()
+    assert [one.size, one.size, other.size] == [1, 1, 1]
+    assert (one.asked, other.asked) == (1, 1)

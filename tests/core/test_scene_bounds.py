@@ -55,6 +55,14 @@ def test_of_two_peers_the_younger_reading_counts():
         assert found.read_s == pytest.approx(9.0, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "seen"), [(11.0, True), (11.5, True), (11.6, False)]
+)
+def test_a_peers_sight_ages_with_its_report(seconds, seen):
+    state = fold(State(), told("n2", sight("n3", Outcome.ANSWERED, age_s=1.5)))
+    assert (("n3", SQL) in at(state, seconds).seen_by) is seen
+
+
 def test_who_sees_and_who_misses_a_channel():
     missed = sight("n3", Outcome.TIMED_OUT, missed=2)
     once = sight("n3", Outcome.TIMED_OUT, missed=1)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core import stages, taking
+from agent.core import agreement, stages, taking
 from agent.core.incident import Flip, Status, Taken
 from agent.core.observation import IncidentBrief
 from agent.core.state import Ledger
@@ -148,7 +148,8 @@ def heard(one, status="acknowledged", verdict="split-brain", of=None):
     told = IncidentBrief(one.id, one.key, 1, status, verdict, one.since_wall_s, of)
     report = given.heard("n2", given.report("n2", incidents=(told,)), 9.999)
     state = given.state(reports={"n2": report})
-    return taking.taken_at_peer(one, state, at(10), POLICY)
+    told_now = agreement.heard(state, at(10), POLICY)
+    return taking.taken_at_peer(one, told_now, at(10), POLICY)
 
 
 def test_taken_at_a_peer_is_taken_here():
