@@ -13,7 +13,7 @@ A generator that is not read to its end has to be closed before its session is u
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -151,7 +151,7 @@ def _text(value: object) -> object:
 
 def copy_out(
     session: Session, doing: str, query: sql.Composable
-) -> Iterator[list[str | None]]:
+) -> Generator[list[str | None], None, None]:
     """Yield the rows of a SELECT as the server prints them, one at a time.
 
     `doing` begins the message of the PostgresError that this raises.
@@ -218,7 +218,7 @@ def _select(table: Table, condition: sql.Composable) -> sql.Composable:
 
 def _rows(
     session: Session, table: Table, condition: sql.Composable
-) -> Iterator[tuple[Place, int, Values]]:
+) -> Generator[tuple[Place, int, Values], None, None]:
     # A row without columns prints nothing behind its place and transaction.
     query = _select(table, condition)
     for row in copy_out(session, _reading(table), query):
@@ -231,7 +231,7 @@ def _reading(table: Table) -> str:
 
 def fetch(
     session: Session, table: Table, places: Sequence[Place]
-) -> Iterator[tuple[Place, int, Values]]:
+) -> Generator[tuple[Place, int, Values], None, None]:
     """Yield the rows at these places, with place and xmin; what is empty is left out.
 
     Raises PostgresError, naming the table.
@@ -244,14 +244,16 @@ def fetch(
         )
 
 
-def fetch_all(session: Session, table: Table) -> Iterator[tuple[Place, int, Values]]:
+def fetch_all(
+    session: Session, table: Table
+) -> Generator[tuple[Place, int, Values], None, None]:
     """Yield every row of the table, its children's not. Raises PostgresError."""
     yield from _rows(session, table, sql.SQL(""))
 
 
 def fetch_by_xid(
     session: Session, table: Table, xids: Sequence[int]
-) -> Iterator[tuple[Place, int, Values]]:
+) -> Generator[tuple[Place, int, Values], None, None]:
     """Yield every row that one of these transactions left so. Reads the whole table.
 
     Raises PostgresError.
@@ -265,7 +267,7 @@ def fetch_by_key(
     table: Table,
     key_columns: Sequence[str],
     keys: Sequence[Values],
-) -> Iterator[tuple[int, Place, int, Values]]:
+) -> Generator[tuple[int, Place, int, Values], None, None]:
     """Yield the rows with one of these keys: index into `keys`, place, xmin, values.
 
     Two keys that the server calls equal both find the row. A key with a NULL finds
