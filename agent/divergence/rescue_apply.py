@@ -1,0 +1,242 @@
+"""A rescue carried out: in one transaction, tried first, counted by what happened.
+
+Theory of operation. The plan's steps run in batches, each below a savepoint. What the
+winner refuses because of the row itself (a constraint, a value that it cannot take, a
+trigger's word) is found by halving the batch, and is tried again when all else is done,
+since what it lacked may have come meanwhile; then it is left out and listed. Any other
+error ends the whole, and nothing was done. A dry run is the same transaction rolled
+back: of it only the numbers remain used up that sequences gave out, as they do not go
+back. What is reported was counted by the server, statement by statement.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from agent.divergence.model import Table
+from agent.divergence.rescue_plan import Deed, Plan, Step
+from agent.divergence.rescue_script import LOCK, preparations
+from agent.errors import DivergenceError, SplitguardError
+from agent.postgres.connect import Session, failed
+
+BATCH_STEPS = 200
+BATCH_CHARS = 1 << 20
+ROUNDS_MAX = 5
+AGAIN_MAX = 10_000
+"""Refused rows that are tried again."""
+SKIPPED = "skipped"
+"""The winner has the row, or changed it since."""
+REFUSED = "refused"
+_SAVE, _BACK, _KEEP = (
+    b"SAVEPOINT splitguard",
+    b"ROLLBACK TO SAVEPOINT splitguard",
+    b"RELEASE SAVEPOINT splitguard",
+)
+_OF_THE_ROW = ("22", "23", "44", "P0")
+"""Classes of errors that a row is the reason of: data, constraints, views, triggers."""
+_OF_THE_ROW_TOO = frozenset({"428C9", "55000", "09000", "27000"})
+"""A generated column, a deferrable key, triggers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A row that the winner did not take."""
+
+    table: str
+    kind: str
+    key: dict[str, str | None]
+    """The row's key, or the whole row where it has none."""
+    code: str
+    message: str
+    constraint: str = ""
+
+
+@dataclass(slots=True)
+class Result:
+    """What a run did, table by table, in the words of `Deed` and the two above."""
+
+    tables: dict[str, Counter[str]] = field(default_factory=dict)
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why rows were left out."""
+    mapping: list[tuple[str, ...]] = field(default_factory=list)
+    """Table, column, old value, new value, how."""
+    committed: bool = False
+
+    @property
+    def refused(self) -> int:
+        """How many rows the winner did not take."""
+        return sum(counts[REFUSED] for counts in self.tables.values())
+
+
+Refuse = Callable[[Refusal], None]
+
+
+class Applier:
+    """Runs one plan on one session."""
+
+    def __init__(self, session: Session, plan: Plan, refuse: Refuse) -> None:
+        self._session = session
+        self._plan = plan
+        self._refuse = refuse
+        self._again: list[tuple[Table, Step]] = []
+        self.result = Result()
+
+    def run(self, *, commit: bool) -> Result:
+        """Run it; keep it only with `commit`. Raises PostgresError, DivergenceError."""
+        try:
+            with self._session.transaction(force_rollback=not commit):
+                self._begin()
+                for part in self._plan.parts():
+                    self._part(part.table, part.steps())
+                self._once_more()
+                self._check_deferred()
+                if self._plan.survey.needs_ledger:
+                    self._read_mapping()
+        except psycopg.Error as error:
+            raise _explained(error) from error
+        self.result.committed = commit
+        return self.result
+
+    def _begin(self) -> None:
+        row = self._session.execute(
+            f"SELECT pg_try_advisory_xact_lock({LOCK})".encode()
+        ).fetchone()
+        if row is None or not row[0]:
+            raise DivergenceError(
+                "another rescue of this database is running", "wait until it is done"
+            )
+        for statement in preparations(self._plan):
+            self._session.execute(statement.encode("utf-8", "surrogateescape"))
+
+    def _part(self, table: Table, steps: Iterator[Step]) -> None:
+        batch: list[Step] = []
+        chars = 0
+        for step in steps:
+            if step.deed is Deed.LEFT_OUT:
+                self._counts(table)[Deed.LEFT_OUT.value] += 1
+                self.result.reasons[step.reason.partition(":")[0]] += 1
+                continue
+            batch.append(step)
+            chars += len(step.sql)
+            if len(batch) >= BATCH_STEPS or chars >= BATCH_CHARS:
+                self._run(table, batch)
+                batch, chars = [], 0
+        if batch:
+            self._run(table, batch)
+
+    def _run(self, table: Table, steps: Sequence[Step]) -> None:
+        """Run steps; halve them where one is refused."""
+        self._session.execute(_SAVE)
+        try:
+            rows = self._executed(steps)
+        except psycopg.Error as error:
+            if not _of_the_row(self._session, error):
+                raise
+            self._session.execute(_BACK)
+            self._session.execute(_KEEP)
+            if len(steps) == 1:
+                self._refused(table, steps[0], error)
+            else:
+                middle = len(steps) // 2
+                self._run(table, steps[:middle])
+                self._run(table, steps[middle:])
+            return
+        self._session.execute(_KEEP)
+        for step, count in zip(steps, rows, strict=True):
+            self._count(table, step, count)
+
+    def _executed(self, steps: Sequence[Step]) -> list[int]:
+        """Run statements in one go; return how many rows each of them touched."""
+        text = "\n".join(step.sql for step in steps)
+        with self._session.cursor() as cursor:
+            cursor.execute(text.encode("utf-8", "surrogateescape"))
+            rows = [cursor.rowcount]
+            while cursor.nextset():
+                rows.append(cursor.rowcount)
+        return rows
+
+    def _counts(self, table: Table) -> Counter[str]:
+        return self.result.tables.setdefault(str(table.name), Counter())
+
+    def _count(self, table: Table, step: Step, rows: int) -> None:
+        if step.deed is not Deed.PREPARED:
+            self._counts(table)[step.deed.value if rows > 0 else SKIPPED] += 1
+
+    def _refused(self, table: Table, step: Step, error: psycopg.Error) -> None:
+        if len(self._again) < AGAIN_MAX:
+            self._again.append((table, step))
+        else:
+            self._leave(table, step, error)
+
+    def _once_more(self) -> None:
+        """Try again what was refused, as long as some of it goes through."""
+        for _ in range(ROUNDS_MAX):
+            waiting, self._again = self._again, []
+            for table, step in waiting:
+                self._run(table, [step])
+            if not self._again or len(self._again) == len(waiting):
+                break
+        waiting, self._again = self._again, []
+        for table, step in waiting:
+            self._last(table, step)
+
+    def _last(self, table: Table, step: Step) -> None:
+        """Try a row for the last time, to be told why it is refused."""
+        self._session.execute(_SAVE)
+        try:
+            [rows] = self._executed([step])
+        except psycopg.Error as error:
+            if not _of_the_row(self._session, error):
+                raise
+            self._session.execute(_BACK)
+            self._leave(table, step, error)
+        else:
+            self._count(table, step, rows)
+        self._session.execute(_KEEP)
+
+    def _leave(self, table: Table, step: Step, error: psycopg.Error) -> None:
+        self._counts(table)[REFUSED] += 1
+        names = table.keys[0] if table.keys else [each.name for each in table.columns]
+        key = {name: step.values[table.position(name)] for name in names if step.values}
+        self._refuse(
+            Refusal(
+                str(table.name),
+                step.kind.value if step.kind else step.deed.value,
+                key,
+                error.sqlstate or "",
+                (error.diag.message_primary or str(error)).strip(),
+                error.diag.constraint_name or "",
+            )
+        )
+
+    def _check_deferred(self) -> None:
+        if self._plan.deferred():
+            self._session.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
+
+    def _read_mapping(self) -> None:
+        query = self._plan.statements.mapping().encode("utf-8", "surrogateescape")
+        self.result.mapping = [
+            tuple(map(str, row)) for row in self._session.execute(query).fetchall()
+        ]
+
+
+def _of_the_row(session: Session, error: psycopg.Error) -> bool:
+    """Whether the row is the reason, and the transaction can go on without it."""
+    code = error.sqlstate or ""
+    alive = session.info.transaction_status is TransactionStatus.INERROR
+    return alive and (code[:2] in _OF_THE_ROW or code in _OF_THE_ROW_TOO)
+
+
+def _explained(error: psycopg.Error) -> SplitguardError:
+    """Return the error that people read; nothing was written."""
+    told = failed("the winner did not take the rescue, nothing was written", error)
+    hints = {
+        "55P03": "somebody holds a lock on the table: end that session, or try again",
+        "57014": "it took longer than the statement timeout",
+        "42501": "the role lacks a permission: see the message",
+        "40P01": "it met another session in a deadlock: try again",
+    }
+    return type(told)(told.message, hints.get(error.sqlstate or "", ""))

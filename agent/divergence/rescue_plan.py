@@ -1,0 +1,384 @@
+"""The plan of a rescue: statements, table by table, in an order that can be kept.
+
+Theory of operation. Each table, parents first: its sequences go past what is put in, so
+that no number is given out twice; then what the losing side deleted and nothing refers
+to, which may free a unique value; then what it changed; then what it inserted, rows
+that others of the same table refer to first. A row whose target comes later still is
+put in without the reference, where that may be NULL. When all tables are done, those
+references are set, and what was still referred to is deleted, children first.
+Every statement is a `Step`; what is left out is one too, with the reason.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from agent.divergence.model import (
+    Difference,
+    DifferenceKind,
+    ForeignKey,
+    Name,
+    Table,
+    Values,
+)
+from agent.divergence.rescue_order import nullable, target
+from agent.divergence.rescue_quote import fingerprint, key_of, shown
+from agent.divergence.rescue_renumber import BORN, Fate, Keys, Way
+from agent.divergence.rescue_sql import Link, Row, Statements
+from agent.divergence.rescue_survey import KINDS, OnConflict, Survey
+
+HELD_MAX = 20_000
+"""Rows that wait in memory for the row that they refer to."""
+
+
+class Deed(StrEnum):
+    """What a step does to the winner when it finds what it expects."""
+
+    INSERTED = "inserted"
+    RENUMBERED = "renumbered"
+    UPDATED = "updated"
+    DELETED = "deleted"
+    BOUND = "bound"
+    """A row that was put in refers to what was put in after it."""
+    PREPARED = "prepared"
+    """No row: a sequence moved on, or a twin noted."""
+    LEFT_OUT = "left-out"
+    """Nothing; its SQL is a comment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One statement."""
+
+    deed: Deed
+    sql: str
+    kind: DifferenceKind | None = None
+    values: Values = ()
+    """The row as the losing side has it, or as it was before it deleted it."""
+    reason: str = ""
+    """Of what is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The steps of one table; `late` ones come when all tables have had theirs."""
+
+    table: Table
+    late: bool
+    steps: Callable[[], Iterator[Step]]
+    """Reads the rows again, and yields them."""
+
+
+class Plan:
+    """All steps of a rescue, streamed. One run of it at a time."""
+
+    def __init__(self, survey: Survey, origin: str) -> None:
+        self.survey = survey
+        self.origin = origin
+        self.statements = Statements(origin)
+        self._kinds = KINDS[survey.wish.only]
+        self._written = Keys()
+        self._blanked: dict[int, set[int]] = {}
+        self._postponed: dict[int, set[int]] = {}
+        self._copies: Counter[str] = Counter()
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the parts in their order; each is to be read before the next."""
+        self._written, self._blanked, self._postponed = Keys(), {}, {}
+        wanted = [
+            table
+            for table in self.survey.order.tables
+            if self.survey.wish.wants(table)
+            and any(self._has(table, kind) for kind in DifferenceKind)
+        ]
+        for table in wanted:
+            yield Part(table, late=False, steps=_bound(self._first, table))
+        for table in wanted:
+            if self._writable(table) and self.survey.order.late_keys(table):
+                yield Part(table, late=True, steps=_bound(self._bindings, table))
+        for table in reversed(wanted):
+            held = self.survey.is_referred_to(table)
+            if self._writable(table) and held and self._may_delete(table):
+                yield Part(table, late=True, steps=_bound(self._deletions, table))
+
+    def rows(self) -> Iterator[tuple[Table, Iterator[Difference]]]:
+        """Yield the tables with the rows that are wanted, as they were compared."""
+        for table in self.survey.order.tables:
+            if self.survey.wish.wants(table):
+                yield table, self._rows(table)
+
+    @property
+    def deletes(self) -> bool:
+        """Whether any row may be deleted."""
+        tables = self.survey.order.tables
+        return any(table.keys and self._may_delete(table) for table in tables)
+
+    def _writable(self, table: Table) -> bool:
+        return table.name not in self.survey.missing
+
+    def _has(self, table: Table, *kinds: DifferenceKind) -> bool:
+        counts = self.survey.found[table.name].counts
+        return any(counts[kind] and kind in self._kinds for kind in kinds)
+
+    def _may_delete(self, table: Table) -> bool:
+        theirs = self.survey.wish.on_conflict is OnConflict.THEIRS
+        more = (DifferenceKind.CONFLICT,) if theirs else ()
+        return self._has(table, DifferenceKind.DELETED, *more)
+
+    def deferred(self) -> tuple[Name, ...]:
+        """Return the foreign keys whose check has to wait until all is written."""
+        return tuple(
+            Name(table.name.schema, key.name)
+            for table, key in self.survey.order.deferrable()
+            if self.survey.wish.wants(table) and nullable(table, key) is None
+        )
+
+    def _rows(self, table: Table) -> Iterator[Difference]:
+        return (one for one in self.survey.rows(table) if one.kind in self._kinds)
+
+    def _first(self, table: Table) -> Iterator[Step]:
+        if not self._writable(table):
+            reason = self.survey.missing[table.name]
+            for one in self._rows(table):
+                yield _left_out(table, one, reason)
+            return
+        self._copies = Counter()
+        if self._has(table, *BORN):
+            yield from self._advances(table)
+        yield from self._deletions(table)
+        if self._has(table, DifferenceKind.CHANGED, DifferenceKind.CONFLICT):
+            for one in self._rows(table):
+                yield from self._update(table, one, late=False)
+        if self._has(table, *BORN, DifferenceKind.CONFLICT):
+            yield from self._insertions(table)
+
+    def _advances(self, table: Table) -> Iterator[Step]:
+        for sequence, (low, high) in self.survey.found[table.name].ranges.items():
+            yield Step(Deed.PREPARED, self.statements.advance(sequence, low, high))
+
+    def _deletions(self, table: Table) -> Iterator[Step]:
+        if not self._may_delete(table):
+            return
+        copies: Counter[str] = Counter()
+        for one in self._rows(table):
+            if one.loser is not None:
+                continue
+            before = one.winner or one.fork
+            if self._skipped(one) or before is None:
+                continue
+            if table.keys:
+                sql = self.statements.delete(table, before)
+            else:
+                number = _count(copies, before)
+                sql = self.statements.change_keyless(table, before, None, number)
+            yield Step(Deed.DELETED, sql, one.kind, before)
+
+    def _skipped(self, one: Difference) -> bool:
+        return (
+            one.kind is DifferenceKind.CONFLICT
+            and self.survey.wish.on_conflict is OnConflict.SKIP
+        )
+
+    def _update(self, table: Table, one: Difference, *, late: bool) -> Iterator[Step]:
+        if one.kind not in {DifferenceKind.CHANGED, DifferenceKind.CONFLICT}:
+            return
+        if self._skipped(one):
+            if not late:
+                yield _left_out(table, one, "both sides changed it")
+            return
+        conflict = one.kind is DifferenceKind.CONFLICT
+        before = one.winner or (None if conflict else one.fork)
+        if one.loser is None or before is None:
+            return
+        postponed = self._postponed.setdefault(table.oid, set())
+        if not late and self._forward(table, one.loser):
+            postponed.add(hash(one.loser))
+        if late == (hash(one.loser) in postponed):
+            yield from self._updating(table, one, one.loser, before)
+
+    def _updating(
+        self, table: Table, one: Difference, values: Values, before: Values
+    ) -> Iterator[Step]:
+        above = self.survey.fates.orphaned(table, values)
+        if above is not None:
+            yield _left_out(
+                table, one, f"it refers to a row of {above} that is left out"
+            )
+            return
+        if not table.keys:
+            number = _count(self._copies, (*before, *values))
+            sql = self.statements.change_keyless(table, before, values, number)
+        else:
+            links = self.survey.fates.links(table, values)
+            sql = self.statements.update(Row(table, values, links), before)
+        if sql:
+            yield Step(Deed.UPDATED, sql, one.kind, values)
+
+    def _forward(self, table: Table, values: Values) -> tuple[ForeignKey, ...]:
+        """Return the references to rows that are put in later than this one."""
+        found = []
+        for key in self.survey.order.late_keys(table):
+            was = key_of(table, values, key.columns)
+            waits = self.survey.coming.has(key.table, key.referenced, was)
+            if waits and not self._written.has(key.table, key.referenced, was):
+                found.append(key)
+        return tuple(found)
+
+    def _insertions(self, table: Table) -> Iterator[Step]:
+        held: dict[tuple[tuple[str, ...], int], list[Difference]] = {}
+        waiting = 0
+        for one in self._rows(table):
+            if one.loser is None or not (one.kind in BORN or _restored(one)):
+                continue
+            if self._skipped(one):
+                continue
+            missing = self._own_target(table, one.loser)
+            if missing is not None and waiting < HELD_MAX:
+                held.setdefault(missing, []).append(one)
+                waiting += 1
+                continue
+            for each in self._with_followers(table, one, held):
+                yield from self._insert(table, each)
+        for rest in held.values():
+            for one in rest:
+                yield from self._insert(table, one)
+
+    def _own_target(
+        self, table: Table, values: Values
+    ) -> tuple[tuple[str, ...], int] | None:
+        """Return the row of the same table that this one has to wait for."""
+        for key in self._forward(table, values):
+            was = key_of(table, values, key.columns)
+            if key.table == target(table) and was != key_of(
+                table, values, key.referenced
+            ):
+                return key.referenced, hash(was)
+        return None
+
+    def _with_followers(
+        self,
+        table: Table,
+        first: Difference,
+        held: dict[tuple[tuple[str, ...], int], list[Difference]],
+    ) -> Iterator[Difference]:
+        """Yield a row, and those that waited for it and now wait for nothing."""
+        ready = [first]
+        while ready:
+            one = ready.pop()
+            values = one.loser or ()
+            yield one
+            for names in self._own_names(table):
+                key = key_of(table, values, names)
+                self._written.add(target(table), names, key)
+                for each in held.pop((names, hash(key)), ()):
+                    missing = self._own_target(table, each.loser or ())
+                    if missing is None:
+                        ready.append(each)
+                    else:
+                        held.setdefault(missing, []).append(each)
+
+    def _own_names(self, table: Table) -> set[tuple[str, ...]]:
+        """Return the columns by which rows of a table refer to each other."""
+        return {
+            key.referenced for key in table.foreign_keys if key.table == target(table)
+        }
+
+    def _insert(self, table: Table, one: Difference) -> Iterator[Step]:
+        values = one.loser or ()
+        fate = self.survey.fates.fate(table, one)
+        if fate.way is Way.OUT:
+            yield _left_out(table, one, fate.reason)
+        elif fate.way is Way.SAME:
+            yield from self._twins(table, one, fate)
+        elif table.keys:
+            blank = self._blank(table, values)
+            row = Row(table, values, fate.links, fate.drawn, blank, fate.aliases)
+            deed = Deed.RENUMBERED if fate.drawn else Deed.INSERTED
+            yield Step(deed, self.statements.insert(row), one.kind, values)
+        else:
+            number = _count(self._copies, values)
+            sql = self.statements.insert_keyless(
+                Row(table, values, fate.links),
+                number,
+                apart=bool(fate.links) and number == 1,
+            )
+            yield Step(Deed.INSERTED, sql, one.kind, values)
+
+    def _twins(self, table: Table, one: Difference, fate: Fate) -> Iterator[Step]:
+        values, twin = one.loser or (), one.twin or ()
+        for names in fate.aliases:
+            was, now = key_of(table, values, names), key_of(table, twin, names)
+            if was is not None and now is not None:
+                sql = self.statements.twin(table, names, was, now)
+                yield Step(Deed.PREPARED, sql, one.kind, values)
+        reason = f"the winner has it under another key: {shown(table, twin)}"
+        yield _left_out(table, one, reason)
+
+    def _blank(self, table: Table, values: Values) -> frozenset[str]:
+        """Return the columns that have to wait for what they refer to."""
+        columns = {nullable(table, key) for key in self._forward(table, values)}
+        found = frozenset(name for name in columns if name is not None)
+        if found:
+            self._blanked.setdefault(table.oid, set()).add(hash(values))
+        return found
+
+    def _bindings(self, table: Table) -> Iterator[Step]:
+        """Set the references that had to wait, and make the changes that did."""
+        blanked = self._blanked.get(table.oid, set())
+        for one in self._rows(table):
+            yield from self._update(table, one, late=True)
+            values = one.loser or ()
+            if one.kind in BORN and hash(values) in blanked:
+                yield from self._bind(table, one, values)
+
+    def _bind(self, table: Table, one: Difference, values: Values) -> Iterator[Step]:
+        fate = self.survey.fates.fate(table, one)
+        late = {
+            nullable(table, key)
+            for key in self.survey.order.late_keys(table)
+            if self.survey.coming.has(
+                key.table, key.referenced, key_of(table, values, key.columns)
+            )
+        }
+        before = tuple(
+            None if column.name in late else value
+            for column, value in zip(table.columns, values, strict=True)
+        )
+        own = None
+        if fate.aliases:
+            names = fate.aliases[0]
+            here = ForeignKey("", names, target(table), names)
+            own = Link(here, target(table), key_of(table, values, names) or ())
+        row = Row(table, values, self.survey.fates.links(table, values))
+        sql = self.statements.bind(row, before, own)
+        if sql:
+            yield Step(Deed.BOUND, sql, one.kind, values)
+
+
+def _bound(
+    steps: Callable[[Table], Iterator[Step]], table: Table
+) -> Callable[[], Iterator[Step]]:
+    return lambda: steps(table)
+
+
+def _restored(one: Difference) -> bool:
+    """Whether the winner deleted what the losing side changed."""
+    return one.kind is DifferenceKind.CONFLICT and one.winner is None
+
+
+def _count(copies: Counter[str], values: Sequence[str | None]) -> int:
+    mark = fingerprint(tuple(values))
+    copies[mark] += 1
+    return copies[mark]
+
+
+def _left_out(table: Table, one: Difference, reason: str) -> Step:
+    versions = [
+        f"{name}: {shown(table, values)}"
+        for name, values in (("loser", one.loser), ("winner", one.winner))
+        if values is not None
+    ]
+    text = f"-- {one.kind.value}, left out: {reason}; {'; '.join(versions)}"
+    plain = text.encode("ascii", "backslashreplace").decode("ascii")
+    return Step(Deed.LEFT_OUT, plain, one.kind, one.loser or one.winner or (), reason)
