@@ -4,14 +4,17 @@ Theory of operation. The losing side's objects are read out of the opened copy a
 beside its rows (`keep_objects_of`), so that the copy need not be opened again for each
 comparison. When there is a winner, `besides` sets them against its objects, database by
 database, in the very transactions that its rows are read in, and asks a manager's
-tables there by name. What cannot be had is a gap, and stops nothing else.
+tables there by name. What came out is kept as `loss/besides.json`. What cannot be had
+is a gap, and stops nothing else.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from agent import codec
 from agent.divergence import managers_words, shelf, values
 from agent.divergence.compared import Comparison, TableDifferences
 from agent.divergence.extracted import DatabaseRows, Extraction, Unread
@@ -31,22 +34,47 @@ from agent.divergence.objects import (
 from agent.divergence.report import ManagersLoss, Named
 from agent.divergence.rowfiles import read_differences
 from agent.divergence.winner import Winner, WinnerDatabase
-from agent.errors import PostgresError, SnapshotError
+from agent.errors import CodecError, PostgresError, SnapshotError
 from agent.postgres.connect import session
+from agent.snapshot.files import write_atomically
 
 FOLDER = "objects"
+NAME = "besides.json"
 SHARED = "shared"
 TIMEOUT_S = 300.0
 """One statement on the losing side's catalogue."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Besides:
     """What was gathered."""
 
     objects: tuple[Named, ...] = ()
     managers: tuple[ManagersLoss, ...] = ()
-    gaps: list[Unread] = field(default_factory=list)
+    gaps: tuple[Unread, ...] = ()
+
+
+def save(besides: Besides, folder: Path) -> None:
+    """Keep it in a snapshot's folder of losses, durably. Raises OSError."""
+    write_atomically(folder / NAME, codec.to_json(besides).encode("ascii"))
+    shelf.own(folder / NAME)
+
+
+def load(folder: Path) -> Besides:
+    """Return what is kept there; nothing where nothing was gathered yet.
+
+    Raises SnapshotError when it is not what we wrote.
+    """
+    path = folder / NAME
+    try:
+        return codec.from_json(path.read_bytes(), Besides)
+    except FileNotFoundError:
+        return Besides()
+    except OSError as error:
+        raise SnapshotError(f"{path} cannot be read: {error.strerror}") from error
+    except CodecError as error:
+        again = "compare again: `splitguard loss report SNAPSHOT`"
+        raise SnapshotError(f"{path} is garbled: {error.message}", again) from error
 
 
 def keep_objects_of(
@@ -55,16 +83,21 @@ def keep_objects_of(
     """Read the losing side's objects, and keep them below the folder of its rows.
 
     `dsn_for` gives the connection string to a database of the opened copy, by name.
-    Raises PostgresError, OSError.
+    Of a database that cannot be read nothing is kept. Raises OSError.
     """
     place = folder / FOLDER
     shelf.make_folder(place)
-    for number, database in enumerate(extraction.databases):
-        with session(dsn_for(database.name), statement_timeout_s=TIMEOUT_S) as reading:
+    has_shared = False
+    for database in extraction.databases:
+        with (
+            suppress(PostgresError),
+            session(dsn_for(database.name), statement_timeout_s=TIMEOUT_S) as reading,
+        ):
             values.settle(reading)
             _keep(read_objects(reading), place / f"{database.oid}.json")
-            if number == 0:
+            if not has_shared:
                 _keep(read_shared(reading), place / f"{SHARED}.json")
+                has_shared = True
 
 
 def _keep(objects: tuple[Object, ...], path: Path) -> None:
@@ -76,11 +109,10 @@ def besides(
     extraction: Extraction, comparison: Comparison, folder: Path, winner: Winner
 ) -> Besides:
     """Return what differs beside rows, and what a manager lost."""
-    found = Besides()
-    work = _Work(extraction, comparison, folder, winner, found)
-    found.objects = tuple(work.objects())
-    found.managers = tuple(work.managers())
-    return found
+    work = _Work(extraction, comparison, folder, winner)
+    objects = tuple(work.objects())
+    managers = tuple(work.managers())
+    return Besides(objects, managers, tuple(work.gaps))
 
 
 class _Work:
@@ -92,13 +124,12 @@ class _Work:
         comparison: Comparison,
         folder: Path,
         winner: Winner,
-        found: Besides,
     ) -> None:
         self._extraction = extraction
         self._comparison = comparison
         self._folder = folder
         self._winner = winner
-        self._found = found
+        self.gaps: list[Unread] = []
         next_xid = extraction.fork_next_xid
         known = next_xid is not None
         self._loser_wrote: Wrote | None = None
@@ -126,7 +157,7 @@ class _Work:
         try:
             return compared()
         except (PostgresError, SnapshotError) as error:
-            self._found.gaps.append(Unread(what, str(error)))
+            self.gaps.append(Unread(what, str(error)))
             return ()
 
     def _of_database(
@@ -165,7 +196,7 @@ class _Work:
                 told = self._manager(name, tables, there)
             except (PostgresError, SnapshotError) as error:
                 what = f"the manager's things in database {name}"
-                self._found.gaps.append(Unread(what, str(error)))
+                self.gaps.append(Unread(what, str(error)))
             else:
                 if told.counts:
                     yield told

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from agent.core.lineage import Fork
 from agent.core.lsn import Lsn
+from agent.divergence import besides, compared, shelf
 from agent.divergence import compare as comparing
-from agent.divergence import compared, shelf
+from agent.divergence.besides import keep_objects_of
 from agent.divergence.compared import Comparison
 from agent.divergence.extracted import Extraction, Source
 from agent.divergence.extraction import extract
@@ -71,7 +72,7 @@ def examine(task: Task, door: Door | None) -> tuple[Extraction, Comparison | Non
     extraction = _kept(task, manifest) or _extracted(task)
     if door is None:
         return extraction, None
-    return extraction, _compared(task, extraction, door)
+    return extraction, compare_with(task, extraction, door)
 
 
 def check_loser(manifest: Manifest, fork: Fork) -> None:
@@ -121,7 +122,11 @@ def _extracted(task: Task) -> Extraction:
             def told(done: int, total: int) -> None:
                 task.progress("reading rows", done, total)
 
-            return extract(story, opened.dsn_for, folder, source=source, progress=told)
+            extraction = extract(
+                story, opened.dsn_for, folder, source=source, progress=told
+            )
+            keep_objects_of(extraction, opened.dsn_for, folder)
+            return extraction
 
 
 def _story_of(opened: OpenCopy, programs: Programs, task: Task) -> Story:
@@ -138,11 +143,17 @@ def _story_of(opened: OpenCopy, programs: Programs, task: Task) -> Story:
     def told(lsn: Lsn) -> None:
         task.progress("reading the log", max(0, lsn - fork), end - fork)
 
-    stretch = Stretch(programs, chain, fork, end, manifest.start_lsn)
+    # Kept segments are whole: the first one has more than what was asked for, and what
+    # was under way at the fork may have begun there.
+    stretch = Stretch(programs, chain, fork, end)
     return read_story(stretch, told)
 
 
-def _compared(task: Task, extraction: Extraction, door: Door) -> Comparison:
+def compare_with(task: Task, extraction: Extraction, door: Door) -> Comparison:
+    """Set what was read out against the winner; keep what came out.
+
+    Raises PostgresError, DivergenceError, SnapshotError, OSError.
+    """
     names = tuple(database.name for database in extraction.databases)
     folder = shelf.folder_of(task.snapshot)
     task.progress("opening the winner", 0, 0)
@@ -153,7 +164,11 @@ def _compared(task: Task, extraction: Extraction, door: Door) -> Comparison:
     with read_winner(
         door, extraction.system_id, names, extraction.fork_next_xid
     ) as winner:
+        # The files of differences are written anew: an older record no longer fits.
+        (folder / compared.NAME).unlink(missing_ok=True)
         comparison = comparing.compare(extraction, folder, winner, told)
+        aside = besides.besides(extraction, comparison, folder, winner)
+    besides.save(aside, folder)
     compared.save(comparison, folder)
     shelf.own(folder / compared.NAME)
     return comparison

@@ -105,6 +105,8 @@ def kept_objects(path: Path) -> tuple[Object, ...]:
     """Return the objects of a file. Raises SnapshotError."""
     try:
         return codec.from_json(path.read_bytes(), tuple[Object, ...])
+    except FileNotFoundError as error:
+        raise SnapshotError("the losing side's catalogue was not read") from error
     except OSError as error:
         raise SnapshotError(f"{path} cannot be read: {error.strerror}") from error
     except CodecError as error:

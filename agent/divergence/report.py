@@ -253,7 +253,7 @@ class Report:
     incident_ids: tuple[str, ...]
     made_s: float
     fork_timeline: int
-    """The timeline that the losing side went on with from the fork."""
+    """The last timeline that both sides were on."""
     fork_lsn: Lsn
     end_lsn: Lsn
     loser: Side
