@@ -75,7 +75,7 @@ class _Work:
         """Compare one group of tables after the other."""
         for database in self._extraction.databases:
             there = self._winner.databases.get(database.name)
-            if there is None:
+            if there is None and database.tables:
                 self._note_database(database)
             for rows in database.tables:
                 yield self._table(database, there, rows)

@@ -35,7 +35,7 @@ _PATH = re.compile(r"(?:base/(\d+)|pg_tblspc/(\d+)/[^/ ]+/(\d+)|(global))/(\d+)(
 _DATABASE = re.compile(r"\b(\d+)/(\d+)")
 DEFAULT_TABLESPACE = 1663
 GLOBAL_TABLESPACE = 1664
-_PAST_DECADES = "9999-12-31 23:59:59"
+_LAST_DAY = "9999-12-31 23:59:59"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,8 @@ def ended_at(record: Record) -> float:
     if match is None:
         raise ValueError(f"{record.kind} names no time: {record.text[:200]}")
     day, fraction = match.groups()
-    when = datetime.fromisoformat(min(day, _PAST_DECADES)).replace(tzinfo=UTC)
+    known = day if len(day) == len(_LAST_DAY) else _LAST_DAY  # a clock far ahead
+    when = datetime.fromisoformat(known).replace(tzinfo=UTC)
     return when.timestamp() + float(fraction or 0)
 
 

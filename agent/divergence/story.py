@@ -165,9 +165,9 @@ class Teller:
     def take(self, record: Record) -> None:
         """Take in the next record."""
         story = self._story
-        self._next_xid = max(self._next_xid, record.xid + 1)
         if story.fork_next_xid is None and record.lsn >= story.fork_lsn:
             story.fork_next_xid = self._next_xid
+        self._next_xid = max(self._next_xid, record.xid + 1)
         if record.kind in HEAP_CHANGES:
             self._change(record)
         else:
