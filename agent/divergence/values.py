@@ -94,7 +94,7 @@ def settle(session: Session) -> None:
         )
         session.execute(
             sql.SQL("SET client_encoding = {}").format(
-                sql.Literal(encoding if encoding in RAW else "UTF8")
+                sql.Literal("SQL_ASCII" if encoding in RAW else "UTF8")
             )
         )
     except psycopg.Error as error:

@@ -164,6 +164,32 @@ def test_tables_are_described_with_keys_parents_and_sequences(stage: Stage):
         assert all_of(session, "bare") == [()]
 
 
+def test_every_other_version_is_read_by_its_own_catalogue(other: Stage):
+    server = other.primary()
+    run(
+        server,
+        "CREATE TABLE parent (id int NOT NULL, r text) PARTITION BY LIST (r)",
+        "CREATE TABLE leaf PARTITION OF parent (PRIMARY KEY (id)) FOR VALUES IN ('a')",
+        "CREATE TABLE t (id serial PRIMARY KEY, n int GENERATED ALWAYS AS IDENTITY,"
+        " code text UNIQUE, at timestamptz, leaf int REFERENCES leaf)",
+        "INSERT INTO parent VALUES (1, 'a')",
+        "INSERT INTO t (code, at, leaf) VALUES ('x', '2026-01-01 00:00+00', 1)",
+    )
+    with reading(server) as session:
+        found = tables(session)
+        assert found["leaf"].root == Name("public", "parent")
+        table = found["t"]
+        assert table.keys == (("id",), ("code",))
+        assert [column.identity for column in table.columns[:2]] == ["", "a"]
+        assert str(table.columns[0].sequence) == "public.t_id_seq"
+        assert str(table.columns[1].sequence) == "public.t_n_seq"
+        assert [key.table.name for key in table.foreign_keys] == ["leaf"]
+        (hit,) = values.fetch_by_key(session, table, ("code",), [("x",)])
+        assert hit[3] == ("1", "1", "x", "2026-01-01 00:00:00+00", "1")
+        (row,) = values.fetch(session, table, [hit[1]])
+        assert row == hit[1:]
+
+
 def _describes_the_odd_one(odd: Table) -> None:
     assert odd.name == Name("Odd schema", 'Tä"ble')
     assert [column.name for column in odd.columns] == [
