@@ -16,12 +16,13 @@ import pytest
 
 from agent.divergence import catalog, values
 from agent.divergence.model import Difference, DifferenceKind, Table, Values
-from agent.divergence.rescue_apply import Applier, Refusal, Result
-from agent.divergence.rescue_files import Format, Index, write_folder
+from agent.divergence.rescue_apply import Applier, Result
+from agent.divergence.rescue_files import Index, write_folder
 from agent.divergence.rescue_plan import Plan
 from agent.divergence.rescue_script import Target
 from agent.divergence.rescue_server import lacking, settle_writing
-from agent.divergence.rescue_survey import Survey, Wish
+from agent.divergence.rescue_survey import Survey
+from agent.divergence.rescue_wish import Format, Wish
 from agent.postgres.connect import Session, session
 from tests.fix_postgres import Server, Stage
 
@@ -95,7 +96,6 @@ class Sides:
     server: Server
     held: Held = field(default_factory=Held)
     tables: tuple[Table, ...] = ()
-    refusals: list[Refusal] = field(default_factory=list)
 
     def dsn(self, database: str) -> str:
         return self.server.dsn.replace("dbname=postgres", f"dbname={database}")
@@ -146,11 +146,10 @@ class Sides:
         return Plan(Survey(self.tables, self.held, wish, missing), "n1, fork 1")
 
     def apply(self, wish: Wish | None = None, *, commit: bool = True) -> Result:
-        self.refusals = []
         with session(self.dsn("winner")) as made:
             settle_writing(made)
             plan = self.plan(wish or Wish(), made)
-            return Applier(made, plan, self.refusals.append).run(commit=commit)
+            return Applier(made, plan).run(commit=commit)
 
     def write(self, to: Path, form: Format, wish: Wish | None = None) -> Index:
         plans = [(self.goal(), self.plan(wish or Wish()))]

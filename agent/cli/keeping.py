@@ -34,12 +34,12 @@ def pin(call: Call, snapshot: Id, *, reason: Reason, folder: Dir = None) -> int:
     from agent.snapshot import marks
 
     def here(place: Path) -> None:
-        marks.keep(place, marks.Kept(_me(), reason, _now_s()))
+        marks.keep(place, marks.Kept(me(), reason, now_s()))
 
     check_id(snapshot)
     if not reason.strip():
         raise typer.BadParameter("needs words that say why", param_hint="--reason")
-    question = {"reason": reason, "who": _me()}
+    question = {"reason": reason, "who": me()}
     path = f"/v1/snapshots/{segment(snapshot)}/pin"
     _decided(call, (snapshot, folder), lambda: call.agent.post(path, question), here)
     say(f"splitguard: {safe(snapshot)} is kept: {safe(reason)}")
@@ -77,7 +77,7 @@ def delete(
     check_id(snapshot)
     if force and not reason.strip():
         raise typer.BadParameter("needs a --reason", param_hint="--force")
-    query = {"force": str(force).lower(), "reason": reason, "who": _me()}
+    query = {"force": str(force).lower(), "reason": reason, "who": me()}
     found = _decided(
         call,
         (snapshot, folder),
@@ -135,22 +135,23 @@ def _removed(
             f"ask the agent; or give --force --reason TEXT"
             f" to lose {bytes_text(manifest.size_bytes)}",
         )
-    remove(catalogue, snapshot, _me(), reason, _now_s())
+    remove(catalogue, snapshot, me(), reason, now_s())
     return {
         "id": snapshot,
-        "who": _me(),
+        "who": me(),
         "reason": reason,
         "overruled": list(reasons),
     }
 
 
-def _now_s() -> float:
+def now_s() -> float:
+    """Return the time, in seconds since 1970."""
     from agent.daemon.clock import SystemClock
 
     return SystemClock().moment().wall_s
 
 
-def _me() -> str:
+def me() -> str:
     """Return who gives the command, as the system knows."""
     try:
         name = pwd.getpwuid(os.getuid()).pw_name

@@ -10,7 +10,7 @@ back. What is reported was counted by the server, statement by statement.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import psycopg
@@ -30,6 +30,8 @@ AGAIN_MAX = 10_000
 SKIPPED = "skipped"
 """The winner has the row, or changed it since."""
 REFUSED = "refused"
+REFUSALS_MAX = 100_000
+"""Refused rows that are listed; all are counted."""
 _SAVE, _BACK, _KEEP = (
     b"SAVEPOINT splitguard",
     b"ROLLBACK TO SAVEPOINT splitguard",
@@ -63,6 +65,8 @@ class Result:
     """Why rows were left out."""
     mapping: list[tuple[str, ...]] = field(default_factory=list)
     """Table, column, old value, new value, how."""
+    refusals: list[Refusal] = field(default_factory=list)
+    """Rows that the winner did not take, the first ones."""
     committed: bool = False
 
     @property
@@ -71,16 +75,12 @@ class Result:
         return sum(counts[REFUSED] for counts in self.tables.values())
 
 
-Refuse = Callable[[Refusal], None]
-
-
 class Applier:
     """Runs one plan on one session."""
 
-    def __init__(self, session: Session, plan: Plan, refuse: Refuse) -> None:
+    def __init__(self, session: Session, plan: Plan) -> None:
         self._session = session
         self._plan = plan
-        self._refuse = refuse
         self._again: list[tuple[Table, Step]] = []
         self.result = Result()
 
@@ -201,7 +201,9 @@ class Applier:
         self._counts(table)[REFUSED] += 1
         names = table.keys[0] if table.keys else [each.name for each in table.columns]
         key = {name: step.values[table.position(name)] for name in names if step.values}
-        self._refuse(
+        if len(self.result.refusals) >= REFUSALS_MAX:
+            return
+        self.result.refusals.append(
             Refusal(
                 str(table.name),
                 step.kind.value if step.kind else step.deed.value,

@@ -13,7 +13,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,6 +21,7 @@ from agent.divergence.model import Table
 from agent.divergence.rescue_forms import csv_head, csv_lines, json_line
 from agent.divergence.rescue_plan import Deed, Plan
 from agent.divergence.rescue_script import MAPPING, Target, script_lines
+from agent.divergence.rescue_wish import Format
 from agent.errors import DivergenceError
 from agent.snapshot.files import (
     PRIVATE_FILE,
@@ -35,14 +35,6 @@ FORMAT = 1
 INDEX = "index.json"
 SCRIPT = "rescue.sql"
 NAME_CHARS_MAX = 100
-
-
-class Format(StrEnum):
-    """The form of a rescue."""
-
-    SQL = "sql"
-    CSV = "csv"
-    JSONL = "jsonl"
 
 
 @dataclass(frozen=True, slots=True)

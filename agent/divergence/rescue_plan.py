@@ -26,7 +26,8 @@ from agent.divergence.rescue_order import nullable, target
 from agent.divergence.rescue_quote import fingerprint, key_of, shown
 from agent.divergence.rescue_renumber import BORN, Fate, Keys, Way
 from agent.divergence.rescue_sql import Link, Row, Statements
-from agent.divergence.rescue_survey import KINDS, OnConflict, Survey
+from agent.divergence.rescue_survey import KINDS, Survey
+from agent.divergence.rescue_wish import OnConflict
 
 HELD_MAX = 20_000
 """Rows that wait in memory for the row that they refer to."""

@@ -25,22 +25,12 @@ from agent.divergence.model import (
 from agent.divergence.rescue_order import Order, target
 from agent.divergence.rescue_quote import column_of, key_of
 from agent.divergence.rescue_sql import Link
+from agent.divergence.rescue_wish import Collisions
 
 NUMBERS = frozenset({"smallint", "integer", "bigint"})
 """Types whose values a sequence gives out as they are."""
 BORN = frozenset({DifferenceKind.LOST, DifferenceKind.COLLISION})
 """Rows that the losing side inserted."""
-
-
-class Collisions(StrEnum):
-    """What to do with rows whose key the winner gave to another row."""
-
-    RENUMBER = "renumber"
-    """Give them new keys from the winner's sequence."""
-    SKIP = "skip"
-    """Leave them out."""
-    FAIL = "fail"
-    """Make no rescue at all if there are any."""
 
 
 class Way(StrEnum):

@@ -11,8 +11,6 @@ what the losing side inserted, and handed on as lost.
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from fnmatch import fnmatchcase
 from typing import Protocol
 
 from agent.divergence.model import (
@@ -26,35 +24,17 @@ from agent.divergence.rescue_order import Order, in_order, target
 from agent.divergence.rescue_quote import key_of
 from agent.divergence.rescue_renumber import (
     BORN,
-    Collisions,
     Keys,
     Renumbering,
     Way,
     numbers,
 )
+from agent.divergence.rescue_wish import Collisions, Only, Wish
 from agent.errors import DivergenceError
 
 ROUNDS_MAX = 50
 """Times that a table is read to follow references into itself."""
 ALIKE = "the winner has a row alike, which refers to another row than this one did"
-
-
-class Only(StrEnum):
-    """Which rows are wanted."""
-
-    LOST = "lost"
-    """Rows that the winner lacks."""
-    CONFLICTS = "conflicts"
-    COLLISIONS = "collisions"
-
-
-class OnConflict(StrEnum):
-    """What to do with rows that both sides changed."""
-
-    SKIP = "skip"
-    """Keep the winner's version; the other one is named."""
-    THEIRS = "theirs"
-    """Write the losing side's version over the one that it was compared with."""
 
 
 KINDS = {
@@ -63,25 +43,6 @@ KINDS = {
     Only.CONFLICTS: frozenset({DifferenceKind.CONFLICT}),
     Only.COLLISIONS: frozenset({DifferenceKind.COLLISION}),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a person asked for."""
-
-    patterns: tuple[str, ...] = ()
-    """`schema.table` or `table`, with `*` and `?`; none: all."""
-    only: Only | None = None
-    on_conflict: OnConflict = OnConflict.SKIP
-    collisions: Collisions = Collisions.RENUMBER
-
-    def wants(self, table: Table) -> bool:
-        """Whether a table is meant, by its own name or its topmost table's."""
-        names = [name for name in (table.name, table.root) if name is not None]
-        texts = [text for name in names for text in (str(name), name.name)]
-        return not self.patterns or any(
-            fnmatchcase(text, pattern) for text in texts for pattern in self.patterns
-        )
 
 
 class Source(Protocol):
@@ -141,7 +102,7 @@ class Survey:
             return
         apart: Counter[int] = Counter()
         for one in self._source.differences(table):
-            if one.kind in BORN and one.loser is not None:
+            if one.loser is not None:
                 apart[hash(one.loser)] += 1
             yield one
         for values in self._source.born(table):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agent.divergence.rescue_files import Format
+from agent.divergence.rescue_wish import Format
 
 pytestmark = pytest.mark.postgres
 
@@ -64,7 +64,7 @@ WHO_HAS = (
 def test_collided_rows_get_new_keys_and_all_that_refers_to_them_follows(forked):
     sides = forked(FAMILY, LOST, WON)
     result = sides.apply()
-    assert not sides.refusals
+    assert not result.refusals
     assert sides.ask(STORY) == TOLD
     assert sides.ask(WHO_HAS) == ROLES
     after = sides.read("winner")

@@ -1,0 +1,320 @@
+"""`splitguard loss rescue`: what the losing side wrote, as files or into the winner.
+
+Theory of operation. It needs no agent: it reads what a report left beside a snapshot.
+Files are the default. With --apply everything is tried on the winner first and rolled
+back, what came of it is shown, and only a person's word (an answer, or --yes) makes it
+stay. Whatever is left out is counted with its reason; exit code 1 when the winner
+refused rows.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agent.cli.call import Call, reads_config
+from agent.cli.console import grid, safe, say, stacked, words
+from agent.cli.which import Dir, Which, place_of
+from agent.divergence.rescue_wish import Collisions, Format, OnConflict, Only, Wish
+from agent.errors import ConfigError, DivergenceError, SnapshotError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from agent.divergence.rescue import Ordered, Ran, Rescue, Way
+    from agent.divergence.rescue_files import Index
+
+TIMEOUT_S = 300.0
+SHOWN_MAX = 20
+"""Refused rows that are named on the screen."""
+COUNTS = (
+    "inserted", "renumbered", "updated", "deleted", "skipped", "left-out", "refused",
+)  # fmt: skip
+
+
+def add_rescue(app: typer.Typer) -> None:
+    """Add the command to the group `loss`."""
+    app.command("rescue")(rescue)
+
+
+@reads_config
+def rescue(  # noqa: PLR0913 - typer makes an option of each
+    call: Call,
+    snapshot: Which,
+    *,
+    folder: Dir = None,
+    form: Annotated[
+        Format, typer.Option("--format", help="The form of the files.")
+    ] = Format.SQL,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--to",
+            help="Folder to write, which must not be there. Default: ID-rescue here.",
+            show_default=False,
+        ),
+    ] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tables",
+            help="Only these, as TABLE or SCHEMA.TABLE with * and ?; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option("--database", "-d", help="Only this one.", show_default=False),
+    ] = None,
+    only: Annotated[
+        Only | None,
+        typer.Option(
+            "--only",
+            help="Only rows that the winner lacks, that both sides changed, or whose"
+            " key both sides gave out. Default: all, and what was changed or deleted.",
+            show_default=False,
+        ),
+    ] = None,
+    on_conflict: Annotated[
+        OnConflict,
+        typer.Option(
+            "--on-conflict",
+            help="Rows that both sides changed: keep the winner's, or write theirs, the"
+            " losing side's.",
+        ),
+    ] = OnConflict.SKIP,
+    collisions: Annotated[
+        Collisions,
+        typer.Option(
+            "--collisions", help="Rows whose key the winner gave to another row."
+        ),
+    ] = Collisions.RENUMBER,
+    apply: Annotated[
+        str | None,
+        typer.Option(
+            "--apply",
+            metavar="DSN",
+            help="Put the rows into this server, the winner, after a dry run.",
+            show_default=False,
+        ),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option("--reason", help="Why; it is recorded.", show_default=False),
+    ] = None,
+    who: Annotated[
+        str | None,
+        typer.Option(
+            "--who", help="Who orders it. Default: this user.", show_default=False
+        ),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Do not ask after the dry run.")
+    ] = False,
+) -> int:
+    """Give back what the losing side wrote: as files, or into the winner with --apply.
+
+    Run `splitguard loss report` first. Nothing that is newer on the winner is written
+    over, and what was done once is not done again. A row whose key the winner gave to
+    another row gets a new key, and the rows that refer to it follow. Files hold the
+    rows in plain, also what a report hides.
+    """
+    _check_options(apply, to, reason)
+    made = _rescue(
+        _place(call, snapshot, folder),
+        Wish(tuple(tables or ()), only, on_conflict, collisions),
+        database,
+    )
+    if apply is None:
+        return _write(call, made, to or Path(f"{Path(snapshot).name}-rescue"), form)
+    from agent.cli.keeping import me, now_s
+    from agent.divergence.rescue import Ordered, Way
+
+    way = Way(apply, _timeout_s(call))
+    ordered = Ordered(who or me(), reason or "", now_s())
+    return _apply(call, made, way, ordered, yes=yes)
+
+
+def _check_options(apply: str | None, to: Path | None, reason: str | None) -> None:
+    if apply is None:
+        if reason is not None:
+            raise typer.BadParameter("it goes with --apply", param_hint="--reason")
+        return
+    if to is not None:
+        raise typer.BadParameter(
+            "it is for files: give either --to or --apply", param_hint="--to"
+        )
+    if not (reason or "").strip():
+        raise typer.BadParameter("--apply needs a reason", param_hint="--reason")
+    from agent.config.forms import parse_dsn
+
+    if "password" in parse_dsn(apply):
+        raise typer.BadParameter(
+            "others can read a password in the process list: put it into ~/.pgpass or"
+            " $PGPASSWORD",
+            param_hint="--apply",
+        )
+
+
+def _place(call: Call, snapshot: str, folder: Path | None) -> Path:
+    """Return the snapshot's folder. Raises SnapshotError."""
+    place = place_of(call, snapshot, folder)
+    if not place.is_dir():
+        raise SnapshotError(
+            f"{place} is an archive, which holds no comparison",
+            "name the snapshot's folder, or unpack it:"
+            " `splitguard snapshots restore`, then `splitguard loss report`",
+        )
+    return place
+
+
+def _rescue(place: Path, wish: Wish, database: str | None) -> "Rescue":
+    from agent.divergence.rescue import Rescue
+
+    return Rescue(place, wish, database)
+
+
+def _timeout_s(call: Call) -> float:
+    try:
+        return float(call.settings(files=False).loss.statement_timeout_s)
+    except ConfigError:
+        return TIMEOUT_S  # a rescue needs no configuration
+
+
+def _write(call: Call, made: "Rescue", to: Path, form: Format) -> int:
+    index = made.write(to, form)
+    for line in (*index.notes, *index.how):
+        say(f"splitguard: {safe(line)}")
+    shown = {
+        "folder": str(to),
+        "scripts": [str(to / script) for script in index.scripts],
+        "files": [
+            {
+                "file": each.file,
+                "table": each.table,
+                "steps": each.steps,
+                "left_out": each.left_out,
+            }
+            for each in index.files
+        ],
+        "notes": index.notes,
+    }
+    call.out.data(shown, lambda: _files_table(to, index))
+    return 0
+
+
+def _files_table(to: Path, index: "Index") -> "RenderableType":
+    if not index.files:
+        return words(f"There is nothing to rescue; {to} says so.")
+    rows = [
+        [safe(each.file), safe(each.table), _counted(each.steps), _total(each.left_out)]
+        for each in index.files
+    ]
+    return stacked(
+        words(f"in {to}:"), grid(("FILE", "TABLE", "ROWS", "LEFT OUT"), rows)
+    )
+
+
+def _counted(counts: dict[str, int]) -> str | None:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or None
+
+
+def _total(counts: dict[str, int]) -> int | None:
+    return sum(counts.values()) or None
+
+
+def _apply(
+    call: Call, made: "Rescue", way: "Way", ordered: "Ordered", *, yes: bool
+) -> int:
+    """Try it, show what came of it, and do it when that is wanted."""
+    tried = list(made.rehearse(way))
+    if not yes or not _any(tried):
+        call.out.data(_shown(tried), lambda: _table(tried))
+    _tell(tried)
+    if not _any(tried):
+        say("splitguard: there is nothing to put into the winner")
+        return 1 if _refused(tried) else 0
+    if not yes and not _agreed(tried):
+        say("splitguard: nothing was written")
+        return 1
+    done = []
+    for ran in made.apply(way, ordered):
+        done.append(ran)
+        say(f"splitguard: database {safe(ran.database)} is committed")
+        if ran.details is not None:
+            say(f"splitguard: what was renumbered or refused: {ran.details}")
+    call.out.data(_shown(done), lambda: _table(done))
+    return 1 if _refused(done) else 0
+
+
+def _agreed(tried: "Iterable[Ran]") -> bool:
+    """Ask on a terminal. Raises DivergenceError where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise DivergenceError(
+            "this was a dry run, nothing was written", "give --yes to have it done"
+        )
+    refused = _refused(tried)
+    left = f", and leave out the {refused} that it refuses" if refused else ""
+    return typer.confirm(f"Put these rows into the winner{left}?", err=True)
+
+
+def _any(ran: "Iterable[Ran]") -> bool:
+    """Whether anything would be written."""
+    return any(
+        counts[name]
+        for each in ran
+        for counts in each.result.tables.values()
+        for name in COUNTS[:4]
+    )
+
+
+def _refused(ran: "Iterable[Ran]") -> int:
+    return sum(each.result.refused for each in ran)
+
+
+def _tell(ran: "Iterable[Ran]") -> None:
+    """Say what else has to be known: notes, reasons, the first refused rows."""
+    for each in ran:
+        for note in each.notes:
+            say(f"splitguard: {safe(note)}")
+        for reason, count in each.result.reasons.items():
+            say(f"splitguard: left out {count}: {safe(reason)}")
+        for one in each.result.refusals[:SHOWN_MAX]:
+            key = ", ".join(f"{name} = {value}" for name, value in one.key.items())
+            say(
+                f"splitguard: refused {safe(one.table)} ({safe(key)}):"
+                f" {safe(one.message)}"
+            )
+
+
+def _shown(ran: "Iterable[Ran]") -> dict[str, Any]:
+    return {
+        "databases": [
+            {
+                "database": each.database,
+                "committed": each.result.committed,
+                "tables": {
+                    name: dict(counts) for name, counts in each.result.tables.items()
+                },
+                "left_out": dict(each.result.reasons),
+                "renumbered": len(each.result.mapping),
+                "details": str(each.details) if each.details else None,
+                "notes": list(each.notes),
+            }
+            for each in ran
+        ]
+    }
+
+
+def _table(ran: "Iterable[Ran]") -> "RenderableType":
+    rows = [
+        [safe(each.database), safe(name), *(counts[key] or None for key in COUNTS)]
+        for each in ran
+        for name, counts in each.result.tables.items()
+    ]
+    headers = ("DATABASE", "TABLE", *(name.upper() for name in COUNTS))
+    committed = all(each.result.committed for each in ran)
+    title = "done:" if committed else "dry run, rolled back:"
+    return stacked(words(title, "bold"), grid(headers, rows))

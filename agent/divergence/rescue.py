@@ -1,0 +1,175 @@
+"""The rescue as a whole: from a snapshot's folder to files, or into the winner.
+
+Theory of operation. Databases are independent of each other: each has its own plan and
+its own transaction. Applying looks at the server first, is tried in full and rolled
+back (`rehearse`), and is recorded before and after when it is meant. Nothing here runs
+by itself.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.divergence import rescue_journal, shelf
+from agent.divergence.model import Name
+from agent.divergence.rescue_apply import Applier, Result
+from agent.divergence.rescue_files import Index, notes, write_folder
+from agent.divergence.rescue_journal import Act
+from agent.divergence.rescue_plan import Plan
+from agent.divergence.rescue_script import Target
+from agent.divergence.rescue_server import (
+    check_server,
+    lacking,
+    refuse_loser,
+    settle_writing,
+)
+from agent.divergence.rescue_source import Lost, check_files, load
+from agent.divergence.rescue_survey import Survey
+from agent.divergence.rescue_wish import Format, Wish
+from agent.errors import DivergenceError, PostgresError, SplitguardError
+from agent.postgres.connect import Session, connect
+from agent.snapshot import manifest as manifests
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What was done, or would be, in one database."""
+
+    database: str
+    result: Result
+    notes: tuple[str, ...] = ()
+    details: Path | None = None
+    """Where what was refused and renumbered is listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """Who wants a rescue, why and when (seconds since 1970)."""
+
+    who: str
+    reason: str
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How the winner is reached."""
+
+    dsn: str
+    """Never printed: it may hold a password. Its database gives way to each of the
+    rescue's."""
+    statement_timeout_s: float
+
+
+class Rescue:
+    """The rescue of one snapshot. Raises DivergenceError, SnapshotError."""
+
+    def __init__(self, snapshot: Path, wish: Wish, database: str | None = None) -> None:
+        self._wish = wish
+        self._folder = shelf.folder_of(snapshot)
+        self._timeline = manifests.read(snapshot).timeline
+        self._kept = load(snapshot)
+        check_files(self._folder, self._kept.comparison)
+        self._databases = tuple(
+            lost
+            for lost in self._kept.databases
+            if lost.tables and database in {None, lost.database}
+        )
+        if database is not None and not self._databases:
+            names = ", ".join(lost.database for lost in self._kept.databases)
+            raise DivergenceError(
+                f"the losing side wrote nothing into a database {database}",
+                f"it wrote into: {names or 'none'}",
+            )
+
+    def write(self, to: Path, form: Format) -> Index:
+        """Write files. Raises DivergenceError where something is there already."""
+        plans = [
+            (self._target(lost), self._plan(lost, lost.missing))
+            for lost in self._databases
+        ]
+        return write_folder(to, self._kept.extraction.snapshot, form, plans)
+
+    def rehearse(self, way: Way) -> Iterator[Ran]:
+        """Do everything on the winner, and roll it back.
+
+        Raises PostgresError, DivergenceError: it is no winner, or does not take it.
+        """
+        for lost in self._databases:
+            with self._opened(lost, way) as (_, plan, applier):
+                result = applier.run(commit=False)
+            yield Ran(lost.database, result, tuple(notes(lost.database, plan)))
+
+    def apply(self, way: Way, ordered: Ordered) -> Iterator[Ran]:
+        """Do it, database by database; each is recorded before and after.
+
+        Raises PostgresError, DivergenceError: in that database nothing was written.
+        """
+        for lost in self._databases:
+            with self._opened(lost, way) as (made, plan, applier):
+                act = self._act(lost, made, ordered)
+                rescue_journal.note(self._folder, act, "begun")
+                try:
+                    result = applier.run(commit=True)
+                except SplitguardError as error:
+                    rescue_journal.note(
+                        self._folder, act, "failed", error=error.message
+                    )
+                    raise
+            details = rescue_journal.keep_details(self._folder, act, result)
+            rescue_journal.note(self._folder, act, "done", result)
+            said = tuple(notes(lost.database, plan))
+            yield Ran(lost.database, result, said, details)
+
+    def _target(self, lost: Lost) -> Target:
+        return Target(self._kept.system_id, lost.database)
+
+    def _plan(self, lost: Lost, missing: Mapping[Name, str]) -> Plan:
+        survey = Survey(lost.tables, lost.source, self._wish, missing)
+        return Plan(survey, self._kept.origin)
+
+    @contextmanager
+    def _opened(self, lost: Lost, way: Way) -> Iterator[tuple[Session, Plan, Applier]]:
+        """Connect, see that it is the winner, and plan by what it has."""
+        made = connect_to(way, lost.database)
+        try:
+            check_server(made, self._target(lost))
+            settle_writing(made)
+            refuse_loser(made, lost.tables, lost.source, self._timeline)
+            plan = self._plan(lost, lacking(made, lost.tables))
+            yield made, plan, Applier(made, plan)
+        finally:
+            made.close()
+
+    def _act(self, lost: Lost, made: Session, ordered: Ordered) -> Act:
+        wish = self._wish
+        options = {
+            "tables": " ".join(wish.patterns) or "all",
+            "only": wish.only.value if wish.only else "all",
+            "on_conflict": wish.on_conflict.value,
+            "collisions": wish.collisions.value,
+        }
+        return Act(
+            at=rescue_journal.instant(ordered.wall_s),
+            who=ordered.who,
+            reason=ordered.reason,
+            database=lost.database,
+            server=f"{made.info.host}:{made.info.port}",
+            options=options,
+        )
+
+
+def connect_to(way: Way, database: str) -> Session:
+    """Connect to a database of the winner. Raises PostgresError, without the DSN."""
+    try:
+        return connect(
+            way.dsn, statement_timeout_s=way.statement_timeout_s, dbname=database
+        )
+    except PostgresError as error:
+        reason = error.message.partition(": ")[2] or error.message
+        raise PostgresError(
+            f"cannot connect to database {database} of the winner: {reason}",
+            "the connection string names host, port and user; a password belongs into"
+            " ~/.pgpass or $PGPASSWORD",
+        ) from error
