@@ -130,7 +130,7 @@ _STATISTICS_FILES: LiteralString = (
 )
 _CATALOGUE_FILES: LiteralString = (
     "SELECT pg_catalog.pg_relation_filenode('pg_catalog.pg_class'),"
-    " pg_catalog.pg_relation_filenode('pg_catalog.pg_attribute'), dattablespace"
+    " dattablespace"
     " FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()"
 )
 _ENTRIES: LiteralString = (
@@ -146,8 +146,6 @@ class Entries:
 
     classes: Relation
     """The file of pg_class."""
-    attributes: Relation
-    """The file of pg_attribute."""
     places: dict[int, Place]
     """A table's object id to the place of its row in pg_class."""
 
@@ -228,10 +226,9 @@ def read_statistics(session: Session, database_oid: int) -> frozenset[Relation]:
 
 def read_entries(session: Session, database_oid: int) -> Entries:
     """Return where the catalogue keeps what it says. Raises PostgresError."""
-    ((classes, attributes, space),) = _ask(session, _CATALOGUE_FILES)
+    ((classes, space),) = _ask(session, _CATALOGUE_FILES)
     return Entries(
         Relation(space, database_oid, classes),
-        Relation(space, database_oid, attributes),
         {
             oid: place_at(place)
             for oid, place in _ask(session, _ENTRIES.format(ours=_OURS))

@@ -110,11 +110,6 @@ class _Work:
         self._progress = progress
         self._done = 0
         self._total = 0
-        makers = set(story.created.values())
-        self._touched_by = {
-            one.xid: one.touched for one in story.ended if one.xid in makers
-        }
-        """What the transactions touched that made files."""
         self.unread: list[Unread] = []
         self.statistics: set[Relation] = set()
         """Files of the planner's statistics."""
@@ -253,8 +248,8 @@ class _Work:
         return Whole(
             _MADE_ANEW,
             made_by,
-            rewritten=entries.attributes in self._touched_by.get(made_by, ()),
-            untouched=self._untouched(made_by),
+            carried=story.carried.get(table.relation, 0),
+            untouched=self._untouched(made_by) and entries.classes not in story.created,
         )
 
     def _untouched(self, made_by: int) -> bool:

@@ -98,6 +98,9 @@ class Story:
     """Every (sub)transaction that committed past the fork, with the time."""
     created: dict[Relation, int] = field(default_factory=dict)
     """Files that a committed transaction made, with its id."""
+    carried: dict[Relation, Place] = field(default_factory=dict)
+    """Of files into which a rewrite copied rows one by one, stamping them as its own:
+    up to which place. What the same transaction inserted later lies behind it."""
     dropped: dict[Relation, int] = field(default_factory=dict)
     """Files that a committed transaction deleted."""
     sequences: set[Relation] = field(default_factory=set)
@@ -121,7 +124,8 @@ class _Open:
 
     changes: "array[int]" = field(default_factory=lambda: array("Q"))
     kinds: set[str] = field(default_factory=set)
-    created: set[Relation] = field(default_factory=set)
+    created: dict[Relation, int] = field(default_factory=dict)
+    """Files, with the LSN at which each was made."""
 
 
 class Teller:
@@ -200,7 +204,7 @@ class Teller:
     def _storage(self, record: Record) -> None:
         made = records.file_of(record.text) if record.name == "CREATE" else None
         if made is not None:
-            self._of(record).created.add(made)
+            self._of(record).created[made] = int(record.lsn)
         self._other(record)
 
     def _sequence(self, record: Record) -> None:
@@ -295,8 +299,30 @@ class Teller:
         story.early.update(member for member in members if self._is_early(member))
         for part in parts:
             story.created.update(dict.fromkeys(part.created, top))
+            self._carry(part)
         story.dropped.update(dict.fromkeys(records.dropped_files(record), top))
         self._apply(top, parts)
+
+    def _carry(self, part: _Open) -> None:
+        """Note which rows of new files were carried over from those before.
+
+        A TRUNCATE makes a file and updates pg_class. A rewrite makes one, inserts what
+        the catalogues need of a table in passing, fills it, and updates pg_class then.
+        Source: RelationSetNewRelfilenumber and finish_heap_swap in the server.
+        """
+        coming = sorted(part.created.items(), key=lambda made: made[1])
+        filling: set[Relation] = set()
+        for lsn, target, _, new in _changes(part.changes) if coming else ():
+            relation, what = self._files[target // 4], target % 4
+            while coming and lsn > coming[0][1]:
+                made, _ = coming.pop(0)
+                if what == _INSERT:
+                    filling.add(made)
+            if what == _UPDATE:
+                filling -= self._story.carried.keys()
+            elif relation in filling:
+                last = self._story.carried.get(relation, new)
+                self._story.carried[relation] = max(last, new)
 
     def _is_early(self, xid: int) -> bool:
         if self._begins_whole:

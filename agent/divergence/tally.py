@@ -4,8 +4,7 @@ Theory of operation. Of a table whose file is as old as the fork the log names e
 touched row. Where a transaction past the fork made the file anew, all its rows are
 read, and only those which came into it later are the losing side's for certain: a
 TRUNCATE leaves an empty file, while a rewrite carries rows over, and some rewrites
-stamp them as their own. Such a one has made another table's worth of columns on its
-way, which the log shows as rows of pg_attribute; a TRUNCATE has not.
+stamp them as their own (`Story.carried`).
 """
 
 import math
@@ -33,8 +32,8 @@ class Whole:
     """The transaction that made its file."""
     created: bool = False
     """It made the table too."""
-    rewritten: bool = False
-    """It carried rows over from the file before, and stamped them as its own."""
+    carried: Place = 0
+    """Up to here it filled the file with rows that it carried over and stamped."""
     untouched: bool = False
     """Nothing had been written in the file before."""
 
@@ -42,7 +41,7 @@ class Whole:
         """Return where a row was when the file was new; None: it came in later."""
         if self.created:
             return None
-        if place in rows.born and not (stamped and self.rewritten):
+        if place in rows.born and not (stamped and place <= self.carried):
             return None
         return rows.moved.get(place, place)
 
