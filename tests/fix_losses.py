@@ -110,6 +110,9 @@ def shop_report(**changes: object) -> Report:
     )  # fmt: skip
     made = replace(made, **changes)  # type: ignore[arg-type]  # any field of a report
     compared = made.winner is not None
+    if not compared:
+        bare = [replace(t, counts=Counts(), samples=()) for t in made.tables]
+        made = replace(made, tables=tuple(bare), objects=(), managers=())
     words = headline(made.loser, made.tables, made.managers, compared=compared)
     return replace(made, headline=words)
 

@@ -78,24 +78,24 @@ def next_step(report: Report) -> str:
     snapshot = report.snapshot_id
     if report.winner is None:
         return (
-            f"Compare it with the winner: `splitguard loss report {snapshot}"
-            " --against NODE`. Keep the snapshot until then."
+            "Keep the snapshot, and compare it with the winner as soon as that answers:"
+            f" `splitguard loss report {snapshot} --against NODE`"
         )
     if report.counts.differing:
         return (
-            "Write what is missing as files and read them: `splitguard loss rescue"
-            f" {snapshot} --format sql --to /tmp/rescue-{snapshot}`."
-            " Nothing is put into the winner by itself."
+            "Write what is missing as files and read them; nothing is put into"
+            f" {report.winner.name} by itself: `splitguard loss rescue {snapshot}"
+            f" --format sql --to /tmp/rescue-{snapshot}`"
         )
     if report.objects:
         return (
             "No row is missing; look at what else differs, with the losing side open"
-            f" beside the winner: `splitguard snapshots open {snapshot}`."
+            f" beside the winner: `splitguard snapshots open {snapshot}`"
         )
     if report.gaps:
         return (
             "No row is missing as far as it could be compared; look at what could not"
-            f" be: `splitguard snapshots open {snapshot}`."
+            f" be: `splitguard snapshots open {snapshot}`"
         )
     return "Nothing is missing on the winner; nothing needs to be brought back."
 

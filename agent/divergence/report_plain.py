@@ -150,6 +150,7 @@ def _ordered(tables: Sequence[TableLoss]) -> list[TableLoss]:
         key=lambda each: (
             -each.counts.differing,
             -each.counts.unknown,
+            -each.wrote.rows,
             each.database,
             each.root or each.name,
             each.name,

@@ -42,7 +42,8 @@ class Page:
 
 
 @cache
-def _environment() -> "Environment":
+def environment() -> "Environment":
+    """Return what renders the templates of this package."""
     # 2 MB that an agent spends once somebody looks at its page.
     from jinja2 import (  # noqa: PLC0415
         Environment,
@@ -72,7 +73,7 @@ def _environment() -> "Environment":
 def render(page: Page) -> str:
     """Return the whole document."""
     return (
-        _environment()
+        environment()
         .get_template("page.html")
         .render(
             page=page,
