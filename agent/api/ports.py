@@ -9,8 +9,10 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol
 
+from agent.divergence.report import Report
 from agent.snapshot.marks import Kept, Twin
 from agent.store.recall import Recalled, Window
 
@@ -126,6 +128,51 @@ class SnapshotShelf(Protocol):
         ...
 
 
+class LossPhase(StrEnum):
+    """Where the making of one loss report is."""
+
+    NONE = "none"
+    """Nobody has wanted one."""
+    QUEUED = "queued"
+    RUNNING = "running"
+    FAILED = "failed"
+    MADE = "made"
+
+
+@dataclass(frozen=True, slots=True)
+class LossStand:
+    """How far one loss report is."""
+
+    phase: LossPhase
+    doing: str = ""
+    """What is being done, in words."""
+    done: int = 0
+    total: int = 0
+    """0: nobody knows."""
+    reason: str = ""
+    """Why it failed, or what it waits for."""
+    hint: str = ""
+
+
+class LossReports(Protocol):
+    """Loss reports of the snapshots beside this agent. Blocking."""
+
+    def stand(self, snapshot_id: str) -> LossStand:
+        """Return how far the report of a snapshot is."""
+        ...
+
+    def ask(self, snapshot_id: str) -> LossStand:
+        """Have it made, anew if there is one; return how far that is.
+
+        Never waits for it. What speaks against it is told as a failure.
+        """
+        ...
+
+    def report(self, snapshot_id: str) -> Report | None:
+        """Return the report that is stored. Raises SnapshotError."""
+        ...
+
+
 class FieldRounds(Protocol):
     """What the agent saw, round by round."""
 
@@ -164,6 +211,8 @@ class ApiOptions:
     """Each peer's agent address, for links to snapshots that lie there."""
     rounds: FieldRounds | None = None
     """None where an agent keeps no rounds."""
+    losses: LossReports | None = None
+    """None where no server stands beside the agent."""
     new_id: Callable[[], str] = _random_id
     """Makes the ids of permits and of captures on demand."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from agent.config import forms
-from agent.config.kinds import Number, Table
+from agent.config.kinds import Flag, Number, Table
 
 REDACT = (
     "*.*.*passw*",
@@ -36,6 +36,11 @@ RoleName = Annotated[str, AfterValidator(forms.role_name)]
 class LossSettings(Table):
     """The report of what a losing side wrote and the winner does not have."""
 
+    report: Flag = True
+    """With true the agent beside the losing side makes the report by itself, in a
+    process of lowest priority that needs room for a clone, as soon as a snapshot is
+    complete; its headline goes into the incident and to the receivers. With false it is
+    made when somebody asks for it."""
     redact: tuple[Pattern, ...] = REDACT
     """Columns whose values are not shown, as "schema.table.column" with * and ?. In
     their place stands a hash that is equal for equal values within one report. A list

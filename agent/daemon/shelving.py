@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from agent.config import Settings
 from agent.daemon.calendar import Calendar
 from agent.daemon.clock import SystemClock
+from agent.daemon.lossjob import job_maker
+from agent.daemon.lossmaker import LossMaker
 from agent.daemon.runtime import Runtime
 from agent.daemon.scheduled import ScheduledSnapshots
 from agent.daemon.upkeep import EVERY, Upkeep
@@ -88,6 +90,20 @@ def sender(settings: Settings, clock: SystemClock) -> "Sender | None":
         Catalogue(settings.capture_dir),
         clock.moment,
         settings.capture.max_mib_s * (1 << 20),
+    )
+
+
+def loss_maker(settings: Settings, runtime: Runtime) -> LossMaker | None:
+    """Return what has loss reports made; None where no server stands beside us."""
+    mine = settings.node_settings(settings.me)
+    if mine.postgres is None or not mine.local:
+        return None
+    return LossMaker(
+        runtime,
+        Catalogue(settings.capture_dir),
+        job_maker(settings, lambda: runtime.state, lambda: runtime.now().wall_s),
+        runtime.post_from_thread,
+        by_itself=settings.loss.report and settings.capture.enabled,
     )
 
 

@@ -33,12 +33,13 @@ from agent.daemon.clock import SystemClock
 from agent.daemon.crash import CrashPoints
 from agent.daemon.executor import ActionExecutor
 from agent.daemon.forecast import keep_looking, keep_watching_the_gate
+from agent.daemon.lossmaker import LossMaker
 from agent.daemon.recorder import Recorder
 from agent.daemon.reload import Reload, channels_of, peer_token_of, token_book
 from agent.daemon.removals import Removals
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
-from agent.daemon.shelving import calendar, recipients, sender, upkeep
+from agent.daemon.shelving import calendar, loss_maker, recipients, sender, upkeep
 from agent.errors import ConfigError, JournalError
 from agent.notify.outbox import OutboxWorker
 from agent.probe.prober import NetworkProber
@@ -78,6 +79,7 @@ class Assembly:
     outbox: OutboxWorker
     calendar: Calendar
     sender: "Sender | None"
+    losses: LossMaker | None
     servers: servers.Servers
     options: ApiOptions
     beside: ServerBeside | None
@@ -101,6 +103,8 @@ class Assembly:
         self.calendar.start()
         if self.sender is not None:
             self.sender.start()
+        if self.losses is not None:
+            self.losses.start()
         parts = [
             self.runtime.run(),
             self._begin(),
@@ -137,6 +141,8 @@ class Assembly:
         self.calendar.stop()
         if self.sender is not None:
             await asyncio.to_thread(self.sender.stop)
+        if self.losses is not None:
+            await asyncio.to_thread(self.losses.stop)
         if self.beside is not None:
             await asyncio.to_thread(self.beside.stop)
         await self.prober.close()
@@ -181,10 +187,8 @@ async def assemble(
     _make_private(settings.state_dir, "state_dir")
     _make_private(settings.capture_dir, "capture.dir")
     tokens = token_book(settings)
-    peers = HttpClient(_client_tls(settings))
-    receivers = HttpClient()
-    tcp = servers.bind_tcp(settings.listen)
-    unix = servers.bind_unix(settings.socket)
+    peers, receivers = HttpClient(_client_tls(settings)), HttpClient()
+    tcp, unix = servers.bind_tcp(settings.listen), servers.bind_unix(settings.socket)
     journal_thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
     journal = await _on(journal_thread)(
         lambda: SqliteJournal(
@@ -217,7 +221,8 @@ async def assemble(
     )
     executor = ActionExecutor(prober, beside, clock, runtime.post, outbox.wake)
     runtime.employ(executor, cadence.hurry)
-    options = _options(settings, recorder)
+    losses = loss_maker(settings, runtime)
+    options = _options(settings, recorder, losses)
     app = make_app(runtime, _shelf(settings), tokens, options)
     reload = Reload(
         read, settings, app.state.context, prober, outbox, renderer, receivers
@@ -230,6 +235,7 @@ async def assemble(
         outbox=outbox,
         calendar=calendar(settings, runtime, keeper),
         sender=sender(settings, clock),
+        losses=losses,
         servers=servers.Servers(app, tcp, unix, _server_tls(settings)),
         options=options,
         beside=beside,
@@ -349,11 +355,14 @@ def _spare(settings: Settings, reserve: Reserve) -> Callable[[], bool]:
     return make_room
 
 
-def _options(settings: Settings, recorder: Recorder) -> ApiOptions:
+def _options(
+    settings: Settings, recorder: Recorder, losses: LossMaker | None
+) -> ApiOptions:
     host, _ = settings.listen_address
     return ApiOptions(
         loopback=host == "localhost" or ip_address(host.strip("[]")).is_loopback,
         fail_closed=settings.lb.fail_closed,
         agent_urls={m.name: m.agent for m in settings.members if m.agent},
         rounds=recorder,
+        losses=losses,
     )

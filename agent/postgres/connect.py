@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, LiteralString
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from agent.errors import PostgresError
 
@@ -77,6 +77,20 @@ def fetch_one(
     if row is None:
         raise PostgresError(f"no row came back from: {statement[:80]}")
     return row
+
+
+def as_role(dsn: str, user: str) -> str:
+    """Return a connection string to the same server as another role.
+
+    A password in it is the other role's, so it goes; a passfile stays. Raises
+    PostgresError when it is no connection string.
+    """
+    try:
+        parts: dict[str, Any] = conninfo_to_dict(dsn)
+    except psycopg.Error as error:
+        raise PostgresError("the connection string cannot be read") from error
+    parts.pop("password", None)
+    return make_conninfo(**parts | {"user": user})
 
 
 def quoted(value: str) -> str:

@@ -1,0 +1,121 @@
+"""The process that makes one loss report for the agent: `python -m agent.divergence`.
+
+Theory of operation. `job` says what comes in and what goes out. It works at the lowest
+priority, and ends when its input ends or it is asked to: the clone's server is then
+stopped and the clone removed on the way out.
+"""
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from time import perf_counter
+from types import FrameType
+
+from agent import codec
+from agent.divergence.job import ORDER_BYTES_MAX, Job, Line, Outcome, Progress
+from agent.divergence.losses import Task
+from agent.divergence.making import Circumstances, make_report
+from agent.divergence.winner import Door
+from agent.errors import CodecError, SplitguardError
+from agent.postgres.programs import find_programs
+from agent.snapshot.manifest import DATA
+from agent.snapshot.pace import step_back
+
+NICE = 19
+READ_BYTES = 4096
+TELL_S = 0.25
+"""Progress of one kind of work is told no more often."""
+
+
+def main() -> int:
+    """Make the report that standard input orders; return the exit code."""
+    signal.signal(signal.SIGTERM, _end)
+    _give_way()
+    try:
+        job = codec.from_json(sys.stdin.buffer.readline(ORDER_BYTES_MAX), Job)
+    except CodecError as error:
+        return _failed(Outcome(f"the order is garbled: {error.message}"))
+    threading.Thread(target=_watch_input, daemon=True).start()
+    try:
+        _make(job)
+    except SplitguardError as error:
+        return _failed(Outcome(error.message, error.hint))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(Outcome(f"{where}{error.strerror or error}"))
+    _say(Line(outcome=Outcome()))
+    return 0
+
+
+def _make(job: Job) -> None:
+    folder, winner = Path(job.folder), job.winner
+    programs = None
+    if job.bin_dir is not None:
+        programs = find_programs(Path(job.bin_dir), folder / DATA)
+    task = Task(
+        snapshot=folder,
+        fork=job.fork,
+        made_wall_s=job.made_wall_s,
+        scratch=Path(job.scratch),
+        programs=programs,
+        progress=_Teller(),
+    )
+    door = None
+    if winner is not None:
+        door = Door(winner.name, winner.dsn, job.statement_timeout_s)
+    known = Circumstances(
+        redact=job.redact,
+        released=job.released,
+        waiting=job.waiting,
+        delivered=job.delivered,
+    )
+    make_report(task, door, known)
+
+
+class _Teller:
+    """Prints progress, but not all of it."""
+
+    def __init__(self) -> None:
+        self._doing, self._told_s = "", 0.0
+
+    def __call__(self, doing: str, done: int, total: int) -> None:
+        now_s = perf_counter()
+        if doing == self._doing and now_s - self._told_s < TELL_S:
+            return
+        self._doing, self._told_s = doing, now_s
+        _say(Line(progress=Progress(doing, done, total)))
+
+
+def _failed(outcome: Outcome) -> int:
+    _say(Line(outcome=outcome))
+    return 1
+
+
+def _say(line: Line) -> None:
+    print(codec.to_json(line), flush=True)  # noqa: T201 - what the agent reads
+
+
+def _give_way() -> None:
+    """Go behind everything else, for the processor and for the disk."""
+    step_back()
+    os.nice(NICE)
+
+
+def _watch_input() -> None:
+    """End when whoever ordered the report is gone, or wants it no more."""
+    # Not by sys.stdin: at the end of the process nobody may hold its lock.
+    while os.read(sys.stdin.fileno(), READ_BYTES):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """Leave through every `with` and `finally`."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
