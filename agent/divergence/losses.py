@@ -23,7 +23,7 @@ from agent.divergence.extraction import extract
 from agent.divergence.reading import Stretch, read_story
 from agent.divergence.story import Story, Visible
 from agent.divergence.winner import Door, StoryOf, read_winner
-from agent.errors import DivergenceError
+from agent.errors import DivergenceError, SnapshotError
 from agent.postgres.history import read_switches
 from agent.postgres.programs import Programs, find_programs
 from agent.postgres.wal import Chain, end_of_wal
@@ -69,7 +69,8 @@ def examine(task: Task, door: Door | None) -> tuple[Extraction, Comparison | Non
     """
     manifest = manifests.read(task.snapshot)
     check_loser(manifest, task.fork)
-    extraction = _kept(task, manifest) or _extracted(task)
+    with shelf.alone(task.snapshot):
+        extraction = _kept(task, manifest) or _extracted(task)
     if door is None:
         return extraction, None
     return extraction, compare_with(task, extraction, door)
@@ -97,7 +98,10 @@ def _kept(task: Task, manifest: Manifest) -> Extraction | None:
     """Return what was read out before, if it is all that there is, and whole."""
     shelf.mend(task.snapshot)
     folder = shelf.folder_of(task.snapshot)
-    found = shelf.read_extraction(folder)
+    try:
+        found = shelf.read_extraction(folder)
+    except SnapshotError:
+        return None  # what is garbled is made anew
     if found is None or found.fork != task.fork or found.end_lsn != manifest.end_lsn:
         return None
     return None if shelf.problems(folder, found) else found
@@ -161,9 +165,12 @@ def compare_with(task: Task, extraction: Extraction, door: Door) -> Comparison:
     def told(done: int, total: int, table: str) -> None:
         task.progress(f"comparing {table}", done, total)
 
-    with read_winner(
-        door, extraction.system_id, names, extraction.fork_next_xid
-    ) as winner:
+    with (
+        shelf.alone(task.snapshot),
+        read_winner(
+            door, extraction.system_id, names, extraction.fork_next_xid
+        ) as winner,
+    ):
         # The files of differences are written anew: an older record no longer fits.
         (folder / compared.NAME).unlink(missing_ok=True)
         comparison = comparing.compare(extraction, folder, winner, told)

@@ -8,6 +8,7 @@ loses it to one that fails. A file is good when it has the size and the hash tha
 record says. Who reads here never trusts a path: what leads elsewhere is refused.
 """
 
+import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -66,6 +67,35 @@ def own(path: Path) -> None:
     if os.geteuid() == 0:
         owner = path.parent.stat()
         os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+@contextmanager
+def alone(snapshot: Path) -> Iterator[None]:
+    """Hold the snapshot for whoever writes into its folder of rows.
+
+    Two that read out, or compare, at one time would take each other's files away. The
+    lock ends with its process. Raises SnapshotError when somebody else holds it.
+    """
+    try:
+        handle = os.open(snapshot, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SnapshotError(f"{snapshot} cannot be read: {error.strerror}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise SnapshotError(
+            f"the rows of snapshot {snapshot.name} are being read out or compared by"
+            " another process",
+            "wait for it, and ask again: what it finds is kept",
+        ) from error
+    except OSError:
+        # A file system without locks: the agent alone works there.
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager

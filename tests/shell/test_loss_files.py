@@ -293,6 +293,18 @@ def test_what_a_killed_process_left_is_mended(tmp_path: Path, step: str):
     assert names_in(snapshot) == ["loss", "manifest.json", "wal"]
 
 
+def test_two_never_write_one_snapshots_rows_at_one_time(tmp_path: Path):
+    snapshot = snapshot_in(tmp_path)
+    with (
+        shelf.alone(snapshot),
+        pytest.raises(SnapshotError, match=r"n1-1 are being read"),
+        shelf.alone(snapshot),
+    ):
+        pass
+    with shelf.alone(snapshot):
+        kept_in(snapshot)
+
+
 def test_a_new_extraction_drops_what_was_made_of_the_old_one(tmp_path: Path):
     snapshot = snapshot_in(tmp_path)
     kept_in(snapshot)
