@@ -23,7 +23,8 @@ class Loss:
     node: str
     """Whose writes they are."""
     sentence: str
-    """What was written, or lost: `3 deployments, 2 users; 439 transactions from …`."""
+    """What was lost: `3 deployments, 2 users; 439 transactions from …`. Without a
+    winner what was written, behind the words `not compared yet`."""
     transactions: int | None
     """User transactions that the losing side committed past the fork."""
     rows: int | None
@@ -48,8 +49,10 @@ class Loss:
     @property
     def told(self) -> str:
         """Return the headline as a sentence of its own."""
-        how = f" and {self.winner} lacks" if self.winner else ", not compared yet"
-        return f"What {self.node} wrote alone{how}: {self.sentence}."
+        if self.winner:
+            lacks = f"{self.winner} lacks"
+            return f"What {self.node} wrote alone and {lacks}: {self.sentence}."
+        return f"{self.node} wrote alone, {self.sentence}."
 
     def follows(self, before: "Loss | None") -> bool:
         """Whether this tells more than what was told before, or tells it anew."""

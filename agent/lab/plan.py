@@ -80,6 +80,8 @@ class Secrets:
     """Passwords and tokens of this lab; drawn when it is set up."""
 
     probe: str
+    loss: str
+    """Of the role that reads the winner for a loss report."""
     replicator: str
     manager: str
     """The manager's role in the database, and its user `admin` over HTTP."""

@@ -10,6 +10,8 @@ from psycopg import sql
 from agent.lab.plan import DATABASE, MANAGER_ROLE, Secrets
 
 KINDS = ("blueprints", "deployments", "plugins")
+_READS_ALL = 14
+"""The major version that brought pg_read_all_data."""
 _BACKUP_RENAMED = 15
 """The major version in which pg_start_backup became pg_backup_start."""
 
@@ -55,12 +57,17 @@ def cluster_statements(major: int, secrets: Secrets) -> list[sql.Composed | sql.
     )
     found: list[sql.Composed | sql.SQL] = [
         _login("splitguard_probe", secrets.probe),
+        _login("splitguard_loss", secrets.loss),
         _login("replicator", secrets.replicator),
         _login(MANAGER_ROLE, secrets.manager),
         sql.SQL("ALTER ROLE replicator REPLICATION"),
         sql.SQL("CREATE ROLE splitguard_local LOGIN"),
         sql.SQL("GRANT pg_monitor TO splitguard_probe, splitguard_local"),
+        sql.SQL("ALTER ROLE splitguard_loss BYPASSRLS"),
+        sql.SQL("ALTER ROLE splitguard_loss SET default_transaction_read_only = on"),
     ]
+    if major >= _READS_ALL:
+        found.append(sql.SQL("GRANT pg_read_all_data TO splitguard_loss"))
     if major >= _BACKUP_RENAMED:
         found.append(sql.SQL("GRANT pg_checkpoint TO splitguard_local"))
     found += [_execute(function, "splitguard_local") for function in backup]
@@ -78,7 +85,8 @@ def manager_statements() -> list[sql.Composed | sql.SQL]:
     tables: list[sql.Composed | sql.SQL] = [
         sql.SQL(TABLE).format(kind=sql.Identifier(kind)) for kind in KINDS
     ]
-    return [*tables, sql.SQL(SNAPSHOTS)]
+    read = sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO splitguard_loss")
+    return [*tables, sql.SQL(SNAPSHOTS), read]
 
 
 def _login(role: str, password: str) -> sql.Composed:

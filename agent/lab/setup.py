@@ -167,6 +167,7 @@ def _draw_secrets() -> Secrets:
     webhook = base64.b64encode(secrets.token_bytes(TOKEN_BYTES)).decode()
     return Secrets(
         probe=secrets.token_hex(TOKEN_BYTES),
+        loss=secrets.token_hex(TOKEN_BYTES),
         replicator=secrets.token_hex(TOKEN_BYTES),
         manager=secrets.token_hex(TOKEN_BYTES),
         peer=secrets.token_hex(TOKEN_BYTES),
@@ -196,8 +197,11 @@ def _write_secrets(plan: Plan) -> None:
     write_private(folder / "tokens.jsonl", lines, None)
     write_private(folder / "peer", [known.peer], None)
     write_private(folder / "webhook", [known.webhook], None)
-    probe = f"{HOST}:*:*:splitguard_probe:{known.probe}"
-    write_private(folder / "pgpass", [probe], None)
+    passwords = [
+        f"{HOST}:*:*:splitguard_probe:{known.probe}",
+        f"{HOST}:*:*:splitguard_loss:{known.loss}",
+    ]
+    write_private(folder / "pgpass", passwords, None)
 
 
 async def _make_template(plan: Plan, binaries: Binaries) -> None:

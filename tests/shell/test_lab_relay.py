@@ -154,7 +154,7 @@ def plan_of_two(target_port: int, holders: contextlib.ExitStack) -> Plan:
             RelayPlan("n1", "n2", "manager", port()),
             RelayPlan("n2", "n1", "manager", port()),
         ),
-        receiver_port=0, secrets=Secrets(*[""] * 9), options=Options(),
+        receiver_port=0, secrets=Secrets(*[""] * 10), options=Options(),
     )  # fmt: skip
 
 

@@ -299,12 +299,12 @@ def test_a_route_to_an_unknown_channel_tells_nobody_else():
 
 
 def test_a_loss_report_speaks_first_and_counts_what_is_at_stake():
-    read = Loss("n1-1", "n1", "3 deployments", 7, 3, Lsn(0x2000))
+    read = Loss("n1-1", "n1", "not compared yet: 3 rows inserted", 7, 3, Lsn(0x2000))
     incident = replace(given.incident(), losses=(read,))
     body = rendered(incident, NoticeReason.LOSS)
     assert body["type"] == "splitguard.incident.changed"
     assert body["data"]["summary"].endswith(
-        "What n1 wrote alone, not compared yet: 3 deployments."
+        "n1 wrote alone, not compared yet: 3 rows inserted."
     )
     assert body["data"]["sentences"][1] == read.told
     assert body["data"]["data_at_stake"]["transactions"] == 7
