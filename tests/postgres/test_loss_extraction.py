@@ -17,6 +17,7 @@ from agent.divergence.reading import Stretch, read_story
 from agent.divergence.rowfiles import KeptRow, read_rows
 from agent.divergence.story import Story
 from agent.postgres.control import read_control
+from agent.postgres.owner import give, owner_of
 from agent.postgres.private import PrivateServer, prepare
 from agent.postgres.wal import Chain
 from tests.fix_postgres import Server, Stage
@@ -296,6 +297,27 @@ def test_databases_of_other_encodings_and_new_ones_are_read(
     assert late.carried("t") == [("1", "Übel")]
     encodings = {each.name: each.encoding for each in extraction.databases}
     assert (encodings["latin"], encodings["bytes"]) == ("LATIN1", "SQL_ASCII")
+
+
+def test_tables_and_databases_in_tablespaces_are_found_by_their_files(
+    stage16: Stage, snapshot: Path
+):
+    server = stage16.primary()
+    place = server.socket_dir / "space"
+    place.mkdir()
+    give(place, owner_of(server.data_dir))
+    run(server, f"CREATE TABLESPACE side LOCATION '{place}'")
+    run(server, "CREATE DATABASE aside TABLESPACE side")
+    run(server, "CREATE TABLE t (id int); CREATE TABLE back (id int)", dbname="aside")
+    run(server, "ALTER TABLE back SET TABLESPACE pg_default", dbname="aside")
+    run(server, "CREATE TABLE t (id int) TABLESPACE side")
+    loser = at_fork(server)
+    run(server, "INSERT INTO t VALUES (1)")
+    run(server, "INSERT INTO t VALUES (2); INSERT INTO back VALUES (3)", dbname="aside")
+    extraction = extracted(loser, snapshot)
+    assert Seen(extraction, snapshot, "postgres").born("t") == [("1",)]
+    aside = Seen(extraction, snapshot, "aside")
+    assert (aside.born("t"), aside.born("back")) == ([("2",)], [("3",)])
 
 
 def test_an_opened_copy_tells_the_same_as_the_running_server(
