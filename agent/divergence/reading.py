@@ -20,6 +20,8 @@ from agent.postgres.waltext import dump, filled_offsets
 
 BEFORE_FORK_SEGMENTS_MAX = 512
 """No more segments than this are read before the fork."""
+UNKEPT_SEGMENTS_MAX = 4
+"""Nor more than this where nobody says that they were kept for it."""
 TOLD_EVERY = 20_000
 """Progress is told once in so many records."""
 
@@ -33,7 +35,7 @@ class Stretch:
     fork_lsn: Lsn
     end_lsn: Lsn
     kept_lsn: Lsn | None = None
-    """From here on it is kept; None: as far back as segments are there."""
+    """From here on it is kept; None: nobody says, a few segments are looked for."""
     visible: Visible = lambda _xid, _database: True
 
 
@@ -103,9 +105,10 @@ def _first_kept(stretch: Stretch) -> Lsn:
     chain = stretch.chain
     size = chain.segment_bytes
     number = stretch.fork_lsn.segment(size)
-    lowest = max(0, number - BEFORE_FORK_SEGMENTS_MAX)
     if stretch.kept_lsn is not None:
+        lowest = max(0, number - BEFORE_FORK_SEGMENTS_MAX)
         return max(min(stretch.kept_lsn, stretch.fork_lsn), Lsn(lowest * size))
+    lowest = max(0, number - UNKEPT_SEGMENTS_MAX)
     while number > lowest and chain.holder(number - 1) is not None:
         number -= 1
     return Lsn(max(number * size, size))
