@@ -8,7 +8,7 @@ import contextlib
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,8 +43,10 @@ class Held:
         return iter(self.born_of[str(table.name)])
 
 
-def compare(table: Table, fork: Rows, loser: Rows, winner: Rows) -> list[Difference]:
-    """Compare three versions of a table."""
+def compare(
+    table: Table, fork: Rows, loser: Rows, winner: Rows, xids: dict[Values, int]
+) -> list[Difference]:
+    """Compare three versions of a table; `xids` wrote the losing side's rows."""
     if not table.keys:
         return _multisets(fork, loser, winner)
     places = [table.position(name) for name in table.keys[0]]
@@ -59,7 +61,8 @@ def compare(table: Table, fork: Rows, loser: Rows, winner: Rows) -> list[Differe
             continue
         kind = _kind(old, new, other)
         twin = _twin(table, new, winner) if kind == "collision" else None
-        found.append(Difference(DifferenceKind(kind), new, other, old, 700, twin))
+        xid = xids.get(new) if new is not None else None
+        found.append(Difference(DifferenceKind(kind), new, other, old, xid, twin))
     return found
 
 
@@ -110,25 +113,40 @@ class Sides:
             return made.execute(statement.encode()).fetchall()
 
     def read(self, database: str) -> dict[str, Rows]:
-        """Return every row of every table."""
+        """Return every row of every table, in the columns of the losing side."""
         with session(self.dsn(database)) as made:
             values.settle(made)
             return {
-                str(table.name): [row for *_, row in values.fetch_all(made, table)]
+                str(table.name): [
+                    self._as_there(table, row)
+                    for *_, row in values.fetch_all(made, table)
+                ]
                 for table in catalog.read_tables(made, 1)
             }
+
+    def _as_there(self, table: Table, row: Values) -> Values:
+        for other in self.tables:
+            if other.name == table.name:
+                cells = {c.name: v for c, v in zip(table.columns, row, strict=True)}
+                return tuple(cells.get(column.name) for column in other.columns)
+        return row
 
     def compare(self) -> None:
         """Find the differences once."""
         with session(self.dsn("loser")) as made:
             values.settle(made)
             self.tables = catalog.read_tables(made, 1)
+            xids = {
+                row: xid
+                for table in self.tables
+                for _, xid, row in values.fetch_all(made, table)
+            }
         fork, loser, winner = map(self.read, ("fork", "loser", "winner"))
         for table in self.tables:
             name = str(table.name)
             then, ours = fork.get(name, []), loser[name]
             self.held.differences_of[name] = compare(
-                table, then, ours, winner.get(name, [])
+                table, then, ours, winner.get(name, []), xids
             )
             born = [row for row in ours if row not in then]
             if table.keys:
@@ -168,15 +186,34 @@ class Sides:
         )  # fmt: skip
 
 
-MakeSides = Callable[[str, list[str], list[str]], Sides]
+@dataclass
+class Forking:
+    """Makes two sides on one server, until the test ends."""
+
+    server: Server
+    stack: contextlib.ExitStack
+
+    @property
+    def version(self) -> int:
+        return int(self.server.value("SHOW server_version_num"))
+
+    def __call__(
+        self,
+        fork: str,
+        loser: list[str],
+        winner: list[str],
+        template: str = "template0",
+    ) -> Sides:
+        sides = sides_of(self.server, fork, loser, winner, template)
+        return self.stack.enter_context(sides)
 
 
 @contextlib.contextmanager
 def sides_of(
-    server: Server, fork: str, loser: list[str], winner: list[str]
+    server: Server, fork: str, loser: list[str], winner: list[str], template: str
 ) -> Iterator[Sides]:
     sides = Sides(server)
-    sides.run("postgres", "CREATE DATABASE fork TEMPLATE template0")
+    sides.run("postgres", f"CREATE DATABASE fork TEMPLATE {template}")
     sides.run("fork", fork)
     for name, statements in (("loser", loser), ("winner", winner)):
         sides.run("postgres", f"CREATE DATABASE {name} TEMPLATE fork")
@@ -190,20 +227,14 @@ def sides_of(
 
 
 @pytest.fixture
-def forked(stage: Stage) -> Iterator[MakeSides]:
+def forked(stage: Stage) -> Iterator[Forking]:
     """Make two sides on a server of every version."""
     with contextlib.ExitStack() as stack:
-        server = stage.primary()
-        yield lambda fork, loser, winner: stack.enter_context(
-            sides_of(server, fork, loser, winner)
-        )
+        yield Forking(stage.primary(), stack)
 
 
 @pytest.fixture
-def forked16(stage16: Stage) -> Iterator[MakeSides]:
+def forked16(stage16: Stage) -> Iterator[Forking]:
     """Make two sides, for what does not depend on the version."""
     with contextlib.ExitStack() as stack:
-        server = stage16.primary()
-        yield lambda fork, loser, winner: stack.enter_context(
-            sides_of(server, fork, loser, winner)
-        )
+        yield Forking(stage16.primary(), stack)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agent.cli.call import Call, reads_config
-from agent.cli.console import grid, safe, say, stacked, words
+from agent.cli.console import Output, grid, safe, say, stacked, words
 from agent.cli.which import Dir, Which, place_of
 from agent.divergence.rescue_wish import Collisions, Format, OnConflict, Only, Wish
 from agent.errors import ConfigError, DivergenceError, SnapshotError
@@ -230,7 +230,9 @@ def _apply(
 ) -> int:
     """Try it, show what came of it, and do it when that is wanted."""
     tried = list(made.rehearse(way))
-    if not yes or not _any(tried):
+    if call.out.output is Output.TABLE:
+        call.out.draw(_table(tried))
+    elif not (yes and _any(tried)):
         call.out.data(_shown(tried), lambda: _table(tried))
     _tell(tried)
     if not _any(tried):

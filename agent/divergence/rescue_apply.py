@@ -17,8 +17,9 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from agent.divergence.model import Table
-from agent.divergence.rescue_plan import Deed, Plan, Step
+from agent.divergence.rescue_plan import Plan
 from agent.divergence.rescue_script import LOCK, preparations
+from agent.divergence.rescue_step import Deed, Step
 from agent.errors import DivergenceError, SplitguardError
 from agent.postgres.connect import Session, failed
 
@@ -30,6 +31,7 @@ AGAIN_MAX = 10_000
 SKIPPED = "skipped"
 """The winner has the row, or changed it since."""
 REFUSED = "refused"
+NOT_THERE = "what it refers to was not put in"
 REFUSALS_MAX = 100_000
 """Refused rows that are listed; all are counted."""
 _SAVE, _BACK, _KEEP = (
@@ -98,6 +100,10 @@ class Applier:
         except psycopg.Error as error:
             raise _explained(error) from error
         self.result.committed = commit
+        self.result.tables = {
+            name: Counter({key: count for key, count in counts.items() if count})
+            for name, counts in self.result.tables.items()
+        }
         return self.result
 
     def _begin(self) -> None:
@@ -162,8 +168,23 @@ class Applier:
         return self.result.tables.setdefault(str(table.name), Counter())
 
     def _count(self, table: Table, step: Step, rows: int) -> None:
-        if step.deed is not Deed.PREPARED:
-            self._counts(table)[step.deed.value if rows > 0 else SKIPPED] += 1
+        if step.deed is Deed.PREPARED:
+            return
+        counts = self._counts(table)
+        if rows > 0:
+            counts[step.deed.value] += 1
+            if step.again:
+                counts[SKIPPED] -= 1
+        elif step.links and not self._known(step):
+            counts[Deed.LEFT_OUT.value] += 1
+            self.result.reasons[NOT_THERE] += 1
+        elif not step.again:
+            counts[SKIPPED] += 1
+
+    def _known(self, step: Step) -> bool:
+        query = self._plan.statements.known(step.links)
+        row = self._session.execute(query.encode("utf-8", "surrogateescape")).fetchone()
+        return row is not None and bool(row[0])
 
     def _refused(self, table: Table, step: Step, error: psycopg.Error) -> None:
         if len(self._again) < AGAIN_MAX:

@@ -19,8 +19,9 @@ from urllib.parse import quote
 from agent import codec
 from agent.divergence.model import Table
 from agent.divergence.rescue_forms import csv_head, csv_lines, json_line
-from agent.divergence.rescue_plan import Deed, Plan
+from agent.divergence.rescue_plan import Plan
 from agent.divergence.rescue_script import MAPPING, Target, script_lines
+from agent.divergence.rescue_step import Deed
 from agent.divergence.rescue_wish import Format
 from agent.errors import DivergenceError
 from agent.snapshot.files import (
@@ -162,7 +163,7 @@ def _sql_files(place: Path, _: Format, plan: Plan) -> Iterator[FileEntry]:
             file.line(step.sql)
             if step.deed is Deed.LEFT_OUT:
                 file.left_out[step.reason] += 1
-            elif step.deed is not Deed.PREPARED:
+            elif step.deed is not Deed.PREPARED and not step.again:
                 file.steps[step.deed.value] += 1
         if file is not None:
             yield file.close()

@@ -10,9 +10,8 @@ Every statement is a `Step`; what is left out is one too, with the reason.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 from agent.divergence.model import (
     Difference,
@@ -26,6 +25,7 @@ from agent.divergence.rescue_order import nullable, target
 from agent.divergence.rescue_quote import fingerprint, key_of, shown
 from agent.divergence.rescue_renumber import BORN, Fate, Keys, Way
 from agent.divergence.rescue_sql import Link, Row, Statements
+from agent.divergence.rescue_step import Deed, Part, Step, left_out
 from agent.divergence.rescue_survey import KINDS, Survey
 from agent.divergence.rescue_wish import OnConflict
 
@@ -33,42 +33,8 @@ HELD_MAX = 20_000
 """Rows that wait in memory for the row that they refer to."""
 
 
-class Deed(StrEnum):
-    """What a step does to the winner when it finds what it expects."""
-
-    INSERTED = "inserted"
-    RENUMBERED = "renumbered"
-    UPDATED = "updated"
-    DELETED = "deleted"
-    BOUND = "bound"
-    """A row that was put in refers to what was put in after it."""
-    PREPARED = "prepared"
-    """No row: a sequence moved on, or a twin noted."""
-    LEFT_OUT = "left-out"
-    """Nothing; its SQL is a comment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One statement."""
-
-    deed: Deed
-    sql: str
-    kind: DifferenceKind | None = None
-    values: Values = ()
-    """The row as the losing side has it, or as it was before it deleted it."""
-    reason: str = ""
-    """Of what is left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The steps of one table; `late` ones come when all tables have had theirs."""
-
-    table: Table
-    late: bool
-    steps: Callable[[], Iterator[Step]]
-    """Reads the rows again, and yields them."""
+ELSEWHERE = "the winner has it under another key"
+IN_A_CIRCLE = "it refers, in a circle, to a row that gets a new key after it"
 
 
 class Plan:
@@ -93,15 +59,20 @@ class Plan:
             if self.survey.wish.wants(table)
             and any(self._has(table, kind) for kind in DifferenceKind)
         ]
-        for table in wanted:
-            yield Part(table, late=False, steps=_bound(self._first, table))
+        for table in self.survey.order.tables:
+            if table in wanted:
+                yield Part(table, late=False, steps=partial(self._first, table))
+            elif self.survey.found[table.name].twins and self._writable(table):
+                yield Part(table, late=False, steps=partial(self._known_twins, table))
         for table in wanted:
             if self._writable(table) and self.survey.order.late_keys(table):
-                yield Part(table, late=True, steps=_bound(self._bindings, table))
+                yield Part(table, late=True, steps=partial(self._bindings, table))
         for table in reversed(wanted):
             held = self.survey.is_referred_to(table)
             if self._writable(table) and held and self._may_delete(table):
-                yield Part(table, late=True, steps=_bound(self._deletions, table))
+                yield Part(
+                    table, late=True, steps=partial(self._deletions, table, again=True)
+                )
 
     def rows(self) -> Iterator[tuple[Table, Iterator[Difference]]]:
         """Yield the tables with the rows that are wanted, as they were compared."""
@@ -114,6 +85,13 @@ class Plan:
         """Whether any row may be deleted."""
         tables = self.survey.order.tables
         return any(table.keys and self._may_delete(table) for table in tables)
+
+    def _known_twins(self, table: Table) -> Iterator[Step]:
+        """Note the twins of rows that are not wanted: others may refer to them."""
+        for one in self.survey.rows(table):
+            if one.twin is not None and one.loser is not None:
+                fate = self.survey.fates.fate(table, one)
+                yield from self._twins(table, one, fate)
 
     def _writable(self, table: Table) -> bool:
         return table.name not in self.survey.missing
@@ -142,11 +120,13 @@ class Plan:
         if not self._writable(table):
             reason = self.survey.missing[table.name]
             for one in self._rows(table):
-                yield _left_out(table, one, reason)
+                yield left_out(table, one, reason)
             return
         self._copies = Counter()
         if self._has(table, *BORN):
             yield from self._advances(table)
+        if self._kinds.isdisjoint({DifferenceKind.COLLISION}):
+            yield from self._known_twins(table)
         yield from self._deletions(table)
         if self._has(table, DifferenceKind.CHANGED, DifferenceKind.CONFLICT):
             for one in self._rows(table):
@@ -155,10 +135,10 @@ class Plan:
             yield from self._insertions(table)
 
     def _advances(self, table: Table) -> Iterator[Step]:
-        for sequence, (low, high) in self.survey.found[table.name].ranges.items():
+        for sequence, (low, high) in self.survey.ranges(table).items():
             yield Step(Deed.PREPARED, self.statements.advance(sequence, low, high))
 
-    def _deletions(self, table: Table) -> Iterator[Step]:
+    def _deletions(self, table: Table, *, again: bool = False) -> Iterator[Step]:
         if not self._may_delete(table):
             return
         copies: Counter[str] = Counter()
@@ -173,7 +153,7 @@ class Plan:
             else:
                 number = _count(copies, before)
                 sql = self.statements.change_keyless(table, before, None, number)
-            yield Step(Deed.DELETED, sql, one.kind, before)
+            yield Step(Deed.DELETED, sql, one.kind, before, again=again)
 
     def _skipped(self, one: Difference) -> bool:
         return (
@@ -186,7 +166,7 @@ class Plan:
             return
         if self._skipped(one):
             if not late:
-                yield _left_out(table, one, "both sides changed it")
+                yield left_out(table, one, "both sides changed it")
             return
         conflict = one.kind is DifferenceKind.CONFLICT
         before = one.winner or (None if conflict else one.fork)
@@ -203,10 +183,11 @@ class Plan:
     ) -> Iterator[Step]:
         above = self.survey.fates.orphaned(table, values)
         if above is not None:
-            yield _left_out(
+            yield left_out(
                 table, one, f"it refers to a row of {above} that is left out"
             )
             return
+        links: tuple[Link, ...] = ()
         if not table.keys:
             number = _count(self._copies, (*before, *values))
             sql = self.statements.change_keyless(table, before, values, number)
@@ -214,7 +195,7 @@ class Plan:
             links = self.survey.fates.links(table, values)
             sql = self.statements.update(Row(table, values, links), before)
         if sql:
-            yield Step(Deed.UPDATED, sql, one.kind, values)
+            yield Step(Deed.UPDATED, sql, one.kind, values, links=links)
 
     def _forward(self, table: Table, values: Values) -> tuple[ForeignKey, ...]:
         """Return the references to rows that are put in later than this one."""
@@ -289,22 +270,34 @@ class Plan:
         values = one.loser or ()
         fate = self.survey.fates.fate(table, one)
         if fate.way is Way.OUT:
-            yield _left_out(table, one, fate.reason)
+            yield left_out(table, one, fate.reason)
         elif fate.way is Way.SAME:
             yield from self._twins(table, one, fate)
+            reason = f"{ELSEWHERE}: {shown(table, one.twin or ())}"
+            yield left_out(table, one, reason)
         elif table.keys:
-            blank = self._blank(table, values)
-            row = Row(table, values, fate.links, fate.drawn, blank, fate.aliases)
-            deed = Deed.RENUMBERED if fate.drawn else Deed.INSERTED
-            yield Step(deed, self.statements.insert(row), one.kind, values)
+            yield from self._insert_keyed(table, one, fate)
         else:
             number = _count(self._copies, values)
-            sql = self.statements.insert_keyless(
-                Row(table, values, fate.links),
-                number,
-                apart=bool(fate.links) and number == 1,
-            )
-            yield Step(Deed.INSERTED, sql, one.kind, values)
+            row = Row(table, values, fate.links)
+            apart = bool(fate.links) and number == 1
+            sql = self.statements.insert_keyless(row, number, apart=apart)
+            yield Step(Deed.INSERTED, sql, one.kind, values, links=fate.links)
+
+    def _insert_keyed(
+        self, table: Table, one: Difference, fate: Fate
+    ) -> Iterator[Step]:
+        values = one.loser or ()
+        forward = self._forward(table, values)
+        blank = self._blank(table, values, forward)
+        later = [link for link in fate.links if link.key in forward]
+        if any(blank.isdisjoint(link.key.columns) for link in later):
+            yield left_out(table, one, IN_A_CIRCLE)
+            return
+        links = tuple(link for link in fate.links if link.key not in forward)
+        row = Row(table, values, links, fate.drawn, blank, fate.aliases)
+        deed = Deed.RENUMBERED if fate.drawn else Deed.INSERTED
+        yield Step(deed, self.statements.insert(row), one.kind, values, links=links)
 
     def _twins(self, table: Table, one: Difference, fate: Fate) -> Iterator[Step]:
         values, twin = one.loser or (), one.twin or ()
@@ -313,12 +306,12 @@ class Plan:
             if was is not None and now is not None:
                 sql = self.statements.twin(table, names, was, now)
                 yield Step(Deed.PREPARED, sql, one.kind, values)
-        reason = f"the winner has it under another key: {shown(table, twin)}"
-        yield _left_out(table, one, reason)
 
-    def _blank(self, table: Table, values: Values) -> frozenset[str]:
+    def _blank(
+        self, table: Table, values: Values, forward: Sequence[ForeignKey]
+    ) -> frozenset[str]:
         """Return the columns that have to wait for what they refer to."""
-        columns = {nullable(table, key) for key in self._forward(table, values)}
+        columns = {nullable(table, key) for key in forward}
         found = frozenset(name for name in columns if name is not None)
         if found:
             self._blanked.setdefault(table.oid, set()).add(hash(values))
@@ -351,16 +344,10 @@ class Plan:
             names = fate.aliases[0]
             here = ForeignKey("", names, target(table), names)
             own = Link(here, target(table), key_of(table, values, names) or ())
-        row = Row(table, values, self.survey.fates.links(table, values))
+        row = Row(table, values, fate.links)
         sql = self.statements.bind(row, before, own)
         if sql:
-            yield Step(Deed.BOUND, sql, one.kind, values)
-
-
-def _bound(
-    steps: Callable[[Table], Iterator[Step]], table: Table
-) -> Callable[[], Iterator[Step]]:
-    return lambda: steps(table)
+            yield Step(Deed.BOUND, sql, one.kind, values, links=fate.links)
 
 
 def _restored(one: Difference) -> bool:
@@ -372,14 +359,3 @@ def _count(copies: Counter[str], values: Sequence[str | None]) -> int:
     mark = fingerprint(tuple(values))
     copies[mark] += 1
     return copies[mark]
-
-
-def _left_out(table: Table, one: Difference, reason: str) -> Step:
-    versions = [
-        f"{name}: {shown(table, values)}"
-        for name, values in (("loser", one.loser), ("winner", one.winner))
-        if values is not None
-    ]
-    text = f"-- {one.kind.value}, left out: {reason}; {'; '.join(versions)}"
-    plain = text.encode("ascii", "backslashreplace").decode("ascii")
-    return Step(Deed.LEFT_OUT, plain, one.kind, one.loser or one.winner or (), reason)

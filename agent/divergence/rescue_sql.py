@@ -111,7 +111,9 @@ class Statements:
 
         `apart`: not where the winner has such a row.
         """
-        claim = self._claim(row.table, "lost", row.values, number)
+        links = row.links
+        ready = f" WHERE EXISTS ({self._found(links)})" if links else ""
+        claim = self._claim(row.table, "lost", row.values, number, ready)
         body = self._insertion(row, ("claimed",), apart=apart)
         return f"WITH claimed AS ({claim} RETURNING 1) {body};"
 
@@ -179,7 +181,8 @@ class Statements:
     ) -> str:
         """Change, or take out, one of the rows without a key that are all alike."""
         kind = "deleted" if after is None else "changed"
-        claim = self._claim(table, kind, (*before, *(after or ())), number, "found")
+        both = (*before, *(after or ()))
+        claim = self._claim(table, kind, both, number, " FROM found")
         found = (
             f"found AS (SELECT tableoid, ctid FROM {_written(table)} AS t WHERE"
             f" {' AND '.join(_as_it_was(table, before, table.columns))}"
@@ -212,6 +215,10 @@ class Statements:
             f" WHERE p.seqrelid = {quoted}::pg_catalog.regclass"
             f" AND {goal} > p.seqmin AND {goal} < p.seqmax) AS w WHERE w.n > 0;"
         )
+
+    def known(self, links: Sequence[Link]) -> str:
+        """Return the query whether all these rows are there under a new key."""
+        return f"SELECT EXISTS ({self._found(links)})"
 
     def mapping(self) -> str:
         """Return the query for `renumbered.csv`; without a semicolon."""
@@ -259,6 +266,10 @@ class Statements:
             found[row.drawn.name] = drawn
         return found
 
+    def _found(self, links: Sequence[Link]) -> str:
+        tables = ", ".join(f"{LEDGER} AS m{number}" for number in range(len(links)))
+        return f"SELECT FROM {tables} WHERE {' AND '.join(self._known(links))}"
+
     def _known(self, links: Sequence[Link]) -> list[str]:
         found = []
         for number, link in enumerate(links):
@@ -294,13 +305,13 @@ class Statements:
         )
 
     def _claim(
-        self, table: Table, kind: str, values: Values, number: int, source: str = ""
+        self, table: Table, kind: str, values: Values, number: int, condition: str
     ) -> str:
         return (
             f"INSERT INTO {LEDGER} (origin, relation, columns, was, how)"
             f" SELECT {self._origin}, {literal(str(target(table)))}, '{{}}'::text[],"
             f" {array((kind, fingerprint(values), str(number)))}, {literal(kind)}"
-            f"{f' FROM {source}' if source else ''} ON CONFLICT DO NOTHING"
+            f"{condition} ON CONFLICT DO NOTHING"
         )
 
     def _changes(

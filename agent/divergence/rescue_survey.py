@@ -66,6 +66,8 @@ class Found:
     """Of each sequence the lowest and highest number among the rows to put in."""
     collided: int = 0
     """Collisions without a twin."""
+    twins: int = 0
+    """Rows that the winner has under another key."""
 
 
 class Survey:
@@ -111,6 +113,20 @@ class Survey:
             elif self._elsewhere(table, values):
                 yield Difference(DifferenceKind.LOST, values, None, note=ALIKE)
 
+    def ranges(self, table: Table) -> dict[Name, tuple[int, int]]:
+        """Return the lowest and highest number that will be taken of each sequence.
+
+        Of all tables that share it, because partitions do.
+        """
+        own = self.found[table.name].ranges
+        found: dict[Name, tuple[int, int]] = {}
+        for each in self.found.values():
+            for sequence, (low, high) in each.ranges.items():
+                if sequence in own:
+                    lowest, highest = found.get(sequence, (low, high))
+                    found[sequence] = min(low, lowest), max(high, highest)
+        return found
+
     def is_referred_to(self, table: Table) -> bool:
         """Whether rows here may be held by rows that are written too."""
         return any(
@@ -155,6 +171,7 @@ class Survey:
         fate = self.fates.fate(table, one)
         if one.kind is DifferenceKind.COLLISION and fate.way in {Way.OUT, Way.DRAWN}:
             found.collided += 1
+        found.twins += fate.way is Way.SAME
         self.fates.remember(table, one)
         for names in self._awaited.get(target(table), ()):
             self.coming.add(target(table), names, key_of(table, one.loser or (), names))
