@@ -112,13 +112,13 @@ def _below(
 ) -> Lacking | None:
     """Return what the primary lacks of this timeline, if it is of its past."""
     sight = sole.sight
-    if mark.system_id != sight.system_id or not _is_same_line(mark, lineage):
+    if mark.system_id != sight.system_id:
         return None
     end = sight.flush_lsn if mark.timeline == sight.timeline else None
     for switch in () if lineage is None else lineage.switches:
         if switch.timeline == mark.timeline:
             end = switch.lsn
-    if end is None or mark.lsn <= end:
+    if end is None or mark.lsn <= end or not _is_same_line(mark, lineage):
         return None
     return Lacking(mark, end, is_left=mark.timeline != sight.timeline)
 

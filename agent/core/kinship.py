@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from agent.core.lineage import Fork, Kinship, Lineage, Relation
 from agent.core.lsn import Lsn
+from agent.core.memo import remembered_pair
 from agent.core.state import Position
 
 _MIRRORED = {
@@ -35,8 +36,11 @@ def relate(first: Lineage, second: Lineage) -> Relation:
     Chains whose oldest timelines differ (a history file is missing) show nothing
     that tells them apart, and nothing is what is said: `same` without a fork.
     """
-    if first is second:
-        return SAME
+    return SAME if first is second else _related(first, second)
+
+
+@remembered_pair
+def _related(first: Lineage, second: Lineage) -> Relation:
     if first.system_id != second.system_id:
         return Relation(Kinship.FOREIGN, None)
     if first == second:

@@ -17,6 +17,7 @@ KEPT = 64
 as each holds the object that it is about, a whole report perhaps."""
 
 Of = TypeVar("Of")
+With = TypeVar("With")
 Made = TypeVar("Made")
 
 
@@ -33,6 +34,24 @@ def remembered(make: Callable[[Of], Made]) -> Callable[[Of], Made]:
         if len(kept) >= KEPT:
             kept.pop(next(iter(kept)), None)
         kept[id(of)] = (of, made)
+        return made
+
+    return ask
+
+
+def remembered_pair(make: Callable[[Of, With], Made]) -> Callable[[Of, With], Made]:
+    """Return `make`, called once for each pair as long as that is remembered."""
+    kept: dict[tuple[int, int], tuple[Of, With, Made]] = {}
+
+    @wraps(make)
+    def ask(of: Of, other: With) -> Made:
+        try:
+            return kept[id(of), id(other)][2]
+        except KeyError:
+            made = make(of, other)
+        if len(kept) >= KEPT:
+            kept.pop(next(iter(kept)), None)
+        kept[id(of), id(other)] = (of, other, made)
         return made
 
     return ask

@@ -9,6 +9,7 @@ subject and family wins. Numbers are odd, so that a row fits between.
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 
 from agent.core.policy import Policy
 from agent.core.scene import Scene
@@ -36,16 +37,19 @@ class Hold(StrEnum):
 
     def seconds(self, policy: Policy) -> float:
         """Return the hold time."""
-        return {
-            Hold.CRITICAL: policy.open_hold_s,
-            Hold.WARNING: policy.open_hold_warning_s,
-            Hold.NO_PRIMARY: policy.no_primary_hold_s,
-            Hold.LINEAGE: policy.lineage_hold_s,
-            Hold.READINGS: policy.fresh_s,
-            Hold.LAG: policy.lag_hold_s,
-            Hold.ALERT: policy.alert_hold_s,
-            Hold.SETTINGS: policy.settings_hold_s,
-        }[self]
+        return _SECONDS[self](policy)
+
+
+_SECONDS: dict[Hold, Callable[[Policy], float]] = {
+    Hold.CRITICAL: attrgetter("open_hold_s"),
+    Hold.WARNING: attrgetter("open_hold_warning_s"),
+    Hold.NO_PRIMARY: attrgetter("no_primary_hold_s"),
+    Hold.LINEAGE: attrgetter("lineage_hold_s"),
+    Hold.READINGS: attrgetter("fresh_s"),
+    Hold.LAG: attrgetter("lag_hold_s"),
+    Hold.ALERT: attrgetter("alert_hold_s"),
+    Hold.SETTINGS: attrgetter("settings_hold_s"),
+}
 
 
 class Scope(StrEnum):

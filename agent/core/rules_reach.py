@@ -201,11 +201,11 @@ def link_down(scene: Scene, pair: str) -> Finding | None:
     if not scene.unseen_by:
         return None
     first, second = pair.split("|")
-    ways = {
-        f"{seer}>{node}": _blocked(scene, seer, node)
+    broken = {
+        f"{seer}>{node}": channels
         for seer, node in ((first, second), (second, first))
+        if (channels := _blocked(scene, seer, node))
     }
-    broken = {way: channels for way, channels in ways.items() if channels}
     if not broken:
         return None
     return Finding(
@@ -220,11 +220,15 @@ def link_down(scene: Scene, pair: str) -> Finding | None:
 
 def _blocked(scene: Scene, seer: str, node: str) -> tuple[str, ...]:
     """Return the channels on which `seer` misses what others see."""
-    return tuple(
-        channel.value
+    missed = [
+        channel
         for channel in CHANNELS
         if seer in scene.unseen_by.get((node, channel), ())
-        and _is_seen_since(scene, seer, (node, channel))
+    ]
+    return tuple(
+        channel.value
+        for channel in missed
+        if _is_seen_since(scene, seer, (node, channel))
         and not _held_up(scene, seer, (node, channel))
         and not link_follows(scene, (seer, node), channel)
     )

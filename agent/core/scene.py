@@ -65,10 +65,8 @@ class Told(NamedTuple):
 
 def same_run(one: PostgresSight, other: PostgresSight) -> bool:
     """Whether two answers are of one server: its start is told to the microsecond."""
-    return (one.postmaster_started, one.system_id) == (
-        other.postmaster_started,
-        other.system_id,
-    )
+    started = one.postmaster_started == other.postmaster_started
+    return started and one.system_id == other.system_id
 
 
 @dataclass(frozen=True)
@@ -135,14 +133,15 @@ class Scene:
 
         Beside one of the cluster's own system, one of another is none of its primaries.
         """
+        sights = self.sights
         found = tuple(
-            node.name
-            for node in self.policy.nodes
-            if node.name in self.sights
-            and not self.sights[node.name].sight.in_recovery
-            and not self.stopped(node.name)
+            name
+            for name in self.policy.order
+            if name in sights
+            and not sights[name].sight.in_recovery
+            and not self.stopped(name)
         )
-        sights, system = self.sights, self.system_id
+        system = self.system_id if found else None
         return tuple(n for n in found if sights[n].sight.system_id == system) or found
 
     @kept
@@ -168,11 +167,12 @@ class Scene:
         writable = self.writable
         if self.isolated or self.starting or len(writable) != 1:
             return None
-        servers = (node.name for node in self.policy.nodes if node.has_postgres)
-        if not all(self._asked_since_return(n, Channel.POSTGRES) for n in servers):
-            return None
+        if self.state.view.isolated_s is not None:
+            servers = (node.name for node in self.policy.nodes if node.has_postgres)
+            if not all(self._asked_since_return(n, Channel.POSTGRES) for n in servers):
+                return None
         found = self.sights[writable[0]]
-        others = (one for name, one in self.sights.items() if name != found.node)
+        others = (one for one in self.sights.values() if one is not found)
         if any(same_run(found.sight, one.sight) for one in others):
             return None
         return found

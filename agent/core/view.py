@@ -112,7 +112,7 @@ def _observed(state: State, seen: Observation, at: Moment, policy: Policy) -> St
         alive={**state.view.alive, name: fitting} if alive else state.view.alive,
         missed={**state.view.missed, name: missed},
     )
-    known = replace(state, view=_darkened(view, fitting, policy))
+    known = State(state.ledger, state.knowledge, _darkened(view, fitting, policy))
     if fitting.report is not None:
         known = _reported(known, fitting, fitting.report, policy)
     elif fitting.postgres is not None:
@@ -136,10 +136,12 @@ def _missed(
 
 def _darkened(view: View, seen: Observation, policy: Policy) -> View:
     """Note that the node was just seen on no channel by anybody, if that is so."""
+    if seen.outcome.alive or seen.node == policy.me:
+        return view
     asked = channels(policy, seen.node)
     misses = [view.missed.get(key(seen.node, channel), 0) for channel in asked]
     dark = min(misses, default=0) >= policy.missed_to_accuse
-    if seen.node == policy.me or not dark or _seen_by_peers(view, seen, policy):
+    if not dark or _seen_by_peers(view, seen, policy):
         return view
     return replace(view, dark={**view.dark, seen.node: seen.received_s})
 
@@ -245,7 +247,7 @@ def _read(
         positions=places,
         received=received,
     )
-    known = replace(state, view=view)
+    known = State(state.ledger, state.knowledge, view)
     if seen.node != policy.me or sight.in_recovery:
         return known
     return _confirmed(known, last, sight)

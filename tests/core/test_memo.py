@@ -40,6 +40,32 @@ def test_the_oldest_answer_gives_way_when_there_are_too_many():
     assert len(asked) == memo.KEPT + 2
 
 
+def test_of_a_pair_is_asked_once_and_of_an_equal_pair_anew():
+    asked = []
+
+    @memo.remembered_pair
+    def both(one, other):
+        asked.append((one, other))
+        return one + other
+
+    one, other = [1], [2]
+    assert [both(one, other), both(one, other)] == [[1, 2], [1, 2]]
+    assert both(other, one) == [2, 1]
+    assert both([1], other) == [1, 2]
+    assert asked == [(one, other), (other, one), ([1], other)]
+
+
+def test_the_oldest_pair_gives_way_when_there_are_too_many():
+    asked = []
+    both = memo.remembered_pair(lambda one, other: asked.append(one))
+    objects = [[number] for number in range(memo.KEPT + 1)]
+    for one in (*objects, objects[-1]):
+        both(one, objects[0])
+    assert len(asked) == memo.KEPT + 1
+    both(objects[0], objects[0])
+    assert len(asked) == memo.KEPT + 2
+
+
 def test_a_kept_property_is_worked_out_once_for_its_object():
     class Box:
         def __init__(self):

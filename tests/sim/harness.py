@@ -13,7 +13,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from agent import codec
@@ -21,6 +21,7 @@ from agent.core import event as events
 from agent.core import machine
 from agent.core.action import Action, AskAgain, CloseCapture, RunCapture, Tell
 from agent.core.capture import CaptureStatus
+from agent.core.frozen import replace
 from agent.core.incident import Incident
 from agent.core.machine import Step
 from agent.core.moment import Moment
@@ -479,8 +480,11 @@ class Simulation:
         made = machine.step(before, event, agent.policy)
         actions = self._committed(agent, event, before, made)
         if agent.alive:
+            taken = made
+            if agent.state is not made.state or actions is not made.actions:
+                taken = Step(agent.state, actions)
             for watcher in self.watchers:
-                watcher.stepped(agent, event, before, Step(agent.state, actions))
+                watcher.stepped(agent, event, before, taken)
         for action in actions:
             self._carry_out(agent, action)
 
