@@ -22,6 +22,7 @@ from agent.cli import (
     guard,
     incidents,
     journal,
+    loss,
     maintenance,
     replay,
     resync,
@@ -63,6 +64,7 @@ def make_app(argv: list[str]) -> typer.Typer:
         group.add_to(app)
     app.add_typer(incidents.app, name="incidents")
     app.add_typer(snapshots.app, name="snapshots")
+    app.add_typer(loss.app, name="loss")
     app.add_typer(guard.app, name="guard")
     app.add_typer(maintenance.app, name="maintenance")
     app.add_typer(winner.app, name="winner")

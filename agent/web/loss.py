@@ -137,7 +137,7 @@ def _view(report: Json) -> View:
         when=when,
         about=_about(report),
         figures=tuple(_figures(report)),
-        facts=tuple(_facts(report)),
+        facts=tuple(facts(report)),
         columns=tuple(_COLUMNS.values())
         if compared
         else ("Inserted", "Changed", "Deleted"),
@@ -198,7 +198,8 @@ def _figures(report: Json) -> Iterator[Figure]:
         yield Figure(totals["unknown"], "unknown", "could not be found out")
 
 
-def _facts(report: Json) -> Iterator[Fact]:
+def facts(report: Json) -> Iterator[Fact]:
+    """Yield when and by whom was written what a report is about."""
     fork, today = report["fork"], report["made"]
     yield Fact(
         "Fork",
