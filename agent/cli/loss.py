@@ -14,6 +14,7 @@ import typer
 
 from agent.cli.call import Call, asks_agent, segment
 from agent.cli.console import safe, say
+from agent.cli.loss_progress import progress
 from agent.cli.loss_rescue import add_rescue
 from agent.cli.which import BinDir, Dir, Which, not_asked
 from agent.errors import AgentUnreachableError, SnapshotError
@@ -110,14 +111,12 @@ def _asked(call: Call, snapshot: str) -> Json | None:
     """Return the agent's report, made if need be; None where no agent can be asked."""
     if "/" in snapshot:
         return None
-    from agent.cli import shelf
-
     path = f"/v1/snapshots/{segment(snapshot)}/loss"
     try:
         found = call.agent.get(path)
-        with shelf.progress_bar(f"loss report of {snapshot}") as show:
+        with progress(f"loss report of {snapshot}") as show:
             while "headline" not in found:  # it is being made: 202
-                show(int(found["done"]), int(found["total"]))
+                show(safe(found["doing"]), int(found["done"]), int(found["total"]))
                 _pause()
                 found = call.agent.get(path)
     except AgentUnreachableError as error:

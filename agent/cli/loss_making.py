@@ -8,15 +8,13 @@ fork of an earlier reading holds. Without --against the one primary among the ot
 nodes of the configuration is taken; when none answers, an earlier report is shown.
 """
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.cli.call import Call
 from agent.cli.console import safe, say
+from agent.cli.loss_progress import progress
 from agent.cli.which import place_of, programs_of
 from agent.core.lineage import Fork, Lineage, Switch
 from agent.core.lsn import Lsn
@@ -239,7 +237,7 @@ class _Work:
     def _made(self, opponent: Opponent) -> Json:
         from agent.cli.keeping import now_s
 
-        with _progress(self._manifest.id) as show:
+        with progress(f"loss report of {self._manifest.id}") as show:
             task = losses.Task(
                 snapshot=self._place,
                 fork=opponent.fork,
@@ -272,22 +270,3 @@ def _refuse_password(dsn: str) -> None:
             "--against: others can read a password in the process list",
             "put it into ~/.pgpass, a passfile (passfile=…) or $PGPASSWORD",
         )
-
-
-@contextmanager
-def _progress(snapshot: str) -> Iterator[losses.Progress]:
-    """Give a function that shows what is being done, on a terminal alone."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress
-
-    columns = ("[bold]{task.description}", BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(f"loss report of {snapshot}", total=None)
-
-        def show(doing: str, done: int, total: int) -> None:
-            bar.update(task, description=doing, completed=done, total=total or None)
-
-        yield show
