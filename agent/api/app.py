@@ -22,6 +22,7 @@ from agent.api.layers import BodyLimit, BrowserHeaders
 from agent.api.ports import ApiOptions, SnapshotShelf
 from agent.api.routes import (
     archives,
+    changes,
     events,
     guard,
     incidents,
@@ -53,6 +54,7 @@ PARTS = (
     maintenance,
     winner,
     peer,
+    changes,
     events,
     metrics,
     page,

@@ -7,11 +7,12 @@ routes call them in threads.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from agent.core.lsn import Lsn
 from agent.divergence.report import Report
 from agent.snapshot.marks import Kept, Twin
 from agent.store.recall import Recalled, Window
@@ -173,6 +174,21 @@ class LossReports(Protocol):
         ...
 
 
+class Changes(Protocol):
+    """What the server beside this agent did past a fork, by its own log."""
+
+    def told(
+        self, timeline: int, fork_lsn: Lsn, lsn: Lsn, shown: Mapping[str, str]
+    ) -> Iterator[bytes]:
+        """Yield the story in pieces, as `divergence.transfer` reads it. Blocking.
+
+        `shown` has for each database, by object id, the snapshot that the asker sees.
+        Raises DivergenceError before the first piece; a stream without its last line
+        has broken off.
+        """
+        ...
+
+
 class FieldRounds(Protocol):
     """What the agent saw, round by round."""
 
@@ -213,6 +229,8 @@ class ApiOptions:
     """None where an agent keeps no rounds."""
     losses: LossReports | None = None
     """None where no server stands beside the agent."""
+    changes: Changes | None = None
+    """The same."""
     new_id: Callable[[], str] = _random_id
     """Makes the ids of permits and of captures on demand."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)

@@ -21,6 +21,7 @@ from agent.errors import (
     CaptureError,
     CatalogueError,
     CodecError,
+    DivergenceError,
     JournalError,
     SnapshotError,
     SplitguardError,
@@ -62,6 +63,7 @@ STATUS_OF: tuple[tuple[type[SplitguardError], int], ...] = (
     (CatalogueError, 503),
     (SnapshotError, 404),
     (CaptureError, 409),
+    (DivergenceError, 409),
     (JournalError, 503),
 )
 

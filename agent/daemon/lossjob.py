@@ -13,7 +13,9 @@ from agent.config import Settings
 from agent.core.losses import Parting
 from agent.core.permit import Permit, PermitState
 from agent.core.state import State
+from agent.daemon.reload import peer_token_of
 from agent.divergence.job import Job, Opponent
+from agent.divergence.remote import AgentThere
 from agent.divergence.report import Released
 from agent.postgres.connect import as_role
 from agent.snapshot.manifest import Manifest
@@ -51,7 +53,24 @@ def _opponent(settings: Settings, parted: Parting) -> Opponent | None:
     dsn = settings.node_settings(parted.node).postgres
     if dsn is None or not parted.answers:
         return None
-    return Opponent(parted.node, as_role(dsn, settings.loss.user))
+    return Opponent(
+        parted.node, as_role(dsn, settings.loss.user), _agent(settings, parted.node)
+    )
+
+
+def _agent(settings: Settings, node: str) -> AgentThere | None:
+    """Return how the agent beside the winner is asked for its story."""
+    url = settings.node_settings(node).agent
+    if url is None:
+        return None
+    tls = settings.tls
+    return AgentThere(
+        url, peer_token_of(settings), *map(_text, (tls.ca, tls.cert, tls.key))
+    )
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _released(state: State, manifest: Manifest) -> tuple[Released, ...]:

@@ -6,15 +6,18 @@ such as a bucket or a mounted folder, is not looked at here.
 """
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.config import Settings
+from agent.core.standing import local_facts
 from agent.daemon.calendar import Calendar
 from agent.daemon.clock import SystemClock
 from agent.daemon.lossjob import job_maker
 from agent.daemon.lossmaker import LossMaker
 from agent.daemon.runtime import Runtime
 from agent.daemon.scheduled import ScheduledSnapshots
+from agent.daemon.storytelling import StoryTelling
 from agent.daemon.upkeep import EVERY, Upkeep
 from agent.errors import ConfigError, SnapshotError
 from agent.snapshot.catalogue import Catalogue
@@ -93,18 +96,37 @@ def sender(settings: Settings, clock: SystemClock) -> "Sender | None":
     )
 
 
-def loss_maker(settings: Settings, runtime: Runtime) -> LossMaker | None:
-    """Return what has loss reports made; None where no server stands beside us."""
+@dataclass(frozen=True, slots=True)
+class LossWork:
+    """What works on loss reports, of this side and for the other one."""
+
+    maker: LossMaker
+    telling: StoryTelling
+
+    def start(self) -> None:
+        """Begin to look for reports to be made."""
+        self.maker.start()
+
+    def stop(self) -> None:
+        """End both, within 1 s."""
+        self.telling.stop()
+        self.maker.stop()
+
+
+def loss_work(settings: Settings, runtime: Runtime) -> LossWork | None:
+    """Return what works on loss reports; None where no server stands beside us."""
     mine = settings.node_settings(settings.me)
     if mine.postgres is None or not mine.local:
         return None
-    return LossMaker(
+    maker = LossMaker(
         runtime,
         Catalogue(settings.capture_dir),
         job_maker(settings, lambda: runtime.state, lambda: runtime.now().wall_s),
         runtime.post_from_thread,
         by_itself=settings.loss.report and settings.capture.enabled,
     )
+    telling = StoryTelling(lambda: local_facts(runtime.state), settings.local.bin_dir)
+    return LossWork(maker, telling)
 
 
 def _limits(settings: Settings) -> Limits:

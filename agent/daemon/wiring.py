@@ -33,13 +33,19 @@ from agent.daemon.clock import SystemClock
 from agent.daemon.crash import CrashPoints
 from agent.daemon.executor import ActionExecutor
 from agent.daemon.forecast import keep_looking, keep_watching_the_gate
-from agent.daemon.lossmaker import LossMaker
 from agent.daemon.recorder import Recorder
 from agent.daemon.reload import Reload, channels_of, peer_token_of, token_book
 from agent.daemon.removals import Removals
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
-from agent.daemon.shelving import calendar, loss_maker, recipients, sender, upkeep
+from agent.daemon.shelving import (
+    LossWork,
+    calendar,
+    loss_work,
+    recipients,
+    sender,
+    upkeep,
+)
 from agent.errors import ConfigError, JournalError
 from agent.notify.outbox import OutboxWorker
 from agent.probe.prober import NetworkProber
@@ -79,7 +85,7 @@ class Assembly:
     outbox: OutboxWorker
     calendar: Calendar
     sender: "Sender | None"
-    losses: LossMaker | None
+    losses: LossWork | None
     servers: servers.Servers
     options: ApiOptions
     beside: ServerBeside | None
@@ -221,7 +227,7 @@ async def assemble(
     )
     executor = ActionExecutor(prober, beside, clock, runtime.post, outbox.wake)
     runtime.employ(executor, cadence.hurry)
-    losses = loss_maker(settings, runtime)
+    losses = loss_work(settings, runtime)
     options = _options(settings, recorder, losses)
     app = make_app(runtime, _shelf(settings), tokens, options)
     reload = Reload(
@@ -356,7 +362,7 @@ def _spare(settings: Settings, reserve: Reserve) -> Callable[[], bool]:
 
 
 def _options(
-    settings: Settings, recorder: Recorder, losses: LossMaker | None
+    settings: Settings, recorder: Recorder, losses: LossWork | None
 ) -> ApiOptions:
     host, _ = settings.listen_address
     return ApiOptions(
@@ -364,5 +370,6 @@ def _options(
         fail_closed=settings.lb.fail_closed,
         agent_urls={m.name: m.agent for m in settings.members if m.agent},
         rounds=recorder,
-        losses=losses,
+        losses=None if losses is None else losses.maker,
+        changes=None if losses is None else losses.telling,
     )

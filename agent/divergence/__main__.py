@@ -1,43 +1,36 @@
 """The process that makes one loss report for the agent: `python -m agent.divergence`.
 
 Theory of operation. `job` says what comes in and what goes out. It works at the lowest
-priority, and ends when its input ends or it is asked to: the clone's server is then
-stopped and the clone removed on the way out.
+priority, and ends when its input ends or it is asked to (`behind`): the clone's server
+is then stopped and the clone removed on the way out.
 """
 
-import os
-import signal
 import sys
-import threading
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
-from types import FrameType
 
 from agent import codec
+from agent.divergence.behind import ordered
 from agent.divergence.job import ORDER_BYTES_MAX, Job, Line, Outcome, Progress
 from agent.divergence.losses import Task
 from agent.divergence.making import Circumstances, make_report
+from agent.divergence.remote import story_of_agent
 from agent.divergence.winner import Door
 from agent.errors import CodecError, SplitguardError
 from agent.postgres.programs import find_programs
 from agent.snapshot.manifest import DATA
-from agent.snapshot.pace import step_back
 
-NICE = 19
-READ_BYTES = 4096
 TELL_S = 0.25
 """Progress of one kind of work is told no more often."""
 
 
 def main() -> int:
     """Make the report that standard input orders; return the exit code."""
-    signal.signal(signal.SIGTERM, _end)
-    _give_way()
     try:
-        job = codec.from_json(sys.stdin.buffer.readline(ORDER_BYTES_MAX), Job)
+        job = codec.from_json(ordered(ORDER_BYTES_MAX), Job)
     except CodecError as error:
         return _failed(Outcome(f"the order is garbled: {error.message}"))
-    threading.Thread(target=_watch_input, daemon=True).start()
     try:
         _make(job)
     except SplitguardError as error:
@@ -65,6 +58,9 @@ def _make(job: Job) -> None:
     door = None
     if winner is not None:
         door = Door(winner.name, winner.dsn, job.statement_timeout_s)
+        if winner.agent is not None:
+            story_of = story_of_agent(winner.agent, job.fork.lsn)
+            door = replace(door, story_of=story_of)
     known = Circumstances(
         redact=job.redact,
         released=job.released,
@@ -95,26 +91,6 @@ def _failed(outcome: Outcome) -> int:
 
 def _say(line: Line) -> None:
     print(codec.to_json(line), flush=True)  # noqa: T201 - what the agent reads
-
-
-def _give_way() -> None:
-    """Go behind everything else, for the processor and for the disk."""
-    step_back()
-    os.nice(NICE)
-
-
-def _watch_input() -> None:
-    """End when whoever ordered the report is gone, or wants it no more."""
-    # Not by sys.stdin: at the end of the process nobody may hold its lock.
-    while os.read(sys.stdin.fileno(), READ_BYTES):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _end(_number: int, _frame: FrameType | None) -> None:
-    """Leave through every `with` and `finally`."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ nobody is left behind. The process prints one line of JSON for each piece of pro
 and a last one for its end; the report itself lies in the snapshot's folder by then.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.core.lineage import Fork
+from agent.divergence.remote import AgentThere
 from agent.divergence.report import Delivered, Released, Waiting
 
 ORDER_BYTES_MAX = 1 << 20
@@ -21,8 +22,10 @@ class Opponent:
     """The primary that the losing side is compared with."""
 
     name: str
-    dsn: str
-    """As the role that only reads; with its password, so never printed."""
+    dsn: str = field(repr=False)
+    """As the role that only reads; it may hold a password."""
+    agent: AgentThere | None = None
+    """Who can tell of its log; None where no agent stands beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,6 @@ class Job:
     released: tuple[Released, ...] = ()
     waiting: tuple[Waiting, ...] = ()
     delivered: tuple[Delivered, ...] = ()
-    winner_story: str = ""
-    """A file with what the winner's agent tells of its own log; empty without one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from agent.core.lsn import Lsn
 from agent.divergence import catalog, values
 from agent.divergence.compared import Against
 from agent.divergence.model import Name, Table
-from agent.divergence.story import Story, Visible
+from agent.divergence.story import Story
 from agent.errors import DivergenceError, PostgresError
 from agent.postgres.connect import Session, connect, failed
 
@@ -61,6 +61,22 @@ class Moment:
         ended = 0 < before < _XIDS // 2
         return ended and self.next - before not in self.under_way
 
+    def __str__(self) -> str:
+        listed = ",".join(map(str, sorted(self.under_way)))
+        return f"{self.oldest}:{self.next}:{listed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a reader sees of each database, by object id; of others everything."""
+
+    moments: Mapping[int, Moment]
+
+    def __call__(self, xid: int, database: int) -> bool:
+        """Whether what this transaction did in this database is seen."""
+        moment = self.moments.get(database)
+        return moment is None or moment.shows(xid)
+
 
 @dataclass(frozen=True, slots=True)
 class WinnerDatabase:
@@ -74,7 +90,7 @@ class WinnerDatabase:
     by_oid: Mapping[int, Table] = field(default_factory=dict)
 
 
-StoryOf = Callable[[int, Lsn, Visible], Story | None]
+StoryOf = Callable[[int, Lsn, Shown], Story | None]
 """From the winner's timeline, where it stood, and what its databases show, to its own
 story."""
 
@@ -146,14 +162,9 @@ def read_winner(
             )
         databases, unopened = _open(stack, door, _present(first, names))
         _, lsn, file = _one(first, _PLACE)
-        shown = {each.oid: each.moment for each in databases.values()}
-
-        def visible(xid: int, database: int) -> bool:
-            moment = shown.get(database)
-            return moment is None or moment.shows(xid)
-
+        shown = Shown({each.oid: each.moment for each in databases.values()})
         timeline = int(file[:8], 16)
-        story = door.story_of(timeline, Lsn.parse(lsn), visible)
+        story = door.story_of(timeline, Lsn.parse(lsn), shown)
         against = Against(
             name=door.name,
             system_id=theirs,

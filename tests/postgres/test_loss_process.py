@@ -1,23 +1,31 @@
 """The process that makes a loss report: real servers, the real child, its real end."""
 
 import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from agent.core.lineage import Fork
+from agent.core.lsn import Lsn
 from agent.daemon.losschild import LossChild
 from agent.daemon.lossmaker import loss_of
+from agent.daemon.storytelling import StoryTelling
+from agent.divergence import compared, shelf
 from agent.divergence import report as reports
-from agent.divergence import shelf
 from agent.divergence.job import Job, Opponent, Outcome
+from agent.divergence.remote import AgentThere
 from agent.divergence.report import Report
+from agent.divergence.transfer import read_story_lines
+from agent.errors import DivergenceError
 from agent.postgres import postmaster
 from agent.postgres.history import read_switches
 from tests.capturing import capturing
+from tests.core import given
+from tests.fix_desk import PEER_TOKEN, healthy, listening, serve
 from tests.fix_postgres import Server, Stage, eventually
 
 pytestmark = pytest.mark.postgres
@@ -114,10 +122,73 @@ def test_a_winner_that_is_down_is_a_gap_and_no_failure(lost: Lost):
 
 
 def test_what_is_no_losing_side_fails_with_its_reason(lost: Lost):
-    end = Fork(1, type(lost.fork.lsn)(int(lost.fork.lsn) + (1 << 30)))
+    end = Fork(1, Lsn(int(lost.fork.lsn) + (1 << 30)))
     outcome = lost.made(lost.job(fork=end))
     assert "holds nothing that a losing side wrote" in outcome.message
     assert outcome.hint
+
+
+def telling(lost: Lost, **more) -> StoryTelling:
+    facts = given.facts(wal_segment_bytes=1 << 24)
+    there = replace(facts, data_dir=str(lost.winner.data_dir))
+    return StoryTelling(lambda: there, lost.stage.programs.bin_dir, **more)
+
+
+def test_the_winners_agent_tells_what_became_of_rows_that_are_gone(lost: Lost):
+    with lost.winner.session() as session:
+        session.execute("DELETE FROM kept_apart WHERE id = 1")
+    served = serve(healthy(), changes=telling(lost))
+    with listening(served) as url:
+        there = AgentThere(url, PEER_TOKEN)
+        winner = Opponent("n2", lost.winner.dsn, there)
+        assert lost.made(lost.job(winner=winner)) == Outcome()
+    comparison = compared.load(shelf.folder_of(lost.folder))
+    assert comparison is not None
+    assert comparison.against.by_log
+    assert comparison.winner_committed == 2
+    (table,) = lost.report.tables
+    assert (table.counts.conflicts, table.counts.changed) == (1, 0)
+
+
+def test_an_agent_that_tells_nothing_costs_precision_and_no_report(lost: Lost):
+    served = serve(healthy(), changes=telling(lost))
+    with listening(served) as url:
+        winner = Opponent("n2", lost.winner.dsn, AgentThere(url, "a wrong token"))
+        assert lost.made(lost.job(winner=winner)) == Outcome()
+    comparison = compared.load(shelf.folder_of(lost.folder))
+    assert comparison is not None
+    assert not comparison.against.by_log
+
+
+def asked(lost: Lost, told: StoryTelling) -> Generator[bytes, None, None]:
+    lsn = lost.winner.lsn
+    return told.told(2, lost.fork.lsn, lsn, {"5": "3:9999:"})
+
+
+def test_one_story_is_told_at_a_time_and_a_listener_that_leaves_ends_it(lost: Lost):
+    told = telling(lost)
+    first = asked(lost, told)
+    next(first)
+    with pytest.raises(DivergenceError, match="already"):
+        next(asked(lost, told))
+    first.close()
+    assert read_story_lines(b"".join(asked(lost, told)).splitlines()).ended
+
+
+def test_what_the_log_does_not_have_any_more_is_told_as_such(lost: Lost):
+    told = telling(lost)
+    with pytest.raises(DivergenceError) as refused:
+        next(told.told(2, Lsn(0x28), lost.winner.lsn, {}))
+    assert refused.value.message
+    with pytest.raises(DivergenceError, match="a snapshot is"):
+        next(told.told(2, lost.fork.lsn, lost.winner.lsn, {"5": "nonsense"}))
+
+
+def test_a_story_that_takes_too_long_is_ended(lost: Lost):
+    command = (sys.executable, "-c", "import time; time.sleep(600)")
+    told = telling(lost, limit_s=0.2, command=command)
+    with pytest.raises(DivergenceError, match="taken too long"):
+        next(asked(lost, told))
 
 
 def test_when_the_agent_is_gone_it_ends_with_its_server_and_its_clone(lost: Lost):

@@ -61,6 +61,7 @@ async def test_read_reads_and_no_other_scope_does(served: Served, path: str):
         ("POST", "/v1/guard/permits", "operate"),
         ("POST", "/v1/guard/release", "operate"),
         ("GET", "/v1/report", "peer"),
+        ("GET", "/v1/changes?timeline=2&fork_lsn=0/1&lsn=0/2", "peer"),
     ],
 )
 async def test_no_scope_includes_another(

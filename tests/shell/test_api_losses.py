@@ -1,6 +1,7 @@
 """The loss report over HTTP: made once, 202 until then, values for scope data only."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from agent.divergence.report import (
     TableLoss,
     Wrote,
 )
+from agent.errors import DivergenceError
 from tests.fix_desk import card, healthy, serve
 
 PATH = "/v1/snapshots/n1-abc/loss"
@@ -180,3 +182,59 @@ async def test_whoever_operates_has_it_made_anew(served, losses):
         assert (await client.post(PATH)).status_code == 409
     async with served.client("data") as client:
         assert (await client.post(PATH)).status_code == 403
+
+
+CHANGES = "/v1/changes"
+ASKED: dict[str, Any] = {"timeline": 2, "fork_lsn": "0/3000500", "lsn": "0/3000A00"}
+
+
+class OneStory:
+    """A server here whose story is three lines, or cannot be told."""
+
+    def __init__(self, refusal: str = "") -> None:
+        self.refusal = refusal
+        self.asked: list[tuple] = []
+
+    def told(self, timeline, fork_lsn, lsn, shown):
+        self.asked.append((timeline, fork_lsn, lsn, dict(shown)))
+        if self.refusal:
+            raise DivergenceError(self.refusal, "ask later")
+        yield from (b"one\n", b"two\n", b"three\n")
+
+
+async def test_a_peer_is_told_what_the_server_here_did():
+    story = OneStory()
+    served = serve(healthy(), changes=story)
+    shown = ["5/740:745:741,743", "6/740:745:"]
+    async with served.client("peer") as client:
+        answer = await client.get(CHANGES, params={**ASKED, "shown": shown})
+    assert (answer.status_code, answer.text) == (200, "one\ntwo\nthree\n")
+    moments = {"5": "740:745:741,743", "6": "740:745:"}
+    assert story.asked == [(2, Lsn(0x3000500), Lsn(0x3000A00), moments)]
+
+
+async def test_a_story_that_cannot_be_told_is_a_problem_and_no_broken_stream():
+    served = serve(healthy(), changes=OneStory("its log is gone"))
+    async with served.client("peer") as client:
+        answer = await client.get(CHANGES, params=ASKED)
+        problem = answer.json()
+    assert (answer.status_code, problem["detail"]) == (409, "its log is gone")
+    async with serve(healthy()).client("peer") as client:
+        assert (await client.get(CHANGES, params=ASKED)).status_code == 409
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"timeline": 0},
+        {"fork_lsn": "x"},
+        {"lsn": "0/100000000"},
+        {"shown": ["5"]},
+        {"shown": ["5/1:2:three"]},
+    ],
+)
+async def test_a_question_that_means_nothing_is_refused(wrong):
+    story = OneStory()
+    async with serve(healthy(), changes=story).client("peer") as client:
+        answer = await client.get(CHANGES, params={**ASKED, **wrong})
+    assert (answer.status_code, story.asked) == (422, [])
