@@ -8,7 +8,9 @@ fork of an earlier reading holds. Without --against the one primary among the ot
 nodes of the configuration is taken; when none answers, an earlier report is shown.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +137,7 @@ class _Work:
                 f"more than one node accepts writes: {', '.join(found)}",
                 "say which one is kept: --against NODE",
             )
-        kept = reports.load(shelf.folder_of(self._place))
+        kept = self._before()
         if kept is None:
             raise DivergenceError(
                 "no primary of this cluster answers, so nobody can tell where"
@@ -245,7 +247,7 @@ class _Work:
                 programs=self._programs,
                 progress=show,
             )
-            known = Circumstances(self._loss.redact, self._order.top)
+            known = self._known()
             try:
                 made = make_report(task, opponent.door, known)
             except OSError as error:
@@ -255,6 +257,45 @@ class _Work:
                     "make room, or run this as the user that the agent runs as",
                 ) from error
         return plain(made)
+
+    def _known(self) -> Circumstances:
+        """Return what nobody can read from the servers: who let what pass, and when."""
+        before = self._before()
+        released = tuple(_released(self._call, self._manifest))
+        return Circumstances(
+            redact=self._loss.redact,
+            top=self._order.top,
+            released=released or (before.released if before else ()),
+            waiting=before.waiting if before else (),
+            delivered=before.delivered if before else (),
+        )
+
+    def _before(self) -> reports.Report | None:
+        try:
+            return reports.load(shelf.folder_of(self._place))
+        except SnapshotError:
+            return None  # it is made anew
+
+
+def _released(call: Call, manifest: Manifest) -> Iterator[reports.Released]:
+    """Yield the permits that a person gave, as far as an agent here knows of them."""
+    try:
+        permits = call.agent.get("/v1/guard/permits")["permits"]
+    except SplitguardError:
+        return
+    for permit in permits:
+        ours = permit["capture"] in (None, manifest.id)
+        same = permit["system_id"] in (None, manifest.system_id)
+        if permit["state"] == "released" and ours and same:
+            who = permit["released_by"] or "somebody"
+            yield reports.Released(
+                node=permit["node"],
+                who=who,
+                # The state's sentence begins with who it was.
+                reason=permit["reason"].partition(": ")[2] or permit["reason"],
+                at_s=datetime.fromisoformat(permit["asked"]).timestamp(),
+                protected_lsn=manifest.end_lsn,
+            )
 
 
 def _refuse_password(dsn: str) -> None:

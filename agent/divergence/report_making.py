@@ -8,7 +8,7 @@ be had is a gap with its reason.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -46,6 +46,9 @@ KEYLESS_COLUMNS = 3
 """Columns by which a row is known that has no key."""
 CONTRASTS_MAX = 4
 GAPS_MAX = 1000
+OBJECTS_MAX = 1000
+SAMPLED_TABLES_MAX = 500
+"""Tables that get examples: those with the most differences go first."""
 _TELLING = (
     DifferenceKind.CHANGED,
     DifferenceKind.CONFLICT,
@@ -93,8 +96,16 @@ def build(
         (each.database, each.table.oid): each
         for each in (comparison.tables if comparison is not None else ())
     }
+    sampled = sorted(differences, key=lambda place: -differences[place].differing)
+    told = set(sampled[:SAMPLED_TABLES_MAX])
     tables = tuple(
-        _table(database.name, rows, differences.get(place), folder, style)
+        _table(
+            database.name,
+            rows,
+            differences.get(place),
+            folder,
+            style if place in told else replace(style, top=0),
+        )
         for database in extraction.databases
         for rows in database.tables
         for place in ((database.name, rows.table.oid),)
@@ -116,7 +127,7 @@ def build(
         headline=headline_of_loss.headline(
             loser, tables, found.managers, compared=compared
         ),
-        objects=found.objects,
+        objects=found.objects[:OBJECTS_MAX],
         gaps=tuple(islice(_gaps(extraction, comparison, found), GAPS_MAX)),
         managers=found.managers,
         released=found.released,
@@ -152,6 +163,9 @@ def _gaps(
     extraction: Extraction, comparison: Comparison | None, found: Found
 ) -> Iterator[Gap]:
     uncompared = comparison.uncompared if comparison is not None else ()
+    left = len(found.objects) - OBJECTS_MAX
+    if left > 0:
+        yield Gap(f"{left} more objects", f"only the first {OBJECTS_MAX} are named")
     for each in dict.fromkeys((*extraction.unread, *uncompared, *found.gaps)):
         yield Gap(printable(each.what), printable(each.reason))
 

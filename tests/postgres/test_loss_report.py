@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from agent.api.models_loss import LossReport
 from agent.cli.grants import SQL
 from agent.core.lineage import Fork
 from agent.core.lsn import Lsn
+from agent.divergence import report as reports
 from agent.divergence import shelf
 from tests.capturing import capturing
 from tests.fix_postgres import Server, Stage, stage_of
@@ -252,6 +253,35 @@ def test_without_a_fork_the_role_that_only_reads_is_told_what_is_missing(
     )  # fmt: skip
     assert ran.code == 1
     assert "may not read the history" in ran.words
+
+
+def test_what_a_person_let_pass_stays_in_the_report(splitguard, lost: Lost):
+    report(splitguard, lost, "--against", lost.winner.dsn)
+    folder = shelf.folder_of(lost.folder)
+    made = reports.load(folder)
+    assert made is not None
+    released = reports.Released("n1", "mira", "the shop must open", 1e9, made.end_lsn)
+    reports.save(replace(made, released=(released,)), folder)
+    found = report(splitguard, lost, "--against", lost.winner.dsn)
+    assert [each["who"] for each in found["released"]] == ["mira"]
+    ran = splitguard("loss", "report", lost.folder, "--bin-dir", lost.bin_dir,
+                     "--against", lost.winner.dsn)  # fmt: skip
+    assert "by mira at 2001-09-09T01:46:40Z: the shop must open; not prot" in ran.out
+
+
+def test_a_winner_that_is_down_leaves_what_was_compared_before(
+    splitguard, lost: Lost, tmp_path: Path
+):
+    report(splitguard, lost, "--against", lost.winner.dsn)
+    text = lost.config.read_text().replace(str(lost.winner.socket_dir), "/nowhere")
+    config = tmp_path / "agent.toml"
+    config.write_text(text)
+    ran = splitguard("loss", "report", lost.folder, "--config", config,
+                     "--bin-dir", lost.bin_dir, "-o", "json")  # fmt: skip
+    assert ran.code == 0
+    assert "n2 cannot be asked" in ran.words
+    assert "the report that was made before" in ran.words
+    assert json.loads(ran.out)["totals"]["conflicts"] == 1
 
 
 def test_the_fork_is_where_the_promotion_was(splitguard, lost: Lost):
