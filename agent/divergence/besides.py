@@ -2,10 +2,12 @@
 
 Theory of operation. The losing side's objects are read out of the opened copy and kept
 beside its rows (`keep_objects_of`), so that the copy need not be opened again for each
-comparison. When there is a winner, `besides` sets them against its objects, database by
-database, in the very transactions that its rows are read in, and asks a manager's
-tables there by name. What came out is kept as `loss/besides.json`. What cannot be had
-is a gap, and stops nothing else.
+comparison; only of databases in which its log changed a catalogue, or a sequence went
+on: where the losing side did nothing, nothing of its own can be missing. When there is
+a winner, `besides` sets them against its objects, database by database, in the very
+transactions that its rows are read in, and asks a manager's tables there by name. What
+came out is kept as `loss/besides.json`. What cannot be had is a gap, and stops nothing
+else.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +35,7 @@ from agent.divergence.objects import (
 )
 from agent.divergence.report import ManagersLoss, Named
 from agent.divergence.rowfiles import read_differences
+from agent.divergence.story import Story
 from agent.divergence.winner import Winner, WinnerDatabase
 from agent.errors import CodecError, PostgresError, SnapshotError
 from agent.postgres.connect import session
@@ -40,7 +43,10 @@ from agent.snapshot.files import write_atomically
 
 FOLDER = "objects"
 NAME = "besides.json"
-SHARED = "shared"
+WANTED = "wanted.json"
+"""Which databases have objects to compare."""
+SHARED_OID = 0
+"""As in the log: what all databases share."""
 TIMEOUT_S = 300.0
 """One statement on the losing side's catalogue."""
 
@@ -78,7 +84,7 @@ def load(folder: Path) -> Besides:
 
 
 def keep_objects_of(
-    extraction: Extraction, dsn_for: Callable[[str], str], folder: Path
+    extraction: Extraction, story: Story, dsn_for: Callable[[str], str], folder: Path
 ) -> None:
     """Read the losing side's objects, and keep them below the folder of its rows.
 
@@ -87,17 +93,49 @@ def keep_objects_of(
     """
     place = folder / FOLDER
     shelf.make_folder(place)
-    has_shared = False
+    wanted = _with_changes(extraction, story)
+    write_atomically(place / WANTED, codec.to_json(sorted(wanted)).encode("ascii"))
+    shelf.own(place / WANTED)
     for database in extraction.databases:
+        path, shared = place / f"{database.oid}.json", place / f"{SHARED_OID}.json"
+        asked = database.oid in wanted
+        if not asked and (SHARED_OID not in wanted or shared.exists()):
+            continue
         with (
             suppress(PostgresError),
             session(dsn_for(database.name), statement_timeout_s=TIMEOUT_S) as reading,
         ):
             values.settle(reading)
-            _keep(read_objects(reading), place / f"{database.oid}.json")
-            if not has_shared:
-                _keep(read_shared(reading), place / f"{SHARED}.json")
-                has_shared = True
+            if asked:
+                _keep(read_objects(reading), path)
+            if SHARED_OID in wanted and not shared.exists():
+                _keep(read_shared(reading), shared)
+
+
+def _with_changes(extraction: Extraction, story: Story) -> set[int]:
+    """Return the databases whose catalogues changed; 0 for what all share.
+
+    Every file whose rows changed is a catalogue's unless it is known as a table's. What
+    began before the kept log may have written anywhere.
+    """
+    tables = [each.table for one in extraction.databases for each in one.tables]
+    files = {table.relation for table in tables} | {table.toast for table in tables}
+    found = {relation.database for relation in story.rows if relation not in files}
+    found.update(one.oid for one in extraction.databases if one.sequences)
+    if story.early:
+        found.update(one.oid for one in extraction.databases)
+    if story.early or story.databases:
+        found.add(SHARED_OID)
+    return found
+
+
+def _wanted(folder: Path) -> set[int]:
+    """Return what `_with_changes` had found. Raises SnapshotError."""
+    path = folder / FOLDER / WANTED
+    try:
+        return set(codec.from_json(path.read_bytes(), list[int]))
+    except (OSError, CodecError) as error:
+        raise SnapshotError("the losing side's catalogue was not read") from error
 
 
 def _keep(objects: tuple[Object, ...], path: Path) -> None:
@@ -139,17 +177,22 @@ class _Work:
 
     def objects(self) -> Iterator[Named]:
         """Yield what differs beside rows."""
-        shared_by = None
+        try:
+            wanted = _wanted(self._folder)
+        except SnapshotError as error:
+            self.gaps.append(Unread("what differs beside rows", str(error)))
+            return
+        opened = self._winner.databases
         for database in self._extraction.databases:
-            there = self._winner.databases.get(database.name)
-            if there is None:
+            there = opened.get(database.name)
+            if there is None or database.oid not in wanted:
                 continue  # that it is missing is told by the comparison
-            shared_by = shared_by or there
             what = f"objects of database {database.name}"
             yield from self._attempt(what, partial(self._of_database, database, there))
-        if shared_by is not None:
+        if SHARED_OID in wanted and opened:
             what = "roles, databases and tablespaces"
-            yield from self._attempt(what, partial(self._shared, shared_by))
+            any_of_them = next(iter(opened.values()))
+            yield from self._attempt(what, partial(self._shared, any_of_them))
 
     def _attempt(
         self, what: str, compared: Callable[[], tuple[Named, ...]]
@@ -175,7 +218,7 @@ class _Work:
 
     def _shared(self, there: WinnerDatabase) -> tuple[Named, ...]:
         return compare_objects(
-            kept_objects(self._folder / FOLDER / f"{SHARED}.json"),
+            kept_objects(self._folder / FOLDER / f"{SHARED_OID}.json"),
             read_shared(there.session),
             loser_wrote=self._loser_wrote,
             winner_wrote=self._winner_wrote,

@@ -85,7 +85,10 @@ def check_loser(manifest: Manifest, fork: Fork) -> None:
             f" at {fork.lsn}: it holds nothing that a losing side wrote",
             "choose a snapshot of the losing node: `splitguard snapshots list`",
         )
-    if manifest.start_lsn > fork.lsn:
+    # Whole segments are kept: of the first one also what was not asked for. A server
+    # that was promoted has its last checkpoint behind the fork, mostly in its segment.
+    first = manifest.start_lsn.segment(manifest.wal_segment_bytes)
+    if first > fork.lsn.segment(manifest.wal_segment_bytes):
         raise DivergenceError(
             f"the log in snapshot {manifest.id} begins at {manifest.start_lsn}, past"
             f" the fork at {fork.lsn}: what was written between them is not in it",
@@ -129,7 +132,7 @@ def _extracted(task: Task) -> Extraction:
             extraction = extract(
                 story, opened.dsn_for, folder, source=source, progress=told
             )
-            keep_objects_of(extraction, opened.dsn_for, folder)
+            keep_objects_of(extraction, story, opened.dsn_for, folder)
             return extraction
 
 
