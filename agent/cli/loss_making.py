@@ -9,7 +9,7 @@ nodes of the configuration is taken; when none answers, an earlier report is sho
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,13 @@ from agent.cli.call import Call
 from agent.cli.console import safe, say
 from agent.cli.loss_progress import progress
 from agent.cli.which import place_of, programs_of
+from agent.config.secret import read_secret
 from agent.core.lineage import Fork, Lineage, Switch
 from agent.core.lsn import Lsn
 from agent.divergence import losses, parting, shelf
 from agent.divergence import report as reports
 from agent.divergence.making import Circumstances, make_report
+from agent.divergence.remote import AgentThere, story_of_agent
 from agent.divergence.report_plain import plain
 from agent.divergence.winner import Door
 from agent.errors import (
@@ -34,8 +36,9 @@ from agent.errors import (
     SplitguardError,
 )
 from agent.postgres.connect import as_role
+from agent.postgres.programs import find_programs
 from agent.snapshot import manifest as manifests
-from agent.snapshot.manifest import Manifest
+from agent.snapshot.manifest import DATA, Manifest
 
 if TYPE_CHECKING:
     from agent.config import Settings
@@ -125,7 +128,7 @@ class _Work:
         timeline = parting.timeline_of(dsn, against)
         fork = self._fork(against, dsn, timeline)
         door = Door(against, dsn, self._loss.statement_timeout_s)
-        return self._made(Opponent(door, fork))
+        return self._made(Opponent(self._with_story(door, fork), fork))
 
     def with_the_winner(self) -> Json:
         """Make the report against the one other primary; show an old one without."""
@@ -195,7 +198,50 @@ class _Work:
                 self._loss.statement_timeout_s,
                 dsn_for=opened.dsn_for,
             )
+            segment = manifest.wal_segment_bytes
+            if manifest.start_lsn.segment(segment) <= fork.lsn.segment(segment):
+                programs = self._programs or find_programs(None, opened.folder / DATA)
+                told = losses.story_from(
+                    programs, opened.server.folder / "pg_wal", fork.lsn, segment
+                )
+                door = replace(door, story_of=told)
             return self._made(Opponent(door, fork))
+
+    def _agent_of(self, name: str) -> AgentThere | None:
+        """Return how the agent beside a node is asked what its server did, if at all.
+
+        Without it the comparison rests on the winner's rows alone, which is said.
+        """
+        settings = self._settings
+        nodes = () if settings is None else settings.nodes
+        url = next((each.agent for each in nodes if each.name == name), None)
+        if settings is None or url is None:
+            return None
+        file = settings.auth.peer_token_file
+        try:
+            token = read_secret(file) if file is not None else ""
+        except ConfigError as error:
+            say(f"splitguard: the agent of {safe(name)} is not asked: {error.message}")
+            return None
+        files = (settings.tls.ca, settings.tls.cert, settings.tls.key)
+        return AgentThere(url, token, *(str(one) if one else None for one in files))
+
+    def _with_story(self, door: Door, fork: Fork) -> Door:
+        """Have the agent beside a node of the configuration tell of the node's log."""
+        if self._settings is None or all(
+            node.name != door.name for node in self._settings.nodes
+        ):
+            return door
+        from agent.daemon.lossjob import agent_beside
+
+        try:
+            there = agent_beside(self._settings, door.name)
+        except ConfigError as error:
+            say(f"splitguard: the agent of {safe(door.name)} is not asked: {error}")
+            return door
+        if there is None:
+            return door
+        return replace(door, story_of=story_of_agent(there, fork.lsn))
 
     # --- where they parted ------------------------------------------------------
 

@@ -11,8 +11,8 @@ from agent.api.models_loss import LossReport
 from agent.cli.grants import SQL
 from agent.core.lineage import Fork
 from agent.core.lsn import Lsn
+from agent.divergence import compared, shelf
 from agent.divergence import report as reports
-from agent.divergence import shelf
 from tests.capturing import capturing
 from tests.fix_postgres import Server, Stage, stage_of
 
@@ -192,6 +192,10 @@ def test_a_snapshot_of_the_winner_will_do(splitguard, lost: Lost):
     found = json.loads(ran.out)
     assert found["winner"]["name"] == lost.winners_folder.name
     assert found["totals"]["conflicts"] == 1
+    kept = compared.load(shelf.folder_of(lost.folder))
+    assert kept is not None
+    assert kept.against.by_log, "its own log told what it did"
+    assert found["winner"]["committed"] == 4
 
 
 def test_the_role_that_only_reads_is_enough_once_the_fork_is_known(
