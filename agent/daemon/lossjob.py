@@ -54,12 +54,18 @@ def _opponent(settings: Settings, parted: Parting) -> Opponent | None:
     if dsn is None or not parted.answers:
         return None
     return Opponent(
-        parted.node, as_role(dsn, settings.loss.user), _agent(settings, parted.node)
+        parted.node,
+        as_role(dsn, settings.loss.user),
+        agent_beside(settings, parted.node),
     )
 
 
-def _agent(settings: Settings, node: str) -> AgentThere | None:
-    """Return how the agent beside the winner is asked for its story."""
+def agent_beside(settings: Settings, node: str) -> AgentThere | None:
+    """Return how the agent beside a node's server is asked what that did.
+
+    None where none stands there. Raises ConfigError when the peers' token cannot be
+    read.
+    """
     url = settings.node_settings(node).agent
     if url is None:
         return None
