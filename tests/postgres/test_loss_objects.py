@@ -74,6 +74,23 @@ ALTER TABLE app.both ADD COLUMN theirs int;
 ALTER TABLE app.calm ADD COLUMN late int;
 CREATE FUNCTION app.ours() RETURNS int LANGUAGE sql AS 'SELECT 1';
 """
+OLDER = """
+CREATE SCHEMA app;
+CREATE TYPE app.mood AS ENUM ('calm', 'cross');
+CREATE DOMAIN app.small AS int CHECK (VALUE < 10);
+CREATE TABLE app.kept (id serial PRIMARY KEY, word text, n int);
+CREATE STATISTICS app.pairs ON id, n FROM app.kept;
+CREATE VIEW app.seen AS SELECT id FROM app.kept;
+CREATE FUNCTION app.twice(n int) RETURNS int LANGUAGE sql AS 'SELECT 2 * n';
+CREATE AGGREGATE app.total (int) (SFUNC = int4pl, STYPE = int, INITCOND = '0');
+CREATE PROCEDURE app.noop() LANGUAGE sql AS 'SELECT 1';
+CREATE TRIGGER calm BEFORE UPDATE ON app.kept FOR EACH ROW
+  EXECUTE PROCEDURE suppress_redundant_updates_trigger();
+CREATE POLICY mine ON app.kept USING (id > 0);
+CREATE ROLE clerk;
+CREATE SUBSCRIPTION nobody CONNECTION 'host=/nowhere' PUBLICATION p
+  WITH (connect = false);
+"""
 
 
 def look(
@@ -185,6 +202,24 @@ def test_a_server_does_not_differ_from_itself(sides: Sides):
 def test_objects_are_kept_and_read_again(sides: Sides, tmp_path: Path):
     keep_objects(sides.loser, tmp_path / "objects.json")
     assert kept_objects(tmp_path / "objects.json") == sides.loser
+
+
+def test_objects_of_every_version_are_read(other: Stage):
+    server = other.primary()
+    newer = other.programs.major >= 11
+    run(server, OLDER if newer else OLDER.replace("PROCEDURE app.noop()", "FUNCTION "
+        "app.noop() RETURNS int"))  # fmt: skip
+    objects, shared = look(server)
+    found = {(each.kind, each.identity) for each in objects + shared}
+    assert {
+        ("table", "app.kept"), ("sequence", "app.kept_id_seq"), ("enum", "app.mood"),
+        ("function", "app.twice(n integer)"), ("aggregate", "app.total(integer)"),
+        ("procedure" if newer else "function", "app.noop()"), ("role", "clerk"),
+        ("view", "app.seen"), ("database", "postgres"), ("domain", "app.small"),
+        ("trigger", "app.kept.calm"), ("policy", "app.kept.mine"),
+        ("subscription", "nobody"), ("statistics", "app.pairs"),
+    } <= found  # fmt: skip
+    assert compare_objects(objects, look(server)[0]) == ()
 
 
 def test_transaction_ids_are_compared_across_the_end_of_their_circle():
