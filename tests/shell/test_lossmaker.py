@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ from agent.api.ports import LossPhase
 from agent.core.capture import Phase
 from agent.core.event import Event, LossTold
 from agent.core.lsn import Lsn
+from agent.core.machine import step
+from agent.core.moment import Moment
+from agent.core.state import State
 from agent.daemon import losstries
 from agent.daemon.losschild import LossChild
 from agent.daemon.lossmaker import QUEUE_MAX, SCRATCH, LossMaker
@@ -73,11 +77,38 @@ def report(name: str, *, compared: bool = True, made_s: float = 50.0) -> Report:
     )
 
 
+@cache
+def played() -> SimulatedDesk:
+    """The agent of n1, which has lost and was resynced; played once."""
+    return SimulatedDesk(resynced(), "n1")
+
+
+class StillDesk(SimulatedDesk):
+    """The same agent in a world that stands still, but for the clock on the wall."""
+
+    def __init__(self) -> None:
+        super().__init__(played().sim, "n1")
+        self.still = played().state
+        self.passed_s = 0.0
+
+    @property
+    def state(self) -> State:
+        return self.still
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self.still = state
+
+    def now(self) -> Moment:
+        moment = super().now()
+        return replace(moment, wall_s=moment.wall_s + self.passed_s)
+
+
 class Scene:
     """The agent of n1, which has lost, its catalogue, and a maker of reports."""
 
     def __init__(self, folder: Path, *, by_itself: bool = True) -> None:
-        self.desk = SimulatedDesk(resynced(), "n1")
+        self.desk = StillDesk()
         (capture,) = self.desk.state.ledger.captures
         self.name = capture.order.capture_id
         self.place = folder
@@ -110,7 +141,7 @@ class Scene:
     def tell(self, event: Event) -> None:
         assert isinstance(event, LossTold)
         self.told.append(event)
-        self.desk.sim.submit("n1", event)
+        self.desk.state = step(self.desk.state, event, self.desk.policy).state
 
     def job(self, manifest, parted, folder, scratch) -> Job:
         winner = Opponent(parted.node, "host=/nowhere") if parted.answers else None
@@ -164,7 +195,7 @@ class Scene:
         return [Path(job.scratch) for job in self.jobs if Path(job.scratch).exists()]
 
     def later(self, seconds: float) -> None:
-        self.desk.sim.run(seconds)
+        self.desk.passed_s += seconds
 
 
 @pytest.fixture
