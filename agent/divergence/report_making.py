@@ -251,7 +251,7 @@ class _Sampler:
             kind=difference.kind,
             key=tuple(self._cells(difference)),
             contrasts=tuple(islice(self._contrasts(difference), CONTRASTS_MAX)),
-            note=shown(difference.note) or "",
+            note=shown(difference.note) or _note(difference),
         )
 
     def _cells(self, difference: Difference) -> Iterator[Cell]:
@@ -261,7 +261,7 @@ class _Sampler:
             yield Cell(printable(column), self._shown(column, value))
 
     def _contrasts(self, difference: Difference) -> Iterator[Contrast]:
-        ours, theirs = difference.loser, difference.winner
+        ours, theirs = difference.loser, difference.winner or difference.twin
         if difference.kind not in _TELLING or ours is None or theirs is None:
             return
         for position, column in self._shared:
@@ -275,6 +275,17 @@ class _Sampler:
     def _shown(self, column: str, value: str | None) -> str | None:
         show: Show = self._show[column]
         return show(value)
+
+
+def _note(difference: Difference) -> str:
+    """Return what the kind alone does not say of a row."""
+    if difference.kind is DifferenceKind.CONFLICT:
+        if difference.loser is None:
+            return "the losing side deleted it, the winner changed it"
+        return "" if difference.winner is not None else "the winner deleted it"
+    if difference.twin is not None:
+        return "the winner has it under another key"
+    return ""
 
 
 def _known_by(table: Table) -> list[tuple[int, str]]:

@@ -281,6 +281,24 @@ def test_secret_values_are_hashed_wherever_rows_are_shown(made):
     assert "k1" not in repr(made)
 
 
+def test_an_example_says_what_its_kind_does_not(style: Style, tmp_path: Path, manifest):
+    found = [
+        Difference(Fate.CONFLICT, None, row("1 theirs -")),
+        Difference(Fate.CONFLICT, row("2 ours -"), None),
+        Difference(Fate.COLLISION, row("3 ours -"), None, twin=row("9 ours -")),
+    ]
+    tables = rows_of(ORDERS, 3)
+    differing = comparison(compared(tmp_path, ORDERS, found))
+    made = build(manifest, extraction(tables), differing, tmp_path, style)
+    assert [each.note for each in made.tables[0].samples] == [
+        "the losing side deleted it, the winner changed it",
+        "the winner deleted it",
+        "the winner has it under another key",
+    ]
+    [contrast] = made.tables[0].samples[2].contrasts
+    assert (contrast.column, contrast.loser, contrast.winner) == ("id", "3", "9")
+
+
 def test_what_could_not_be_had_is_named_from_all_sides(made):
     assert [gap.what for gap in made.gaps] == [
         "table public.sessions", "table public.gone", "objects of database shop",
