@@ -17,7 +17,7 @@ from agent.divergence.model import Difference, DifferenceKind, Place, Values
 from agent.divergence.outcome import Outcome, together
 from agent.divergence.rowfiles import KeptRow
 
-REKEYED = "the winner still has its key, on a row that the losing side gave another one"
+REKEYED = "the winner has its key on another row, which the losing side changed as well"
 TAKEN = "its new key is taken on the winner, by another row"
 HELD = "another row of the winner has the same "
 Held = tuple[Sequence[str], Theirs]
@@ -96,10 +96,8 @@ class RowWise:
 
     def _judge_born(self, row: KeptRow, hit: Theirs, held: Held | None) -> None:
         kind = DifferenceKind.COLLISION
-        if hit.fate in (Fate.KEPT, Fate.CHANGED):
-            if hit.was is not None and hit.was in self._moved:
-                self._lost(row, REKEYED)
-                return
+        rekeyed = hit.was is not None and hit.was in self._moved
+        if hit.fate in (Fate.KEPT, Fate.CHANGED) and not rekeyed:
             if hit.was is None or hit.was in self._gone:
                 kept = hit.fate is Fate.KEPT
                 kind = DifferenceKind.CHANGED if kept else DifferenceKind.CONFLICT
@@ -109,9 +107,9 @@ class RowWise:
             self._outcome.equal += 1
             return
         twin = held[1] if held is not None and held[1].place != hit.place else None
-        self._add(
-            row, kind, hit, twin=twin if kind is DifferenceKind.COLLISION else None
-        )
+        if kind is not DifferenceKind.COLLISION:
+            twin = None
+        self._add(row, kind, hit, REKEYED if rekeyed else "", twin)
 
     def _judge_missing(self, row: KeptRow, held: Held | None) -> None:
         if held is None:
