@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from agent.core.lsn import Lsn
 from agent.divergence.headline_of_loss import headline
+from agent.divergence.managers_words import WAY_BACK
 from agent.divergence.model import DifferenceKind as Kind
 from agent.divergence.report import (
     Cell,
@@ -140,6 +141,7 @@ def managers_loss() -> ManagersLoss:
             Entity("user", "", "ops", Kind.COLLISION, "2026-11-23 16:53:09"),
         ),
         audited=True,
+        note=WAY_BACK,
     )  # fmt: skip
 
 

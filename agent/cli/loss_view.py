@@ -163,6 +163,8 @@ def _manager(manager: Json) -> Iterator["RenderableType"]:
     named = min(len(things), ENTITIES_MAX)
     if counted > named:
         yield words(f"{named} of {counted} are named; --output json has more", "dim")
+    if manager["note"]:
+        yield words(safe(manager["note"]), "dim")
 
 
 def _examples(report: Json) -> Iterator["RenderableType"]:

@@ -81,6 +81,15 @@ _BY_TABLE = {kind.table: kind for kind in KINDS}
 TENANTS = Name(SCHEMA, "tenants")
 AUDIT_LOG = Name(SCHEMA, "audit_log")
 
+WAY_BACK = (
+    "Files of blueprints, plugins and deployments lie on the manager's disk"
+    " (/opt/manager/resources) and not in the database: rows alone do not bring them"
+    " back. From 7.0 on a manager's own snapshot does: take one on the losing side's"
+    " manager while it runs (`cfy snapshots create`) and restore it on the winner's"
+    " (`cfy snapshots restore`), which adds what is missing and keeps what is there. Up"
+    " to 6.4 a restore replaces everything: do not use it for this."
+)
+"""What a manager needs beside rows. Source: what a 7.1 manager did, and the code."""
 BORN = (DifferenceKind.LOST, DifferenceKind.COLLISION)
 """Made by the losing side past the fork."""
 Row = Mapping[str, str | None]
@@ -176,6 +185,7 @@ def tell(
             for number, entity in each.listed
         ),
         audited=audit is not None,
+        note=WAY_BACK,
     )
 
 

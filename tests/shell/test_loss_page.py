@@ -71,6 +71,10 @@ def test_a_managers_things_come_before_rows():
     assert seen.index("edge-vnf-17") < seen.index("public.deployments")
     assert "Matched by tenant and id" in seen
     assert "default_tenant 2026-11-23 16:53:20 mira" in seen
+    assert "rows alone do not bring them back" in seen
+    assert '<code class="command">cfy snapshots restore</code>' in page(
+        managers_report()
+    )
 
 
 def test_values_from_the_database_stay_text():
