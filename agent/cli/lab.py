@@ -254,7 +254,9 @@ def story(  # noqa: PLR0913 - each is an option of its own
             played = {StoryName.NODE_DOWN: outages.node_down}
             result = played.get(name, outages.failover)(stage)
     Out(output).data(result, lambda: _story_table(result))
-    return 1 if result.get("writes", {}).get("lost") else 0
+    from agent.lab.split_brain import failed
+
+    return 1 if failed(result) else 0
 
 
 @app.command()
@@ -332,6 +334,22 @@ def _status_table(found: dict[str, Any]) -> "RenderableType":
     return stacked(table, *lines, hint)
 
 
+RESCUE = {
+    "in_winner_after": "in winner after the rescue",
+    "overwritten": "overwritten by the rescue",
+    "conflicts_left": "conflicts left to a person",
+}
+
+
+def _loss_table(loss: dict[str, Any]) -> "RenderableType":
+    """Return the headline counts of the loss report."""
+    shown = {name: count for name, count in loss.items() if name != "snapshot"}
+    shown["seconds"] = f"{loss['seconds']:.2f}"
+    return grid(
+        ("loss report", ""), [(name, str(count)) for name, count in shown.items()]
+    )
+
+
 def _story_table(result: dict[str, Any]) -> "RenderableType":
     parts: list[RenderableType] = []
     timings = [
@@ -340,12 +358,15 @@ def _story_table(result: dict[str, Any]) -> "RenderableType":
     ]
     parts.append(grid(("time", ""), timings))
     if "writes" in result:
-        from agent.lab.split_brain import truth
+        from agent.lab.split_brain import failed, truth
 
         counts = [*result["writes"].items()]
         counts.append(("lost without Splitguard", result["without_splitguard"]["lost"]))
+        if result["rescue"]:
+            parts += [words(""), _loss_table(result["loss"])]
+            counts += [(name, result["rescue"][key]) for key, name in RESCUE.items()]
         rows = [(name.replace("_", " "), str(count)) for name, count in counts]
-        style = "bold red" if result["writes"]["lost"] else "bold green"
+        style = "bold red" if failed(result) else "bold green"
         parts += [words(""), grid(("acknowledged writes", ""), rows)]
         parts += [words(""), words(truth(result), style)]
     return stacked(*parts)

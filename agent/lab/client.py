@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from agent.lab.plan import HOST, TENANT, Plan
 from agent.lab.schema import KINDS
@@ -129,7 +129,7 @@ class Client(threading.Thread):
 
     def _write_to(self, node: str) -> None:
         """Write to one node until it says no, or until told to pause."""
-        connection = _connect(self._plan, node)
+        connection = connect(self._plan, node)
         with contextlib.closing(connection):
             while self.side.writing.is_set() and not self._ending.is_set():
                 promise = _write(connection, self._plan, node, self.side, self._ledger)
@@ -166,7 +166,7 @@ def find_active(plan: Plan, nodes: tuple[str, ...]) -> str | None:
     """Return the first of these nodes whose manager says that it is active."""
     for node in nodes:
         with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = _connect(plan, node)
+            connection = connect(plan, node)
             with contextlib.closing(connection):
                 connection.request("GET", "/api/v3.1/status")
                 if connection.getresponse().status in OK:
@@ -180,7 +180,30 @@ def read_promises(path: Path) -> Iterator[Promise]:
         yield Promise(**json.loads(line))
 
 
-def _connect(plan: Plan, node: str) -> http.client.HTTPConnection:
+def order(
+    connection: http.client.HTTPConnection, plan: Plan, line: str, body: object = None
+) -> bool:
+    """Send a request with the manager's password; whether the answer was a 2xx.
+
+    `line` is method and path below `/api/v3.1`. Raises OSError, HTTPException: there
+    was no answer.
+    """
+    method, _, path = line.partition(" ")
+    known = base64.b64encode(f"admin:{plan.secrets.manager}".encode()).decode()
+    headers = {
+        "Authorization": f"Basic {known}",
+        "Tenant": TENANT,
+        "Content-Type": "application/json",
+    }
+    content = None if body is None else json.dumps(body)
+    connection.request(method, f"/api/v3.1/{path}", content, headers)
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status in OK
+
+
+def connect(plan: Plan, node: str) -> http.client.HTTPConnection:
+    """Return a connection to a node's manager, to be closed; none is made yet."""
     port = plan.node(node).manager_port
     return http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_S)
 
@@ -196,16 +219,6 @@ def _write(
     kind = KINDS[number % len(KINDS)]
     name = f"{kind[:-1]}-{number:06d}-{side.name}-{secrets.token_hex(3)}"
     content = f"row {number} written on side {side.name}: {secrets.token_hex(16)}"
-    known = base64.b64encode(f"admin:{plan.secrets.manager}".encode()).decode()
-    headers: dict[str, Any] = {
-        "Authorization": f"Basic {known}",
-        "Tenant": TENANT,
-        "Content-Type": "application/json",
-    }
-    body = json.dumps({"content": content})
-    connection.request("PUT", f"/api/v3.1/{kind}/{name}", body, headers)
-    answer = connection.getresponse()
-    answer.read()
-    if answer.status not in OK:
+    if not order(connection, plan, f"PUT {kind}/{name}", {"content": content}):
         return None
     return Promise(number, side.name, node, kind, name, content, time.time())

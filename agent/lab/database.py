@@ -54,7 +54,7 @@ class Item:
 
     kind: str
     id: str
-    content: str
+    content: str = ""
     tenant: str = TENANT
 
 
@@ -142,6 +142,23 @@ class Database:
         ).format(sql.Identifier(_known(item.kind)))
         with self._connect() as connection:
             connection.execute(statement, (item.id, item.tenant, item.content))
+
+    def describe(self, item: Item, description: str) -> bool:
+        """Commit an object's new description; whether there is such an object."""
+        statement = sql.SQL(
+            "UPDATE {} SET description = %s WHERE tenant_name = %s AND id = %s"
+        ).format(sql.Identifier(_known(item.kind)))
+        with self._connect() as connection:
+            values = (description, item.tenant, item.id)
+            return connection.execute(statement, values).rowcount > 0
+
+    def remove(self, item: Item) -> bool:
+        """Commit that an object is gone; whether it was there."""
+        statement = sql.SQL("DELETE FROM {} WHERE tenant_name = %s AND id = %s").format(
+            sql.Identifier(_known(item.kind))
+        )
+        with self._connect() as connection:
+            return connection.execute(statement, (item.tenant, item.id)).rowcount > 0
 
     def objects(self, kind: str, tenant: str) -> list[dict[str, Any]]:
         """Return all objects of a kind, in order of their serial keys."""

@@ -20,9 +20,14 @@ README = """\
 What this is: the remains of a split brain, played by splitguard lab.
 
 acknowledged.jsonl  every write that a client was promised, one JSON object a line
+edited.jsonl        what clients changed and deleted (description null) on which side
 result.json         what the story counted
 winner.json         how to reach the winner, which still runs
 *.tar               the snapshots of the losing side; each holds a README of its own
+rescued/            of each snapshot the loss report as a page, and the rescue's files
+
+The winner has what the rescue put back: `in_winner` in result.json was counted before
+that, `in_winner_after` after it.
 
 To count again: take kind, id and content of each line of acknowledged.jsonl and look
 for them in the tables blueprints, deployments and plugins
@@ -43,6 +48,10 @@ def keep(stage: Stage, folder: Path, result: dict[str, Any], winner: str) -> Non
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(plan.layout.acknowledged, folder / "acknowledged.jsonl")
+        shutil.copy(plan.layout.edited, folder / "edited.jsonl")
+        if plan.layout.rescued.exists():
+            rescued = folder / plan.layout.rescued.name
+            shutil.copytree(plan.layout.rescued, rescued, dirs_exist_ok=True)
         _write(folder / "result.json", json.dumps(result, indent=2))
         _write(folder / "winner.json", json.dumps(_winner(plan, winner), indent=2))
         _write(folder / "README.txt", _readme(plan, winner))

@@ -163,7 +163,39 @@ def _object_routes(office: Office, database: Database, plan: Plan) -> APIRouter:
 
     for kind in KINDS:
         add_kind(kind)
+        _add_changes(router, office, database, kind, client)
     return router
+
+
+def _add_changes(
+    router: APIRouter,
+    office: Office,
+    database: Database,
+    kind: str,
+    client: Any,  # noqa: ANN401 - a Depends
+) -> None:
+    @router.patch(f"{PREFIX}/{kind}/{{name}}")
+    def describe(
+        name: str,
+        description: Annotated[str, Body(embed=True, max_length=CONTENT_MAX)],
+        tenant: str = client,
+    ) -> dict[str, str]:
+        require_active(office)
+        if not database.describe(Item(kind, name, tenant=tenant), description):
+            raise _missing(kind, name)
+        return {"id": name, "tenant_name": tenant, "description": description}
+
+    @router.delete(f"{PREFIX}/{kind}/{{name}}")
+    def remove(name: str, tenant: str = client) -> dict[str, str]:
+        require_active(office)
+        if not database.remove(Item(kind, name, tenant=tenant)):
+            raise _missing(kind, name)
+        return {"id": name, "tenant_name": tenant}
+
+
+def _missing(kind: str, name: str) -> ManagerError:
+    message = f"Requested {kind[:-1]} with ID `{name}` was not found"
+    return ManagerError(404, "not_found_error", message)
 
 
 def _lab_routes(office: Office, plan: Plan) -> APIRouter:

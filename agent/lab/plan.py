@@ -152,6 +152,13 @@ class Plan:
             f"user={MANAGER_ROLE} password={self.secrets.manager}"
         )
 
+    def owner_dsn(self, name: str) -> str:
+        """Return the same without the password, which a passfile has."""
+        return (
+            f"host={HOST} port={self.node(name).postgres_port} dbname={DATABASE} "
+            f"user={MANAGER_ROLE} passfile={self.layout.passfile}"
+        )
+
     @property
     def receiver_url(self) -> str:
         """The webhook receiver's address."""
@@ -200,9 +207,24 @@ class Layout:
         return self.state_dir / "acknowledged.jsonl"
 
     @property
+    def edited(self) -> Path:
+        """What clients changed and deleted, one JSON object a line."""
+        return self.state_dir / "edited.jsonl"
+
+    @property
+    def rescued(self) -> Path:
+        """Pages and files of what the losing side wrote."""
+        return self.state_dir / "rescued"
+
+    @property
     def secrets(self) -> Path:
         """Files with secrets for the agents."""
         return self.state_dir / "secrets"
+
+    @property
+    def passfile(self) -> Path:
+        """The passwords of the agents' roles and of the manager's, for libpq."""
+        return self.secrets / "pgpass"
 
     def node(self, name: str) -> "NodeLayout":
         """Return where a node's files are."""

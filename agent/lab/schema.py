@@ -21,6 +21,7 @@ CREATE TABLE {kind} (
     id text NOT NULL,
     tenant_name text NOT NULL,
     content text NOT NULL,
+    description text NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     UNIQUE (tenant_name, id)
 )"""

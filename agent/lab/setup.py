@@ -200,8 +200,9 @@ def _write_secrets(plan: Plan) -> None:
     passwords = [
         f"{HOST}:*:*:splitguard_probe:{known.probe}",
         f"{HOST}:*:*:splitguard_loss:{known.loss}",
+        f"{HOST}:*:*:{MANAGER_ROLE}:{known.manager}",
     ]
-    write_private(folder / "pgpass", passwords, None)
+    write_private(plan.layout.passfile, passwords, None)
 
 
 async def _make_template(plan: Plan, binaries: Binaries) -> None:

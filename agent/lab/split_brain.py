@@ -6,16 +6,19 @@ the others promote. When both sides have enough, the writes on the side that sha
 lose pause for a moment, so that the other one's database is the newest when they
 meet; then the network heals and both clients write again, right into the loser's
 end. The managers choose, the loser asks for its permit and is rewound. At the end
-every promise is looked for in the winner and in the opened copies.
+every promise is looked for in the winner and in the opened copies; then what was lost
+is put back by the product's own commands, and every promise is looked for once more.
 """
 
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agent.lab.client import Client, Ledger, Side
+from agent.lab.edits import Editor, Key
 from agent.lab.evidence import (
     SPLIT,
     Instants,
@@ -27,8 +30,9 @@ from agent.lab.evidence import (
 )
 from agent.lab.keep import keep
 from agent.lab.plan import Plan
+from agent.lab.recovery import Promised, counted_again, recover
 from agent.lab.stage import Stage
-from agent.lab.tally import Tally, rows_at, rows_kept, tally
+from agent.lab.tally import Object, Tally, objects_at, rows_kept, rows_of, tally
 
 PRIMARY = "n1"
 MAJORITY = ("n2", "n3")
@@ -61,6 +65,7 @@ class SplitBrain:
         self._instants = Instants()
         layout = stage.lab.layout
         self._ledger = Ledger(layout.acknowledged)
+        self._editor = Editor(stage.plan)
         self._watch = SnapshotWatch(stage.plan)
         self._minority = Side("minority", (PRIMARY,))
         self._majority = Side("majority", MAJORITY)
@@ -88,12 +93,14 @@ class SplitBrain:
             for client in self._clients:
                 client.stop()
             self._ledger.close()
+            self._editor.close()
         self._quieten()
         self._watch.stop()
         return self._result()
 
     def _write_together(self) -> None:
         self._stage.say(f"clients write to the active manager, on {PRIMARY}")
+        self._editor.prepare(self._minority)
         self._minority.writing.set()
         self._until_written(self._minority, ROWS_BEFORE)
 
@@ -115,8 +122,11 @@ class SplitBrain:
     def _write_apart(self) -> None:
         self._until_written(self._minority, ROWS_BEFORE + ROWS_EACH)
         self._until_written(self._majority, ROWS_EACH)
+        self._editor.edit(self._sides, self._ledger.all()[:ROWS_BEFORE])
         counts = {s.name: self._ledger.count(s.name) for s in self._sides}
         self._stage.say(f"both sides took writes: {_listed(counts)} acknowledged")
+        edits = Counter(edit.side for edit in self._editor.all())
+        self._stage.say(f"and changes and deletions: {_listed(edits)}")
         if self._wanted.captures:
             told = self._stage.may(NOTICE_S, lambda: self._told("observer-isolated"))
             self._stage.say(told or "no agent says that it is isolated")
@@ -198,20 +208,39 @@ class SplitBrain:
         stage, plan = self._stage, self._stage.plan
         stage.say("looking for every acknowledged row")
         promises = self._ledger.all()
-        winner = rows_at(plan.postgres_dsn(self._winner))
+        winner = objects_at(plan.postgres_dsn(self._winner))
         kept = rows_kept(plan, self._instants.losers, stage.say)
-        counted = tally(promises, winner, kept)
-        result = story_result(plan, counted) | {
-            "winner": self._winner,
-            "losers": list(self._instants.losers),
-            "timings_s": split_timings(stage, self._instants, self._watch),
-            "incidents": incidents_out(stage),
-            "notices": notices_out(stage),
-            "snapshots": snapshots_out(plan),
-        }
+        counted = tally(promises, rows_of(winner), kept)
+        result = (
+            story_result(plan, counted)
+            | self._rescued(winner)
+            | {
+                "winner": self._winner,
+                "losers": list(self._instants.losers),
+                "timings_s": split_timings(stage, self._instants, self._watch),
+                "incidents": incidents_out(stage),
+                "notices": notices_out(stage),
+                "snapshots": snapshots_out(plan),
+            }
+        )
         if self._wanted.keep is not None:
             keep(stage, self._wanted.keep, result, self._winner)
         return result
+
+    def _rescued(self, before: Mapping[Key, Object]) -> dict[str, Any]:
+        """Put back what was lost, and count again."""
+        if not self._wanted.captures:
+            return {"loss": None, "rescue": None}
+        recovery = recover(self._stage, self._instants.losers, self._winner)
+        after = objects_at(self._stage.plan.postgres_dsn(self._winner))
+        promised = Promised(
+            rows=self._ledger.all(),
+            edits=self._editor.all(),
+            unanswered=self._editor.unanswered,
+            winner=next(s.name for s in self._sides if self._winner in s.nodes),
+        )
+        counted = counted_again(recovery, promised, before, after)
+        return {"loss": recovery.loss, "rescue": counted}
 
     @property
     def _sides(self) -> tuple[Side, Side]:
@@ -265,11 +294,33 @@ def truth(result: dict[str, Any]) -> str:
         )
     return (
         f"0 of {writes['acknowledged']} acknowledged writes are lost. The resync wiped "
-        f"{without} of them from the cluster; the snapshot holds them all."
+        f"{without} of them from the cluster; the snapshot held them all. "
+        + _way_back(result)
     )
 
 
-def _listed(counts: dict[str, int]) -> str:
+def _way_back(result: dict[str, Any]) -> str:
+    rescue, winner = result["rescue"], result["winner"]
+    if rescue["missing"] or rescue["overwritten"]:
+        return (
+            f"The rescue is not whole: {rescue['missing']} promises are missing in "
+            f"{winner}, {rescue['overwritten']} of its own rows are overwritten."
+        )
+    return (
+        f"The rescue has put them back into {winner}, and overwrote nothing there; "
+        f"{rescue['conflicts_left']} objects that both sides changed are left to a "
+        "person, and stand in the report and in the files with both versions."
+    )
+
+
+def failed(result: dict[str, Any]) -> bool:
+    """Whether something was lost, is not back, or was overwritten."""
+    rescue = result.get("rescue") or {}
+    lost = result.get("writes", {}).get("lost")
+    return bool(lost or rescue.get("missing") or rescue.get("overwritten"))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} on the {side}" for side, count in counts.items())
 
 

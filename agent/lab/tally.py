@@ -6,7 +6,7 @@ loser's snapshot. A row may be in both. `lost` is what is in neither; what the
 winner lacks is what would have been lost without a snapshot.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from psycopg import sql
 
 from agent.errors import SplitguardError
 from agent.lab.client import Promise
+from agent.lab.edits import Key
 from agent.lab.evidence import snapshots_of
 from agent.lab.plan import DATABASE, Plan
 from agent.lab.schema import KINDS
@@ -24,6 +25,15 @@ from agent.snapshot.opening import open_copy
 
 Row = tuple[str, str, str]
 """Kind, id, content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """What the manager's database holds under a kind and an id."""
+
+    number: int
+    content: str
+    description: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +61,24 @@ def tally(
     )
 
 
-def rows_at(dsn: str) -> frozenset[Row]:
+def objects_at(dsn: str) -> dict[Key, Object]:
     """Return every object in the manager's database. Raises psycopg.Error."""
-    found: set[Row] = set()
+    found: dict[Key, Object] = {}
     with psycopg.connect(dsn, connect_timeout=5) as connection:
         for kind in KINDS:
             rows = connection.execute(
-                sql.SQL("SELECT id, content FROM {}").format(sql.Identifier(kind))
+                sql.SQL("SELECT id, _storage_id, content, description FROM {}").format(
+                    sql.Identifier(kind)
+                )
             ).fetchall()
-            found.update((kind, str(name), str(content)) for name, content in rows)
-    return frozenset(found)
+            for name, number, content, description in rows:
+                found[kind, name] = Object(number, content, description)
+    return found
+
+
+def rows_of(objects: Mapping[Key, Object]) -> frozenset[Row]:
+    """Return objects by what promises name: kind, id and content."""
+    return frozenset((*key, found.content) for key, found in objects.items())
 
 
 def rows_kept(plan: Plan, losers: Iterable[str], say: Say) -> frozenset[Row]:
@@ -79,7 +97,7 @@ def rows_kept(plan: Plan, losers: Iterable[str], say: Say) -> frozenset[Row]:
             continue
         try:
             with open_copy(folder, scratch, programs) as opened:
-                rows = rows_at(opened.dsn_for(DATABASE))
+                rows = rows_of(objects_at(opened.dsn_for(DATABASE)))
         except (SplitguardError, psycopg.Error, OSError) as error:
             say(f"snapshot {manifest.id} cannot be opened: {error}")
             continue

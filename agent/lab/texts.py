@@ -140,10 +140,9 @@ def agent_toml(plan: Plan, name: str) -> str:
 
 
 def _agent_node(plan: Plan, me: str, other: str) -> str:
-    passwords = plan.layout.secrets / "pgpass"
     dsn = (
         f"host={HOST} port={plan.way(me, other, 'postgres')} dbname=postgres "
-        f"user=splitguard_probe passfile={passwords}"
+        f"user=splitguard_probe passfile={plan.layout.passfile}"
     )
     return "\n".join(
         (

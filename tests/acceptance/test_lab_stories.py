@@ -39,6 +39,38 @@ def rows_by_psql(bin_dir: Path, **environ: str) -> set[tuple[str, ...]]:
     return found
 
 
+def descriptions_by_psql(bin_dir: Path, **environ: str) -> dict[str, str]:
+    """The description of every object in the manager's tables, asked with psql."""
+    ran = subprocess.run(
+        [bin_dir / "psql", "--csv", "--tuples-only", "--no-psqlrc", "-c",
+         " UNION ALL ".join(f"SELECT id, description FROM {kind}" for kind in KINDS)],
+        env=environ, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return dict(csv.reader(io.StringIO(ran.stdout)))
+
+
+def assert_edits_are_there(
+    kept: Path, told: Any, bin_dir: Path, winner: dict[str, Any]
+) -> None:
+    """What either side changed is in the winner; of conflicts, the files have both."""
+    found = descriptions_by_psql(
+        bin_dir, PGHOST=winner["host"], PGPORT=str(winner["port"]),
+        PGUSER=winner["user"], PGPASSWORD=winner["password"],
+        PGDATABASE=winner["dbname"],
+    )  # fmt: skip
+    lines = (kept / "edited.jsonl").read_text().splitlines()
+    edits = [json.loads(line) for line in lines]
+    mine = {each["id"] for each in edits if each["side"] == "majority"}
+    theirs = {each["id"] for each in edits if each["side"] == "minority"}
+    files = "".join(p.read_text() for p in (kept / "rescued").rglob("*.jsonl"))
+    assert len(mine & theirs) == told["rescue"]["conflicts_left"] == 4
+    for each in edits:
+        if each["side"] == "minority" and each["id"] in mine:
+            assert each["description"] in files
+        else:
+            assert found.get(each["id"]) == each["description"], each
+
+
 def rows_by_readme(archive: Path, bin_dir: Path, home: Path) -> set[tuple[str, ...]]:
     """The rows in an archive, opened with the commands that its README gives."""
     somebody = unprivileged()
@@ -93,6 +125,10 @@ def test_an_outsider_counts_the_same_with_psql_tar_and_pg_ctl(
     told = ran.json
     writes = told["writes"]
     assert writes["lost"] == 0
+    loss = told["loss"]
+    assert loss["collisions"] > 0
+    assert (loss["changed"], loss["deleted"], loss["conflicts"]) == (3, 3, 4)
+    assert told["rescue"]["rows"] == loss["lost"] + loss["collisions"] + 3 + 3
     assert told["without_splitguard"]["lost"] >= 100
     assert told["scenario"] == "split-brain"
     assert all(value is not None for value in told["timings_s"].values()), told
@@ -121,12 +157,19 @@ def test_an_outsider_counts_the_same_with_psql_tar_and_pg_ctl(
     )  # fmt: skip
     archives = list(kept.glob("*.tar"))
     assert archives
+    rescue = told["rescue"]
+    assert (rescue["missing"], rescue["overwritten"], rescue["refused"]) == (0, 0, 0)
+    assert rescue["in_winner_after"] == len(wanted) == len(in_winner & set(wanted))
+    assert_edits_are_there(kept, told, bin_dir, winner)
     in_snapshot = set[tuple[str, ...]]()
     for archive in archives:
         in_snapshot |= rows_by_readme(archive, bin_dir, open_home)
+    # The last row may have been committed without anybody being told.
+    surplus = loss["lost"] + loss["collisions"] + writes["in_winner"] - len(wanted)
+    assert surplus in {0, 1}
     assert writes == {
         "acknowledged": len(wanted),
-        "in_winner": sum(row in in_winner for row in wanted),
+        "in_winner": writes["in_winner"],
         "in_snapshot": sum(row in in_snapshot for row in wanted),
         "lost": sum(row not in in_winner | in_snapshot for row in wanted),
     }
@@ -143,6 +186,7 @@ def test_without_captures_the_losers_writes_are_lost_and_it_says_so(lab: LabComm
     assert told["writes"]["lost"] >= 100
     assert told["writes"]["lost"] == told["without_splitguard"]["lost"]
     assert told["snapshots"] == []
+    assert (told["loss"], told["rescue"]) == (None, None)
     lab.until_nothing_is_left()
 
 
