@@ -9,7 +9,6 @@ references are set, and what was still referred to is deleted, children first.
 Every statement is a `Step`; what is left out is one too, with the reason.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -21,6 +20,7 @@ from agent.divergence.model import (
     Table,
     Values,
 )
+from agent.divergence.rescue_bag import Bag
 from agent.divergence.rescue_order import nullable, target
 from agent.divergence.rescue_quote import fingerprint, key_of, shown
 from agent.divergence.rescue_renumber import BORN, Fate, Keys, Way
@@ -46,9 +46,9 @@ class Plan:
         self.statements = Statements(origin)
         self._kinds = KINDS[survey.wish.only]
         self._written = Keys()
-        self._blanked: dict[int, set[int]] = {}
-        self._postponed: dict[int, set[int]] = {}
-        self._copies: Counter[str] = Counter()
+        self._blanked: dict[int, Bag] = {}
+        self._postponed: dict[int, Bag] = {}
+        self._copies = Bag()
 
     def parts(self) -> Iterator[Part]:
         """Yield the parts in their order; each is to be read before the next."""
@@ -122,7 +122,7 @@ class Plan:
             for one in self._rows(table):
                 yield left_out(table, one, reason)
             return
-        self._copies = Counter()
+        self._copies = Bag()
         if self._has(table, *BORN):
             yield from self._advances(table)
         if self._kinds.isdisjoint({DifferenceKind.COLLISION}):
@@ -141,7 +141,7 @@ class Plan:
     def _deletions(self, table: Table, *, again: bool = False) -> Iterator[Step]:
         if not self._may_delete(table):
             return
-        copies: Counter[str] = Counter()
+        copies = Bag()
         for one in self._rows(table):
             if one.loser is not None:
                 continue
@@ -172,7 +172,7 @@ class Plan:
         before = one.winner or (None if conflict else one.fork)
         if one.loser is None or before is None:
             return
-        postponed = self._postponed.setdefault(table.oid, set())
+        postponed = self._postponed.setdefault(table.oid, Bag())
         if not late and self._forward(table, one.loser):
             postponed.add(hash(one.loser))
         if late == (hash(one.loser) in postponed):
@@ -314,12 +314,12 @@ class Plan:
         columns = {nullable(table, key) for key in forward}
         found = frozenset(name for name in columns if name is not None)
         if found:
-            self._blanked.setdefault(table.oid, set()).add(hash(values))
+            self._blanked.setdefault(table.oid, Bag()).add(hash(values))
         return found
 
     def _bindings(self, table: Table) -> Iterator[Step]:
         """Set the references that had to wait, and make the changes that did."""
-        blanked = self._blanked.get(table.oid, set())
+        blanked = self._blanked.get(table.oid, Bag())
         for one in self._rows(table):
             yield from self._update(table, one, late=True)
             values = one.loser or ()
@@ -355,7 +355,6 @@ def _restored(one: Difference) -> bool:
     return one.kind is DifferenceKind.CONFLICT and one.winner is None
 
 
-def _count(copies: Counter[str], values: Sequence[str | None]) -> int:
-    mark = fingerprint(tuple(values))
-    copies[mark] += 1
-    return copies[mark]
+def _count(copies: Bag, values: Sequence[str | None]) -> int:
+    """Return how many rows like this one there were until now, with it."""
+    return copies.add(int(fingerprint(tuple(values))[:16], 16))

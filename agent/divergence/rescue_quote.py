@@ -10,7 +10,8 @@ whatever is in it.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from agent.divergence.model import Column, Name, Table, Values
 
@@ -69,22 +70,43 @@ def key_of(
     Types whose equal values may print differently are brought into one form.
     """
     found = []
-    for name in names:
-        value = values[table.position(name)]
+    for place, normal in _places(table, tuple(names)):
+        value = values[place]
         if value is None:
             return None
-        found.append(_normal(column_of(table, name).type, value))
+        found.append(value if normal is None else normal(value))
     return tuple(found)
 
 
-def _normal(kind: str, value: str) -> str:
-    if kind.startswith("numeric") and "." in value:
-        return value.rstrip("0").rstrip(".")
+Normal = Callable[[str], str]
+_known: dict[tuple[int, tuple[str, ...]], tuple[Table, list[tuple[int, Any]]]] = {}
+_KNOWN_MAX = 4096
+
+
+def _places(
+    table: Table, names: tuple[str, ...]
+) -> Sequence[tuple[int, Normal | None]]:
+    """Return where a key's columns stand; remembered, as it is asked for each row."""
+    found = _known.get((id(table), names))
+    if found is None or found[0] is not table:
+        if len(_known) > _KNOWN_MAX:
+            _known.clear()
+        places = [
+            (table.position(name), _normal(column_of(table, name).type))
+            for name in names
+        ]
+        found = _known[id(table), names] = table, places
+    return found[1]
+
+
+def _normal(kind: str) -> Normal | None:
+    if kind.startswith("numeric"):
+        return lambda value: value.rstrip("0").rstrip(".") if "." in value else value
     if kind.startswith("character("):
-        return value.rstrip(" ")
+        return lambda value: value.rstrip(" ")
     if kind.endswith("citext"):
-        return value.lower()
-    return value
+        return str.lower
+    return None
 
 
 def fingerprint(values: Values) -> str:

@@ -22,6 +22,7 @@ from agent.divergence.model import (
     Table,
     Values,
 )
+from agent.divergence.rescue_bag import Bag
 from agent.divergence.rescue_order import Order, target
 from agent.divergence.rescue_quote import column_of, key_of
 from agent.divergence.rescue_sql import Link
@@ -65,12 +66,14 @@ class Keys:
     """A set of keys."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[Name, tuple[str, ...]], set[int]] = {}
+        self._found: dict[tuple[Name, tuple[str, ...]], Bag] = {}
 
-    def add(self, relation: Name, names: tuple[str, ...], key: Values | None) -> None:
+    def add(
+        self, relation: Name, names: tuple[str, ...], key: tuple[str, ...] | None
+    ) -> None:
         """Remember a key; one with a NULL names nothing."""
-        if key is not None:
-            self._found.setdefault((relation, names), set()).add(hash(key))
+        if key is not None and not self.has(relation, names, key):
+            self._found.setdefault((relation, names), Bag()).add(hash(key))
 
     def has(
         self, relation: Name, names: tuple[str, ...], key: tuple[str, ...] | None
@@ -78,10 +81,6 @@ class Keys:
         """Whether it is known."""
         known = self._found.get((relation, names))
         return known is not None and key is not None and hash(key) in known
-
-    def discard(self, relation: Name, names: tuple[str, ...], key: Values) -> None:
-        """Forget a key."""
-        self._found.get((relation, names), set()).discard(hash(key))
 
     def relations(self) -> frozenset[Name]:
         """Return what the keys belong to."""

@@ -20,6 +20,7 @@ from agent.divergence.model import (
     Table,
     Values,
 )
+from agent.divergence.rescue_bag import Bag
 from agent.divergence.rescue_order import Order, in_order, target
 from agent.divergence.rescue_quote import key_of
 from agent.divergence.rescue_renumber import (
@@ -102,15 +103,13 @@ class Survey:
         if not self.fates.concerns(table):
             yield from self._source.differences(table)
             return
-        apart: Counter[int] = Counter()
+        apart = Bag()
         for one in self._source.differences(table):
-            if one.loser is not None:
-                apart[hash(one.loser)] += 1
+            if one.loser is not None and self._elsewhere(table, one.loser):
+                apart.add(hash(one.loser))
             yield one
         for values in self._source.born(table):
-            if apart[hash(values)] > 0:
-                apart[hash(values)] -= 1
-            elif self._elsewhere(table, values):
+            if self._elsewhere(table, values) and not apart.take(hash(values)):
                 yield Difference(DifferenceKind.LOST, values, None, note=ALIKE)
 
     def ranges(self, table: Table) -> dict[Name, tuple[int, int]]:
