@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from agent.core import (
     demand,
     incidents,
+    lastseen,
     losses,
     maintenance,
     permits,
@@ -25,6 +26,7 @@ from agent.core import (
     protection,
     removal,
     rules,
+    selfdoubt,
     taking,
     telling,
     view,
@@ -82,7 +84,12 @@ def step(state: State, event: Event, policy: Policy) -> Step:
 
 
 def _judged(state: State, scene: Scene) -> State:
-    """Let the rules say what is so now."""
+    """Let the rules say what is so now.
+
+    Not while the clocks have parted: all that is known may be from before a sleep.
+    """
+    if selfdoubt.clocks_parted(state.view.offset_s, scene.at):
+        return state
     verdicts = rules.judged(scene)
     isolated_s = state.view.isolated_s
     if any(one.code is VerdictCode.OBSERVER_ISOLATED for one in verdicts):
@@ -99,7 +106,8 @@ def _fold(state: State, event: Event, policy: Policy) -> State:
         case Observed():
             heard = telling.heard_of(state, event.observation)
             told = maintenance.heard_of(heard, event.observation, event.at, policy)
-            return pinning.heard_of(told, event.observation, event.at, policy)
+            pinned = pinning.heard_of(told, event.observation, event.at, policy)
+            return lastseen.noted(pinned, event.observation, event.at, policy)
         case CaptureReported():
             return protection.progress(state, event.status, event.at)
         case LossTold():

@@ -2,11 +2,13 @@
 
 Theory of operation. Each round tells how late the loop was and how the clocks moved
 apart since the round before. Who was held up has missed others by its own fault: such
-a miss counts for nothing, and for a few rounds it takes twice as many misses in a row
-to accuse anybody. After a suspension no age can be trusted, because the monotonic
-clock stood still meanwhile: what was seen before is forgotten, and an answer to a
-question from before is not listened to. A wall clock that jumps may be all that shows
-of a machine that was paused from outside; times are never taken from it.
+a miss counts for nothing, nor does an answer that lay unread, and for a few rounds it
+takes twice as many misses in a row to accuse anybody. After a suspension no age can be
+trusted, because the monotonic clock stood still meanwhile: what was seen before is
+forgotten, and an answer to a question from before is not listened to. A wall clock that
+jumps may be all that shows of a machine that was paused from outside; times are never
+taken from it. Until the next round tells what the jump was, nothing is listened to and
+nothing is judged: a death that is long over would else be found on waking.
 """
 
 from dataclasses import dataclass
@@ -59,16 +61,27 @@ def _why(health: SelfHealth, policy: Policy) -> str | None:
 def own_fault(seen: Observation, doubt: SelfDoubt | None, policy: Policy) -> bool:
     """Whether an observation says more of this agent than of the one it asked.
 
-    A miss that took a round longer than the deadline was timed by a loop that was held
-    up; the round that finds that out may come after it. A question counts as older
-    than a round when it was sent half a round before that one's tick.
+    What took a round longer than the deadline was timed by a loop that was held up; the
+    round that finds that out may come after it. An answer that lay unread meanwhile is
+    as old as the hold-up: what a report in it tells of others would pass for fresh. A
+    question counts as older than a round when it was sent half a round before that
+    one's tick.
     """
-    alive = seen.outcome.alive
-    if not alive and seen.received_s - seen.sent_s > _patience_s(policy):
+    if seen.received_s - seen.sent_s > _patience_s(policy):
         return True
     if doubt is None or seen.sent_s > doubt.since_s - policy.round_s / 2:
         return False
-    return doubt.suspended or not alive
+    return doubt.suspended or not seen.outcome.alive
+
+
+def clocks_parted(offset_s: float | None, at: Moment) -> bool:
+    """Whether the wall clock moved apart from the monotonic one since the last round.
+
+    `offset_s` is by how much it was ahead then.
+    """
+    if offset_s is None:
+        return False
+    return abs(at.wall_s - at.monotonic_s - offset_s) > JUMP_S
 
 
 def _patience_s(policy: Policy) -> float:

@@ -101,6 +101,8 @@ def _observed(state: State, seen: Observation, at: Moment, policy: Policy) -> St
         return state
     if last is not None and seen.sent_s < last.sent_s:
         return state
+    if selfdoubt.clocks_parted(state.view.offset_s, at):
+        return state
     if selfdoubt.own_fault(seen, state.view.self_doubt, policy):
         return state
     fitting = _fitting(seen, policy)
@@ -320,7 +322,10 @@ def _ticked(state: State, event: Ticked, policy: Policy) -> State:
     sequence = view.sequence + 1
     sent = (*view.sent, (sequence, now_s))[-policy.sent_limit :]
     doubt = selfdoubt.after(view.self_doubt, event.health, event.at, policy)
-    view = replace(view, sequence=sequence, sent=sent, self_doubt=doubt)
+    offset_s = event.at.wall_s - now_s
+    view = replace(
+        view, sequence=sequence, sent=sent, offset_s=offset_s, self_doubt=doubt
+    )
     known = replace(state, view=proof.trimmed(view, event.at))
     return replace(known, knowledge=_with_primary(known, event.at, policy))
 
@@ -333,16 +338,8 @@ def _awake(view: View) -> View:
     the age of a report that was heard before the sleep, a split would be proven that
     never was.
     """
-    return replace(
-        view,
-        latest={},
-        missed={},
-        reports={},
-        writable=(),
-        readings=(),
-        sent=(),
-        marks={},
-    )
+    view = replace(view, latest={}, missed={}, reports={}, marks={})
+    return replace(view, writable=(), readings=(), sent=())
 
 
 def _with_primary(state: State, at: Moment, policy: Policy) -> Knowledge:

@@ -25,7 +25,7 @@ def writable(node, sent_s, started=None, **more):
 def read(*observations, state=None, policy=POLICY):
     state = state or State()
     for seen in observations:
-        event = Observed(Moment(seen.received_s, seen.received_s), seen)
+        event = Observed(given.at(seen.received_s), seen)
         state = view.fold(state, event, policy)
     return state
 

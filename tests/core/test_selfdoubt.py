@@ -84,8 +84,9 @@ def seen(outcome, sent_s, received_s):
         # The loop was held up while it waited, and the round that says so is to come.
         (seen(Outcome.TIMED_OUT, 1.0, 7.8), None, True),
         (seen(Outcome.UNREACHABLE, 1.0, 7.8), None, True),
-        # Somebody answered, however late: that is a sign of life.
-        (seen(Outcome.ANSWERED, 1.0, 7.8), None, False),
+        # Somebody answered, nobody knows when: what it tells may be as old as that.
+        (seen(Outcome.ANSWERED, 1.0, 7.8), None, True),
+        (seen(Outcome.ANSWERED, 1.0, 2.7), None, False),
         # Asked before the round that was late; asked in it.
         (seen(Outcome.TIMED_OUT, 9.0, 10.1), DOUBT, True),
         (seen(Outcome.ANSWERED, 9.0, 10.1), DOUBT, False),
@@ -109,6 +110,43 @@ def test_a_miss_may_take_a_round_or_what_is_fresh_less_a_round(fresh_s, took_s, 
     policy = replace(POLICY, fresh_s=fresh_s)
     missed = seen(Outcome.TIMED_OUT, 0.0, took_s)
     assert selfdoubt.own_fault(missed, None, policy) is own
+
+
+@pytest.mark.parametrize(
+    ("offset_s", "parted"),
+    [
+        (None, False),
+        (0.0, False),
+        (1.0, False),
+        (1.1, True),
+        (-1.0, False),
+        (-1.1, True),
+    ],
+)
+def test_the_clocks_part_by_more_than_a_wall_clock_is_slewed(offset_s, parted):
+    moment = given.at(7.0)
+    before = None if offset_s is None else moment.wall_s - 7.0 + offset_s
+    assert selfdoubt.clocks_parted(before, moment) is parted
+
+
+@pytest.mark.parametrize(("asleep_s", "down"), [(0.0, True), (600.0, False)])
+def test_what_is_known_from_before_a_sleep_accuses_nobody(asleep_s, down):
+    """The round that tells of it comes after what had waited for its deadline."""
+    cluster = Cluster()
+    cluster.run(3)
+    cluster.kill("n3")
+    for name in ("n2", "n2", "n1"):
+        cluster.run_only(name)
+    assert cluster.codes("n1") == {"node-suspect"}
+    now = cluster.at("n1", 1.6)
+    now = replace(now, wall_s=now.wall_s + asleep_s)
+    for channel in (Channel.AGENT, Channel.POSTGRES):
+        sent_s = now.monotonic_s - 0.8
+        missed = Observation(
+            "n3", channel, Outcome.TIMED_OUT, "", sent_s, now.monotonic_s
+        )
+        cluster.agents["n1"].step(Observed(now, missed))
+    assert cluster.codes("n1") == {"node-down" if down else "node-suspect"}
 
 
 def test_who_was_held_up_accuses_nobody_on_waking():
