@@ -28,6 +28,8 @@ from agent.snapshot.tail import LeftError, RecycledError, WalTail
 
 SQL_PAUSE_S = 3.0
 """A server that hung is asked again after so long."""
+PARTED_SEGMENTS_MAX = 32
+"""Segments from before the last checkpoint that are kept for the fork's sake."""
 HUNG_S = 0.5
 """A question that failed after less was refused; the server does not hang."""
 
@@ -118,7 +120,27 @@ class Follower:
             self._crash,
         )
         self._anchor = facts.redo_lsn
-        self._tail.begin(min(facts.redo_lsn, self._confirmed() or facts.redo_lsn))
+        begin = min(facts.redo_lsn, self._confirmed() or facts.redo_lsn)
+        self._tail.begin(min(begin, self._parted(facts)))
+
+    def _parted(self, facts: ServerFacts) -> Lsn:
+        """Return where the server's line left the one before, if all since is there.
+
+        A loser that was promoted has written its rows from there on, and the last
+        checkpoint may be a later one: without this log nobody can tell which they are.
+        """
+        redo, size = facts.redo_lsn, facts.wal_segment_bytes
+        switches = facts.lineage.switches
+        if not switches or switches[-1].lsn >= redo:
+            return redo
+        left = switches[-1].lsn
+        first, last = left.segment(size), redo.segment(size)
+        if last - first > PARTED_SEGMENTS_MAX:
+            return redo
+        folder = self._data_dir / "pg_wal"
+        chain = wal.Chain(folder, switches, facts.lineage.timeline, size)
+        there = all(chain.holder(number) for number in range(first, last + 1))
+        return left if there else redo
 
     def resume(self, start: Lsn, timeline: int, tail: Lsn) -> None:
         """Go on with the tail that an earlier run had kept."""
