@@ -12,6 +12,7 @@ RUNS ?= 20
 HOURS ?= 1
 BUDGET ?= 120
 N ?= 400
+SEEDS ?= 30
 
 BIN := .venv/bin
 # The environment has no pip of its own: Debian's python3 cannot seed one. The caller's
@@ -29,7 +30,7 @@ pytest = found=(); for path in $(1); do \
     [ $${\#found[@]} -eq 0 ] || $(BIN)/python -m pytest "$${found[@]}" $(ARGS)
 
 .PHONY: check setup locks lint format types imports fast sim sim-selftest mutants soak \
-        postgres system system-slow system-all chaos accept browser rest test crash packages bench \
+        histories postgres system system-slow system-all chaos accept browser rest test crash packages bench \
         openapi readme demo clean help
 
 check: lint types imports fast ## what a commit must pass, under two minutes
@@ -123,6 +124,9 @@ mutants: setup ## faults in agent/core that tests/core must notice (SEED=n N=400
 
 soak: setup ## a million simulated node-rounds in bad weather
 	$(BIN)/python -m tests.sim.soak $(ARGS)
+
+histories: setup packages ## histories drawn on both sides of a fork, each row reported rightly (SEEDS=n SEED=first); ten minutes
+	$(BIN)/python -m tests.histories --seeds $(SEEDS) $(if $(SEED),--first $(SEED)) $(ARGS)
 
 process: setup packages ## the shim, disks and stores without a server, in two processes
 	$(BIN)/python -m pytest tests/process -n 2 $(ARGS)

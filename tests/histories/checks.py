@@ -49,8 +49,7 @@ def disagreement(player: Player) -> str:
                     continue
                 columns = [each.name for each in spec.columns]
                 columns += player.side.added.get(table, ())
-                leaves = {spec.name} if spec.leaf is None else LEAVES
-                for leaf in sorted(leaves):
+                for leaf in spec.leaves or (spec.name,):
                     server = held(session, spec, leaf, columns)
                     client = known(player.side, spec, leaf, columns)
                     if server != client:
@@ -60,6 +59,3 @@ def disagreement(player: Player) -> str:
                             f" {dict(client - server)}"
                         )
     return ""
-
-
-LEAVES = {"event_2027", "event 2026 «a»", "event_2026_b"}

@@ -54,7 +54,8 @@ class Side:
     """Tables whose rows lie in another file, in another order, since the fork."""
     written: set[tuple[TableId, int]] = field(default_factory=set)
     """Rows that a committed statement wrote since the fork, if only as they were."""
-    truncated: set[TableId] = field(default_factory=set)
+    emptied: set[TableId] = field(default_factory=set)
+    """Tables that were truncated since the fork."""
     missing: set[TableId] = field(default_factory=set)
     """Tables that do not exist (not yet, or no more)."""
 

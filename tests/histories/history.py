@@ -243,12 +243,11 @@ class Player:
             self.side.rewritten.add(table)
         elif spec.fate == "widen":
             self.side.add_column(spec, "extra", "the default")
-        elif spec.fate == "truncate":
-            self.side.truncated.add(table)
+        elif spec.fate in {"truncate", "drop"}:
             self.side.written |= {(table, who) for who in self.side.of(spec)}
             self.side.of(spec).clear()
-        elif spec.fate == "drop":
-            self.side.missing.add(table)
+            gone = self.side.missing if spec.fate == "drop" else self.side.emptied
+            gone.add(table)
         else:
             self.side.missing.discard(table)
 

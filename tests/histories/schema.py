@@ -61,6 +61,7 @@ class TableSpec:
     """Statements after CREATE TABLE."""
     storage: str = ""
     leaf: Callable[[Row], str] | None = None
+    leaves: tuple[str, ...] = ()
     identity: bool = True
     """Its `primary` is a primary key, else a replica identity."""
     unlogged: bool = False
@@ -229,6 +230,7 @@ TABLES: tuple[TableSpec, ...] = (
         (ColumnSpec("id", texts.INT, _event_key),
          ColumnSpec("day", texts.DAY, required=True), ColumnSpec("v", texts.TEXT)),
         ("day", "id"), rekeyed=False, leaf=_event_leaf,
+        leaves=("event_2027", "event 2026 «a»", "event_2026_b"),
         storage="PARTITION BY RANGE (day)",
         after=EVENT_PARTITIONS,
     ),
