@@ -8,7 +8,7 @@ refused rows.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -242,13 +242,25 @@ def _apply(
         say("splitguard: nothing was written")
         return 1
     done = []
-    for ran in made.apply(way, ordered):
+    for ran in _applied(made, way, ordered):
         done.append(ran)
         say(f"splitguard: database {safe(ran.database)} is committed")
         if ran.details is not None:
             say(f"splitguard: what was renumbered or refused: {ran.details}")
     call.out.data(_shown(done), lambda: _table(done))
     return 1 if _refused(done) else 0
+
+
+def _applied(made: "Rescue", way: "Way", ordered: "Ordered") -> "Iterator[Ran]":
+    try:
+        yield from made.apply(way, ordered)
+    except OSError as error:
+        raise SnapshotError(
+            "the rescue cannot be recorded beside the snapshot:"
+            f" {error.filename or ''} {error.strerror}",
+            "make room, or run this as the user that the agent runs as; what is"
+            " committed stays",
+        ) from error
 
 
 def _agreed(tried: "Iterable[Ran]") -> bool:

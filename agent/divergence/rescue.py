@@ -63,64 +63,87 @@ class Way:
 
 
 class Rescue:
-    """The rescue of one snapshot. Raises DivergenceError, SnapshotError."""
+    """The rescue of one snapshot.
+
+    Its rows are held for as long as they are read, so that nobody compares them again
+    meanwhile. Raises DivergenceError, SnapshotError.
+    """
 
     def __init__(self, snapshot: Path, wish: Wish, database: str | None = None) -> None:
+        self._snapshot = snapshot
         self._wish = wish
+        self._database = database
         self._folder = shelf.folder_of(snapshot)
         self._timeline = manifests.read(snapshot).timeline
         self._kept = load(snapshot)
-        check_files(self._folder, self._kept.comparison)
-        self._databases = tuple(
-            lost
-            for lost in self._kept.databases
-            if lost.tables and database in {None, lost.database}
-        )
-        if database is not None and not self._databases:
-            names = ", ".join(lost.database for lost in self._kept.databases)
-            raise DivergenceError(
-                f"the losing side wrote nothing into a database {database}",
-                f"it wrote into: {names or 'none'}",
-            )
+        self._databases: tuple[Lost, ...] = ()
 
     def write(self, to: Path, form: Format) -> Index:
         """Write files. Raises DivergenceError where something is there already."""
-        plans = [
-            (self._target(lost), self._plan(lost, lost.missing))
-            for lost in self._databases
-        ]
-        return write_folder(to, self._kept.extraction.snapshot, form, plans)
+        with self._held():
+            plans = [
+                (self._target(lost), self._plan(lost, lost.missing))
+                for lost in self._databases
+            ]
+            return write_folder(to, self._kept.extraction.snapshot, form, plans)
 
     def rehearse(self, way: Way) -> Iterator[Ran]:
         """Do everything on the winner, and roll it back.
 
         Raises PostgresError, DivergenceError: it is no winner, or does not take it.
         """
-        for lost in self._databases:
-            with self._opened(lost, way) as (_, plan, applier):
-                result = applier.run(commit=False)
-            yield Ran(lost.database, result, tuple(notes(lost.database, plan)))
+        with self._held():
+            for lost in self._databases:
+                with self._opened(lost, way) as (_, plan, applier):
+                    result = applier.run(commit=False)
+                yield Ran(lost.database, result, tuple(notes(lost.database, plan)))
 
     def apply(self, way: Way, ordered: Ordered) -> Iterator[Ran]:
         """Do it, database by database; each is recorded before and after.
 
-        Raises PostgresError, DivergenceError: in that database nothing was written.
+        Raises PostgresError, DivergenceError: in that database nothing was written;
+        OSError when it cannot be recorded, which is tried before anything is written.
         """
-        for lost in self._databases:
-            with self._opened(lost, way) as (made, plan, applier):
-                act = self._act(lost, made, ordered)
-                rescue_journal.note(self._folder, act, "begun")
-                try:
-                    result = applier.run(commit=True)
-                except SplitguardError as error:
-                    rescue_journal.note(
-                        self._folder, act, "failed", error=error.message
-                    )
-                    raise
-            details = rescue_journal.keep_details(self._folder, act, result)
-            rescue_journal.note(self._folder, act, "done", result)
-            said = tuple(notes(lost.database, plan))
-            yield Ran(lost.database, result, said, details)
+        with self._held():
+            for lost in self._databases:
+                yield self._applied(lost, way, ordered)
+
+    def _applied(self, lost: Lost, way: Way, ordered: Ordered) -> Ran:
+        with self._opened(lost, way) as (made, plan, applier):
+            act = self._act(lost, made, ordered)
+            rescue_journal.note(self._folder, act, "begun")
+            try:
+                result = applier.run(commit=True)
+            except SplitguardError as error:
+                rescue_journal.note(self._folder, act, "failed", error=error.message)
+                raise
+        details = rescue_journal.keep_details(self._folder, act, result)
+        rescue_journal.note(self._folder, act, "done", result)
+        said = tuple(notes(lost.database, plan))
+        return Ran(lost.database, result, said, details)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """Read what is kept, and let nobody change it for the length of a `with`."""
+        with shelf.alone(self._snapshot):
+            self._kept = load(self._snapshot)
+            check_files(self._folder, self._kept.comparison)
+            self._databases = tuple(self._wanted())
+            yield
+
+    def _wanted(self) -> list[Lost]:
+        found = [
+            lost
+            for lost in self._kept.databases
+            if lost.tables and self._database in {None, lost.database}
+        ]
+        if self._database is not None and not found:
+            names = ", ".join(lost.database for lost in self._kept.databases)
+            raise DivergenceError(
+                f"the losing side wrote nothing into a database {self._database}",
+                f"it wrote into: {names or 'none'}",
+            )
+        return found
 
     def _target(self, lost: Lost) -> Target:
         return Target(self._kept.system_id, lost.database)

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from agent import codec
+from agent.divergence.managers_words import WAY_BACK, is_managers
 from agent.divergence.model import Table
 from agent.divergence.rescue_forms import csv_head, csv_lines, json_line
 from agent.divergence.rescue_plan import Plan
@@ -142,7 +143,9 @@ def _write_database(folder: Path, index: Index, goal: Target, plan: Plan) -> Non
 def notes(database: str, plan: Plan) -> list[str]:
     """Return what a person has to know of a plan beside its rows."""
     views = [f"{view.name} is a materialised view" for view in plan.survey.views]
+    manager = is_managers(plan.survey.order.tables)
     return [
+        *([f"{database}: {WAY_BACK}"] if manager else []),
         *(f"{database}: {view}: REFRESH it when all is done" for view in views),
         *(
             f"{database}: {table} is left out: {reason}"

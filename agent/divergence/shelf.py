@@ -21,6 +21,8 @@ from agent.divergence.rowfiles import read_back
 from agent.errors import CodecError, SnapshotError
 from agent.snapshot.files import (
     PRIVATE_FOLDER,
+    clone_file,
+    clone_tree,
     fsync_path,
     remove_tree,
     write_atomically,
@@ -30,6 +32,8 @@ FOLDER = "loss"
 EXTRACTION = "extraction.json"
 ROWS = "rows"
 DIFFERENCES = "differences"
+RECORD = ("rescues.jsonl", "rescues")
+"""What rescues left: who ordered them, and what they refused and renumbered."""
 BYTES_MAX = 1 << 30
 """A larger record is none of ours."""
 _NEW, _OLD = FOLDER + ".new", FOLDER + ".old"
@@ -111,6 +115,7 @@ def renewed(snapshot: Path) -> Iterator[Path]:
         make_folder(made / ROWS)
         try:
             yield made
+            _keep_record(now, made)
             if now.exists():
                 now.rename(old)
             made.rename(now)
@@ -124,6 +129,16 @@ def renewed(snapshot: Path) -> Iterator[Path]:
             f" {error.strerror}",
             "make room, or run this as the user that the agent runs as",
         ) from error
+
+
+def _keep_record(now: Path, made: Path) -> None:
+    """Copy what tells of rescues: they were, whatever is read out again."""
+    for name in RECORD:
+        source, target = now / name, made / name
+        if source.is_dir():
+            clone_tree(source, target)
+        elif source.exists():
+            clone_file(source, target)
 
 
 def mend(snapshot: Path) -> None:
