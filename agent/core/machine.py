@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from agent.core import (
     demand,
     incidents,
+    lastseen,
     losses,
     maintenance,
     permits,
@@ -105,7 +106,8 @@ def _fold(state: State, event: Event, policy: Policy) -> State:
         case Observed():
             heard = telling.heard_of(state, event.observation)
             told = maintenance.heard_of(heard, event.observation, event.at, policy)
-            return pinning.heard_of(told, event.observation, event.at, policy)
+            pinned = pinning.heard_of(told, event.observation, event.at, policy)
+            return lastseen.noted(pinned, event.observation, event.at, policy)
         case CaptureReported():
             return protection.progress(state, event.status, event.at)
         case LossTold():

@@ -73,6 +73,11 @@ class Slot:
     """WAL from here on is kept for it; None when it has never kept any."""
     lost: bool
     """Whether the WAL that it kept was removed after all."""
+    database: str | None = None
+    """Of a logical one, like what follows; None where an older agent tells."""
+    plugin: str | None = None
+    confirmed_lsn: Lsn | None = None
+    """Up to here it was read and confirmed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,30 @@ class HighWater:
 
 
 @dataclass(frozen=True, slots=True)
+class Sent:
+    """How far a logical slot was read: what lies before is known downstream."""
+
+    slot: str
+    database: str
+    plugin: str
+    lsn: Lsn
+
+
+@dataclass(frozen=True, slots=True)
+class LastSeen:
+    """The local server when it was last seen to accept writes."""
+
+    timeline: int
+    waiting: int = 0
+    """Commits that waited for a synchronous standby."""
+    since_wall_s: float | None = None
+    """When the longest of these waits began; None when nothing waited."""
+    seen_wall_s: float | None = None
+    """When they were last seen to wait; None when nothing waited."""
+    sent: tuple[Sent, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Knowledge:
     """What was learnt of the cluster and outlives its servers."""
 
@@ -100,6 +124,8 @@ class Knowledge:
     confirmed_xid: int | None = None
     """The next transaction id at that time: a greater one now means that something
     was written which no other node has."""
+    last_seen: LastSeen | None = None
+    """What a copy of the local server does not tell of its writes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from agent.config import Settings
+from agent.core.lastseen import past
 from agent.core.losses import Parting
 from agent.core.permit import Permit, PermitState
 from agent.core.state import State
 from agent.daemon.reload import peer_token_of
 from agent.divergence.job import Job, Opponent
 from agent.divergence.remote import AgentThere
-from agent.divergence.report import Released
+from agent.divergence.report import Delivered, Released, Waiting
 from agent.postgres.connect import as_role
 from agent.snapshot.manifest import Manifest
 
@@ -40,6 +41,8 @@ def job_maker(
             redact=loss.redact,
             statement_timeout_s=loss.statement_timeout_s,
             released=_released(state(), manifest),
+            waiting=_waiting(state(), manifest),
+            delivered=_delivered(state(), manifest, parted),
         )
 
     return make
@@ -77,6 +80,22 @@ def agent_beside(settings: Settings, node: str) -> AgentThere | None:
 
 def _text(path: Path | None) -> str | None:
     return None if path is None else str(path)
+
+
+def _waiting(state: State, manifest: Manifest) -> tuple[Waiting, ...]:
+    """Return the commits of which nobody was told, when the server was last seen."""
+    seen = state.knowledge.last_seen
+    if seen is None or not seen.waiting or seen.timeline != manifest.timeline:
+        return ()
+    return (Waiting(seen.waiting, seen.since_wall_s, seen.seen_wall_s),)
+
+
+def _delivered(
+    state: State, manifest: Manifest, parted: Parting
+) -> tuple[Delivered, ...]:
+    """Return the logical slots that had sent what lies past the fork."""
+    sent = past(state.knowledge.last_seen, manifest.timeline, parted.fork.lsn)
+    return tuple(Delivered(one.slot, one.database, one.plugin, one.lsn) for one in sent)
 
 
 def _released(state: State, manifest: Manifest) -> tuple[Released, ...]:

@@ -6,18 +6,22 @@ is then stopped and the clone removed on the way out.
 """
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
 from agent import codec
+from agent.divergence import report as reports
+from agent.divergence import shelf
 from agent.divergence.behind import ordered
 from agent.divergence.job import ORDER_BYTES_MAX, Job, Line, Outcome, Progress
 from agent.divergence.losses import Task
 from agent.divergence.making import Circumstances, make_report
 from agent.divergence.remote import story_of_agent
+from agent.divergence.report import Report
 from agent.divergence.winner import Door
-from agent.errors import CodecError, SplitguardError
+from agent.errors import CodecError, SnapshotError, SplitguardError
 from agent.postgres.programs import find_programs
 from agent.snapshot.manifest import DATA
 
@@ -61,13 +65,20 @@ def _make(job: Job) -> None:
         if winner.agent is not None:
             story_of = story_of_agent(winner.agent, job.fork.lsn)
             door = replace(door, story_of=story_of)
-    known = Circumstances(
+    make_report(task, door, _known(job))
+
+
+def _known(job: Job) -> Circumstances:
+    """Return what only the agent knows; what it has forgotten, the last report has."""
+    before: Report | None = None
+    with suppress(SnapshotError):
+        before = reports.load(shelf.folder_of(Path(job.folder)))
+    return Circumstances(
         redact=job.redact,
-        released=job.released,
-        waiting=job.waiting,
-        delivered=job.delivered,
+        released=job.released or (before.released if before else ()),
+        waiting=job.waiting or (before.waiting if before else ()),
+        delivered=job.delivered or (before.delivered if before else ()),
     )
-    make_report(task, door, known)
 
 
 class _Teller:

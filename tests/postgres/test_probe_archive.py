@@ -127,6 +127,22 @@ async def test_slots_are_seen_with_what_they_hold_back(stage):
     assert (away.restart_lsn, unused.restart_lsn) == (Lsn.parse(kept), None)
 
 
+async def test_a_logical_slot_tells_whose_it_is_and_how_far_it_was_read(stage):
+    primary = with_role(stage.primary(wal_level="logical"))
+    primary.query("SELECT pg_create_logical_replication_slot('shop', 'pgoutput')")
+    (slot,) = (await sight(primary.dsn)).slots
+    confirmed = primary.value(
+        "SELECT confirmed_flush_lsn::text FROM pg_replication_slots"
+    )
+    assert (slot.name, slot.kind, slot.database, slot.plugin, slot.confirmed_lsn) == (
+        "shop",
+        "logical",
+        "postgres",
+        "pgoutput",
+        Lsn.parse(confirmed),
+    )
+
+
 async def test_a_delayed_standby_tells_its_delay_and_whether_replay_is_paused(stage):
     primary, standby = stage.pair()
     with_role(primary)

@@ -97,6 +97,9 @@ SELECT json_build_object(
                        'kind', slot_type,
                        'active', active,
                        'restart_lsn', restart_lsn,
+                       'database', database,
+                       'plugin', plugin,
+                       'confirmed_lsn', confirmed_flush_lsn,
                        'lost', coalesce(to_jsonb(slot) ->> 'wal_status' = 'lost',
                                     false))), '[]'::json)
               FROM (SELECT * FROM pg_catalog.pg_replication_slots
