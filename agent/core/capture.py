@@ -2,13 +2,14 @@
 
 The core orders a capture and hears of its progress; the shell's engine does the
 work. There is at most one unfinished capture per node: a second trigger widens
-the first. Levels are worth more in this order: tail, pin, full.
+the first. Levels are worth more in this order: tail, pin, rows, full.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
+from agent.core.lineage import Fork
 from agent.core.loss import Loss
 from agent.core.lsn import Lsn
 
@@ -18,6 +19,8 @@ class Level(StrEnum):
 
     TAIL = "tail"
     PIN = "pin"
+    ROWS = "rows"
+    """Every row that was written past the fork, read out of the running server."""
     FULL = "full"
 
 
@@ -65,6 +68,8 @@ class CaptureOrder:
     saved first."""
     final_lsn: Lsn | None
     """Set once the server is stopped: the position that must be reached."""
+    fork: Fork | None = None
+    """From here on rows are to be read out, where that level is ordered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,13 @@ class CaptureStatus:
     server was seen to be still the one that is captured. None: not seen yet."""
     missing_bytes: int = 0
     """How much room is missing, where it failed for lack of that."""
+    rows_from: Lsn | None = None
+    """Past here every row that was written is kept; None: no rows are."""
+    rows_lsn: Lsn | None = None
+    """Up to here: between what was read out and this, no user transaction
+    committed."""
+    rows_reason: str = ""
+    """Why rows are not kept, or not up to the end; empty when nothing is wrong."""
 
     @classmethod
     def nothing_kept(cls, capture_id: str, phase: Phase, reason: str = "") -> Self:

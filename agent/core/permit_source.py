@@ -29,7 +29,7 @@ BELIEVES_PG_CONTROL = 160_000
 
 def objection(state: State, permit: Permit, at: Moment, policy: Policy) -> str:
     """Return why nothing should be copied from that server now; empty when it may."""
-    node = _node(permit, policy)
+    node = meant(permit, policy)
     if node is None:
         return ""
     what = f"{node} ({permit.source}), from which it would be copied,"
@@ -52,7 +52,7 @@ def objection(state: State, permit: Permit, at: Moment, policy: Policy) -> str:
 
 def moved(state: State, permit: Permit, at: Moment, policy: Policy) -> str:
     """Return why a grant for that server is void; empty while it holds."""
-    node = _node(permit, policy)
+    node = meant(permit, policy)
     seen = None if node is None else _fresh(state, node, at, policy)
     if seen is None:
         return ""
@@ -69,12 +69,12 @@ def moved(state: State, permit: Permit, at: Moment, policy: Policy) -> str:
 
 def timeline(state: State, permit: Permit, at: Moment, policy: Policy) -> int | None:
     """Return the timeline that the source is on; None when that is not known."""
-    node = _node(permit, policy)
+    node = meant(permit, policy)
     seen = None if node is None else _fresh(state, node, at, policy)
     return None if seen is None else seen.timeline
 
 
-def _node(permit: Permit, policy: Policy) -> str | None:
+def meant(permit: Permit, policy: Policy) -> str | None:
     """Return which node is meant; None when none, or more than one, fits."""
     if permit.source is None:
         return None

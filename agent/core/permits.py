@@ -3,15 +3,16 @@
 Theory of operation. A resync destroys what the local server holds beyond the
 winner, so whoever is about to start one asks first. The answer is `pending`
 while the server may still write, while its last position is not known, and
-while the capture has not been proven complete up to that position; then it is
-`granted`, unless the server that is to be copied from is not the primary any more
-(`permit_source`). A grant is void after ten minutes, and as soon as the server is seen
-running again: it was used, or the server may write past what was promised.
+while neither the capture has been proven complete up to that position, nor its rows
+reach it where these suffice (`rowlevel`); then it is `granted`, unless the server that
+is to be copied from is not the primary any more (`permit_source`). A grant is void
+after ten minutes, and as soon as the server is seen running again: it was used, or the
+server may write past what was promised.
 Blocking is safe, granting too early is not; so every doubt is `pending`.
 """
 
-from agent.core import permit_source
-from agent.core.capture import Capture, Grade
+from agent.core import permit_source, rowlevel
+from agent.core.capture import Capture, CaptureStatus, Grade
 from agent.core.event import PermitAsked, PermitReleased
 from agent.core.frozen import replace
 from agent.core.moment import Moment
@@ -167,7 +168,8 @@ def _match(
     capture = unfinished(state, policy) or sealed(state)
     if capture is None:
         return replace(permit, reason="the capture has not begun")
-    if _protects(state, capture, permit):
+    proof = _proof(state, capture, permit, at, policy)
+    if proof:
         status = capture.status
         against = permit_source.objection(state, permit, at, policy)
         if against:
@@ -183,16 +185,38 @@ def _match(
             bytes_done=status.bytes_done,
             bytes_total=status.bytes_total,
             seconds_left=0.0,
-            reason=(
-                f"snapshot {status.capture_id} is {status.grade.value} up to"
-                f" {status.reached_lsn}"
-            ),
+            reason=proof,
         )
     return _copying(permit, capture)
 
 
-def _protects(state: State, capture: Capture, permit: Permit) -> bool:
-    """Whether the full copy is proven complete through the final LSN.
+def _proof(
+    state: State, capture: Capture, permit: Permit, at: Moment, policy: Policy
+) -> str:
+    """Return by what the capture protects up to the final LSN; empty if it does not."""
+    status = capture.status
+    if _protects(state, capture, permit):
+        return (
+            f"snapshot {status.capture_id} is {status.grade.value} up to"
+            f" {status.reached_lsn}"
+        )
+    if (
+        _fits(state, capture, permit)
+        and rowlevel.covers(state, capture, permit, policy)
+        and (
+            rowlevel.suffice_now(capture, permit, at, policy)
+            or promised(state, capture)
+        )
+    ):
+        return (
+            f"snapshot {status.capture_id} has every row that was written from"
+            f" {status.rows_from} to {status.rows_lsn}; {rowlevel.WITHOUT_FULL}"
+        )
+    return ""
+
+
+def _fits(state: State, capture: Capture, permit: Permit) -> bool:
+    """Whether the status is of the very server that the permit is for.
 
     A status from before the order for that LSN proves nothing: the data directory
     may have been replaced since, and the same LSN then names other data.
@@ -201,9 +225,18 @@ def _protects(state: State, capture: Capture, permit: Permit) -> bool:
     answered = status.final_lsn == permit.final_lsn or promised(state, capture)
     return (
         answered
-        and status.grade.rank >= Grade.COMPLETE.rank
+        and permit.final_lsn is not None
         and status.timeline == permit.timeline
         and capture.order.final_lsn == permit.final_lsn
+    )
+
+
+def _protects(state: State, capture: Capture, permit: Permit) -> bool:
+    """Whether the full copy is proven complete through the final LSN."""
+    status = capture.status
+    return (
+        _fits(state, capture, permit)
+        and status.grade.rank >= Grade.COMPLETE.rank
         and status.reached_lsn is not None
         and permit.final_lsn is not None
         and status.reached_lsn >= permit.final_lsn
@@ -213,6 +246,8 @@ def _protects(state: State, capture: Capture, permit: Permit) -> bool:
 def _copying(permit: Permit, capture: Capture) -> Permit:
     status = capture.status
     told = f": {status.reason}" if status.reason else ""
+    if status.rows_lsn is not None or status.rows_reason:
+        told += f"; {_rows_told(status)}"
     return replace(
         permit,
         capture_id=status.capture_id,
@@ -221,6 +256,14 @@ def _copying(permit: Permit, capture: Capture) -> Permit:
         seconds_left=status.seconds_left,
         reason=f"snapshot {status.capture_id} is {status.phase.value}{told}",
     )
+
+
+def _rows_told(status: CaptureStatus) -> str:
+    """Return how far the rows are, for whoever waits."""
+    if status.rows_lsn is None:
+        return f"no rows are kept: {status.rows_reason}"
+    told = f"its rows reach from {status.rows_from} to {status.rows_lsn}"
+    return f"{told}: {status.rows_reason}" if status.rows_reason else told
 
 
 def _overdue(permit: Permit, at: Moment, policy: Policy) -> Permit:

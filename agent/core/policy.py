@@ -38,6 +38,14 @@ class WinnerRule(StrEnum):
     NEWEST_COMMIT = "newest-commit"
 
 
+class Minimum(StrEnum):
+    """What has to be kept before a permit is granted."""
+
+    FULL = "full"
+    """A full copy; rows only after a long wait, or where no copy fits."""
+    ROWS = "rows"
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """All that `step` needs to know besides the state and the event."""
@@ -85,7 +93,10 @@ class Policy:
     permit_valid_s: float = 600.0
     """A grant is void after this."""
     permit_wait_s: float = 900.0
-    """A request that is still pending after this needs a person, and says so."""
+    """A request that is still pending after this may rest on rows; where these do not
+    reach the end it needs a person, and says so."""
+    guard_minimum: Minimum = Minimum.FULL
+    """What a permit rests on. With rows, what only a full copy keeps may be lost."""
     reminder_s: float = 3600.0
     """A standing critical incident that nobody acknowledged is told again."""
     sync_wait_s: float = 5.0

@@ -4,9 +4,9 @@ Theory of operation. A capture protects the server beside this agent; other
 servers have agents of their own. Three things call for one:
 
 - isolation of a writable server: `tail` and `pin` at once, because neither writes
-  WAL; `full` once something was written that no other node has confirmed;
+  WAL; `rows` and `full` once something was written that no other node has confirmed;
 - evidence of a split: `tail` and `pin` on every writable or diverged server, and
-  `full` on all but the predicted winner;
+  `rows` and `full` on all but the predicted winner;
 - a permit: whatever is still missing up to the final LSN of the stopped server.
 
 There is at most one unfinished capture per node: a further trigger widens it. It
@@ -33,12 +33,13 @@ from agent.core.capture import (
 from agent.core.frozen import replace
 from agent.core.incident import Incident
 from agent.core.kinship import relate
-from agent.core.lineage import Kinship
+from agent.core.lineage import Fork, Kinship
 from agent.core.moment import Moment
 from agent.core.observation import ServerFacts
 from agent.core.permit import Permit, PermitState
 from agent.core.policy import Policy
 from agent.core.prediction import winner
+from agent.core.rowlevel import earlier, fork_to_keep
 from agent.core.standing import (
     local_facts,
     local_sight,
@@ -212,7 +213,9 @@ def _for_isolation(state: State, policy: Policy) -> set[Level]:
     confirmed = state.knowledge.confirmed_xid
     if sight is None or sight.next_xid is None or confirmed is None:
         return levels
-    return levels | {Level.FULL} if sight.next_xid > confirmed else levels
+    if sight.next_xid <= confirmed:
+        return levels
+    return levels | {Level.ROWS, Level.FULL}
 
 
 def _for_split(state: State, policy: Policy) -> set[Level]:
@@ -221,7 +224,7 @@ def _for_split(state: State, policy: Policy) -> set[Level]:
     if predicted == policy.me:
         return {Level.TAIL, Level.PIN} if writable else set()
     if writable or _past_fork(state, predicted, policy):
-        return {Level.TAIL, Level.PIN, Level.FULL}
+        return {Level.TAIL, Level.PIN, Level.ROWS, Level.FULL}
     return set()
 
 
@@ -278,6 +281,7 @@ def _wanted(
     """Return the order that adds this need to what was ordered before."""
     permit = need.permit
     final_lsn = permit.final_lsn if permit is not None else None
+    fork = _fork(state, old, need, policy)
     if old is None:
         return CaptureOrder(
             capture_id=_new_id(state, need, policy),
@@ -287,13 +291,25 @@ def _wanted(
             reason=need.reason,
             confirmed_lsn=state.knowledge.confirmed_lsn,
             final_lsn=final_lsn,
+            fork=fork,
         )
     return replace(
         old,
         levels=in_order(need.levels | frozenset(old.levels)),
         incident_ids=_union(old.incident_ids, need.incident_ids),
         final_lsn=final_lsn,
+        fork=fork,
     )
+
+
+def _fork(
+    state: State, old: CaptureOrder | None, need: Need, policy: Policy
+) -> Fork | None:
+    """Return from where on rows are read out: never later than was ordered before."""
+    known = old.fork if old is not None else None
+    if Level.ROWS not in need.levels:
+        return known
+    return earlier(known, fork_to_keep(state, policy))
 
 
 def _hand_over(

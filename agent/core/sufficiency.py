@@ -12,6 +12,7 @@ from agent.core.capture import Capture, Grade, Level, Phase
 from agent.core.observation import Channel, ServerFacts
 from agent.core.permit import Permit, PermitState
 from agent.core.policy import Policy
+from agent.core.rowlevel import kept_by_rows
 from agent.core.standing import local_writable, standing
 from agent.core.state import State
 
@@ -51,7 +52,7 @@ def suffices(
     wanted = set(incident_ids)
     return any(
         capture.order.node == policy.me
-        and capture.status.grade.rank >= Grade.COMPLETE.rank
+        and (_complete(capture) or kept_by_rows(capture))
         and not set(capture.order.incident_ids).isdisjoint(wanted)
         for capture in state.ledger.captures
     )
@@ -79,10 +80,13 @@ def own_capture(state: State, policy: Policy) -> Capture | None:
 
 def is_whole(capture: Capture) -> bool:
     """Whether everything that was ordered is kept."""
-    status = capture.status
     if Level.FULL in capture.order.levels:
-        return status.grade.rank >= Grade.COMPLETE.rank
-    return status.phase is Phase.FOLLOWING
+        return _complete(capture) or kept_by_rows(capture)
+    return capture.status.phase is Phase.FOLLOWING
+
+
+def _complete(capture: Capture) -> bool:
+    return capture.status.grade.rank >= Grade.COMPLETE.rank
 
 
 def is_bare(state: State, policy: Policy) -> bool:

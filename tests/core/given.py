@@ -178,7 +178,7 @@ def capture(**status) -> Capture:
     order = CaptureOrder(
         capture_id="n1-1",
         node="n1",
-        levels=(Level.TAIL, Level.PIN, Level.FULL),
+        levels=tuple(Level),
         incident_ids=(incident().id,),
         reason="split-brain",
         confirmed_lsn=None,

@@ -23,7 +23,7 @@ ALONE = given.incident(
 SUSPECTED = given.incident(given.verdict(VerdictCode.SPLIT_BRAIN_SUSPECTED))
 WRITABLE = {"n1/postgres": given.postgres("n1", given.sight(), 1)}
 STANDBY = {"n1/postgres": given.postgres("n1", given.sight(in_recovery=True), 1)}
-ALL = {Level.TAIL, Level.PIN, Level.FULL}
+ALL = set(Level)
 
 
 def advance(state, seconds=2.0, policy=POLICY):
@@ -248,7 +248,9 @@ def test_a_request_widens_the_capture_that_goes_on_and_keeps_it_open():
     state, (first,) = advance(primary(ALONE, confirmed_xid=100))
     assert set(first.order.levels) == {Level.TAIL, Level.PIN}
     state, (wider,) = demanded(state, seconds=40)
-    assert wider.order == replace(first.order, levels=tuple(Level))
+    assert wider.order == replace(
+        first.order, levels=(Level.TAIL, Level.PIN, Level.FULL)
+    )
     assert state.ledger.captures[0].progressed_s == 40, (
         "what is new stands still not yet"
     )

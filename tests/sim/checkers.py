@@ -293,8 +293,8 @@ class Oracles(Watcher):
             reason = "its server runs"
         elif permit.final_lsn != server.lsn or permit.timeline != server.timeline:
             reason = f"it is for {permit.final_lsn}, the server ends at {server.tip!r}"
-        elif kept is None or not kept.keeps(server.tip):
-            proven = None if kept is None else kept.proven
+        elif kept is None or not kept.protects(server.tip):
+            proven = None if kept is None else kept.proven or kept.read
             reason = f"{permit.capture_id} is proven to {proven!r}, not {server.tip!r}"
         if reason:
             words = f"{agent.name} has granted {permit.id}, but {reason}"

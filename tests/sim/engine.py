@@ -4,9 +4,10 @@ Theory of operation. A snapshot is a folder on disk and outlives the agent; a jo
 the thread that fills it and dies with the agent. A job looks at the server a few
 times a second: it keeps the WAL to the server's last record, makes a full copy when
 that was ordered (hot from a running server, cold from a stopped one, which a later
-record makes worthless), and reports whatever has changed. It ends when the server has
-left the line that is kept. What is really kept is a chain of records, so an oracle
-can ask a snapshot for each of them.
+record makes worthless), reads the rows past the fork out of a running server when
+those were ordered, again when further ones came, and reports whatever has changed. It
+ends when the server has left the line that is kept. What is really kept is a chain of
+records, so an oracle can ask a snapshot for each of them.
 """
 
 import random
@@ -22,6 +23,9 @@ from tests.sim.wal import Record
 PERIOD_S = 0.25
 READ_BACK_S = 0.2
 TROUBLE_HOLD_S = 3.0
+ROWS_S = 0.5
+"""So long rows are read; they are what there was when it began."""
+ROWS_PAUSE_S = 2.0
 
 
 @dataclass
@@ -34,6 +38,9 @@ class Snapshot:
     proven: Record | None = None
     """The full copy, with its WAL, is proven complete up to here."""
     cold: bool = False
+    read: Record | None = None
+    """Up to here the rows past the fork were read out."""
+    read_from: Lsn | None = None
     closed: bool = False
 
     @property
@@ -43,12 +50,32 @@ class Snapshot:
     @property
     def rows(self) -> set[str]:
         """What could be read out of it."""
-        best = self.proven or self.tail
+        best = self.proven or self.read or self.tail
         return set() if best is None else wal.rows(best)
 
     def keeps(self, record: Record) -> bool:
-        """Whether a full copy that is proven holds this record."""
-        return self.proven is not None and wal.holds(self.proven, record)
+        """Whether a full copy that is proven holds this record, or what it wrote."""
+        if self.proven is not None and wal.holds(self.proven, record):
+            return True
+        if self.read is None or self.read_from is None:
+            return False
+        return record.lsn > self.read_from and wal.holds(self.read, record)
+
+    def protects(self, tip: Record) -> bool:
+        """Whether that server may be overwritten: a copy is whole, or all rows are."""
+        if self.proven is not None and wal.holds(self.proven, tip):
+            return True
+        return self.read is not None and quiet(self.read, tip)
+
+
+def quiet(begin: Record, tip: Record) -> bool:
+    """Whether nothing was committed on the way from one record to the other."""
+    for record in wal.back(tip):
+        if record is begin:
+            return True
+        if record.row:
+            return False
+    return False
 
 
 @dataclass
@@ -70,6 +97,8 @@ class Trouble:
     """No progress, and no word why."""
     fails: bool = False
     """Every attempt ends in an error."""
+    short: bool = False
+    """There is no room for a full copy."""
     seconds: tuple[float, float] = (0.3, 0.3)
     """How long a full copy takes: at least, at most."""
 
@@ -86,6 +115,9 @@ class Job:
     """The final LSN for which the server was seen to be still the captured one."""
     failed: str = ""
     blind_s: float | None = None
+    reading: tuple[float, Record, Lsn] | None = None
+    """Rows that are being read: until when, of which state, from where on."""
+    read_s: float = -ROWS_PAUSE_S
 
 
 class Engine:
@@ -152,13 +184,30 @@ class Engine:
             self._close(job, "the server has left the line that is kept")
             return
         kept.tail = server.tip
-        if Level.FULL in job.order.levels:
-            self._copy(job, now_s)
+        if Level.ROWS in job.order.levels:
+            self._read(job, now_s)
         job.answered = None if server.running else job.order.final_lsn
+        self._go_on(job, now_s)
+
+    def _go_on(self, job: Job, now_s: float) -> None:
+        """Do a bit of the full copy, and tell."""
+        full = Level.FULL in job.order.levels
+        if full and self._has_no_room(job):
+            job.copying = None
+            self._tell(job, Phase.FAILED, "no room for the full copy", missing=1 << 20)
+            return
+        if full:
+            self._copy(job, now_s)
         phase = Phase.FOLLOWING
         if job.copying is not None:
             phase = Phase.VERIFYING if job.copying.checked else Phase.COPYING
         self._tell(job, phase)
+
+    def _has_no_room(self, job: Job) -> bool:
+        """Whether a copy is called for that does not fit; one that is hot goes on."""
+        kept = job.snapshot
+        follows = kept.proven is not None and not kept.cold
+        return self.trouble.short and not follows and kept.proven is not kept.tail
 
     def _blind(self, job: Job, now_s: float) -> None:
         """Trouble is told only when it lasts."""
@@ -166,6 +215,24 @@ class Engine:
         job.copying = None
         if now_s - job.blind_s >= TROUBLE_HOLD_S:
             self._tell(job, Phase.FAILED, "the data directory cannot be read")
+
+    def _read(self, job: Job, now_s: float) -> None:
+        """Read the rows past the fork, as long as the server answers."""
+        server, kept, fork = self.server, job.snapshot, job.order.fork
+        if fork is None:
+            return
+        if not server.answers:
+            job.reading = None
+        elif job.reading is not None and now_s >= job.reading[0]:
+            _, kept.read, kept.read_from = job.reading
+            job.reading, job.read_s = None, now_s
+        if kept.read is not None and quiet(kept.read, server.tip):
+            kept.read = server.tip
+        early = kept.read_from is not None and kept.read_from <= fork.lsn
+        if job.reading is not None or (early and kept.read is server.tip):
+            return
+        if server.answers and now_s - job.read_s >= ROWS_PAUSE_S:
+            job.reading = (now_s + ROWS_S, server.tip, fork.lsn)
 
     def _copy(self, job: Job, now_s: float) -> None:
         """Make the full copy, or follow with it what the server wrote since."""
@@ -188,9 +255,9 @@ class Engine:
             kept.proven, kept.cold = server.tip, not copying.hot
             job.copying = None
 
-    def _tell(self, job: Job, phase: Phase, reason: str = "") -> None:
+    def _tell(self, job: Job, phase: Phase, reason: str = "", missing: int = 0) -> None:
         status = CaptureStatus.nothing_kept(job.order.capture_id, phase, reason)
-        status = _filled(status, job.snapshot)
+        status = replace(_filled(status, job.snapshot), missing_bytes=missing)
         if job.copying is not None:
             status = replace(status, bytes_done=1, seconds_left=1.0)
         if job.answered is not None:
@@ -212,6 +279,8 @@ def _filled(status: CaptureStatus, kept: Snapshot) -> CaptureStatus:
         start_lsn=Lsn(wal.BEGIN_LSN),
         tail_lsn=Lsn(kept.tail.lsn),
         reached_lsn=None if kept.proven is None else Lsn(kept.proven.lsn),
+        rows_from=kept.read_from,
+        rows_lsn=None if kept.read is None else Lsn(kept.read.lsn),
         pin="held",
         bytes_total=2,
         bytes_done=2 if kept.proven is not None else 0,

@@ -360,8 +360,9 @@ class Faults:
 
     def _fail(self):
         agent = self._agent()
-        agent.trouble.fails = True
-        return agent.name, partial(setattr, agent.trouble, "fails", False)
+        how = self.apart.choice(("fails", "short"))
+        setattr(agent.trouble, how, True)
+        return f"{agent.name} {how}", partial(setattr, agent.trouble, how, False)
 
     def _stall(self):
         agent = self._agent()

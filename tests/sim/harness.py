@@ -37,7 +37,7 @@ from agent.core.observation import (
     SelfHealth,
 )
 from agent.core.permit import PermitState
-from agent.core.policy import NodeSpec, Policy
+from agent.core.policy import Minimum, NodeSpec, Policy
 from agent.core.reporting import make_report
 from agent.core.state import State, View
 from tests.sim.clock import WALL_S, Clock
@@ -130,12 +130,19 @@ class Simulation:
             *(NodeSpec(name, has_postgres=False, has_manager=False) for name in others),
         )
         self.dice = dice or random.Random(0)
+        apart = random.Random(str(self.dice.getstate()[1][:4]))
+        minimum = apart.choice(tuple(Minimum))
         self.world = World((*servers, *others), servers, BEGIN_S)
         self.agents = {
             name: Agent(
                 name,
                 Policy(
-                    "sim", name, nodes, settings=SETTINGS, lag_limit_bytes=LAG_BYTES
+                    "sim",
+                    name,
+                    nodes,
+                    settings=SETTINGS,
+                    lag_limit_bytes=LAG_BYTES,
+                    guard_minimum=minimum,
                 ),
                 State(),
                 Clock(),

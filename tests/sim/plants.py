@@ -19,6 +19,7 @@ from agent.core import (
     prediction,
     proof,
     protection,
+    rowlevel,
     rules,
     rules_primary,
     rules_reach,
@@ -144,6 +145,16 @@ def _any_grade(right):
         return right(state, replace(capture, status=status), permit)
 
     return protects
+
+
+def _rows_to_anywhere(right):
+    def covers(state, capture, permit, policy):
+        status = replace(capture.status, rows_lsn=permit.final_lsn)
+        kept = capture.status.rows_lsn is not None
+        capture = replace(capture, status=status) if kept else capture
+        return right(state, capture, permit, policy)
+
+    return covers
 
 
 def _no_hold(right):
@@ -333,6 +344,22 @@ PLANTS = (
             "fill a journal",
         ),
         first=5,
+    ),
+    Plant(
+        "permit on rows that end before",
+        "rows count that were read before the last commit",
+        ((rowlevel, "covers"),),
+        _rows_to_anywhere,
+        (
+            "crash a server",
+            "stop a server",
+            "ask for a permit in vain",
+            "promote wrongly",
+            "fail captures",
+            "slow captures",
+            "write a lot",
+        ),
+        first=14,
     ),
     Plant(
         "flap opens a new incident",
