@@ -12,9 +12,11 @@ from typing import Self
 import psycopg
 
 from agent.core.capture import CaptureOrder, CaptureStatus, Level, Phase
+from agent.core.lineage import Fork
 from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.core.observation import ServerFacts
+from agent.divergence.live import LiveRows
 from agent.postgres.reader import DiskReader
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.engine import Engine, no_crash
@@ -65,6 +67,7 @@ def settings_for(
         makes_way=makes_way,
         snapshot_program=program,
         snapshot_timeout_s=PROGRAM_S,
+        rows=LiveRows(),
     )
 
 
@@ -104,10 +107,15 @@ class Capturing:
             self.news.notify_all()
 
     def order(
-        self, *levels: Level, confirmed: Lsn | None = None, final: Lsn | None = None
+        self,
+        *levels: Level,
+        confirmed: Lsn | None = None,
+        final: Lsn | None = None,
+        fork: Fork | None = None,
     ) -> None:
+        wanted = levels or tuple(Level)
         self.ordered = CaptureOrder(
-            ID, "n1", levels or tuple(Level), ("inc-1",), "a test", confirmed, final
+            ID, "n1", wanted, ("inc-1",), "a test", confirmed, final, fork
         )
         self.engine.run(self.ordered)
 

@@ -18,6 +18,7 @@ from agent.core.capture import CaptureOrder, CaptureStatus, Phase
 from agent.core.moment import Moment
 from agent.core.observation import ReadFailure, ServerFacts
 from agent.core.readiness import Obstacle, Readiness
+from agent.divergence.live import LiveRows
 from agent.errors import PostgresError
 from agent.postgres.discovery import find_data_dir, local_dsn, port_of
 from agent.postgres.programs import read_release
@@ -166,6 +167,7 @@ class ServerBeside:
             snapshot_program=self._settings.capture.exec,
             snapshot_timeout_s=self._settings.capture.exec_timeout_s,
             makes_way=self._makes_way,
+            rows=LiveRows(),
         )
 
     def _dsn(self) -> str | None:

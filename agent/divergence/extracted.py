@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from agent.core.lineage import Fork
 from agent.core.lsn import Lsn
-from agent.divergence.model import Name, Table
+from agent.divergence.model import Name, Relation, Table
 from agent.divergence.rowfiles import Written
 
 FORMAT = 1
@@ -34,6 +34,8 @@ class Unread:
 
     what: str
     reason: str
+    outside: bool = False
+    """Whether the log never tells of it, so that nothing is missing by its measure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ class Extraction:
     unread: tuple[Unread, ...]
     fork_next_xid: int | None = None
     """The first transaction id that nobody had taken at the fork."""
+    statistics: tuple[Relation, ...] = ()
+    """The files of the planner's statistics: who writes only there is nobody."""
     format: int = FORMAT
 
     @property

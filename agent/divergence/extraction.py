@@ -10,6 +10,8 @@ the reason. A file counts when it was read back and is what was written.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import astuple
 from pathlib import Path
 
 from agent.divergence import catalog, shelf, values
@@ -32,6 +34,8 @@ from agent.postgres.connect import Session, session
 
 Progress = Callable[[int, int], None]
 """Called with the rows read so far, and the rows in all as far as they are known."""
+Reading = Callable[[str], AbstractContextManager[Session]]
+"""From a database's name to a session in it, settled, for the length of a `with`."""
 TOLD_EVERY = 5000
 NAMED_MAX = 10
 READ_S = 3600.0
@@ -48,14 +52,16 @@ def extract(
     *,
     source: Source,
     progress: Progress = lambda _done, _total: None,
+    reading: Reading | None = None,
 ) -> Extraction:
     """Read every touched row into the folder `to` (see `shelf.renewed`).
 
     `dsn_for` gives the connection string to a database of the losing side, by name.
-    Its record is written last. Raises PostgresError when no database can be listed,
-    SnapshotError when what was written does not read back, OSError.
+    `reading` gives a settled session for one instead, such as one that sees it at one
+    moment. The record is written last. Raises PostgresError when no database can be
+    listed, SnapshotError when what was written does not read back, OSError.
     """
-    work = _Work(story, dsn_for, to, progress)
+    work = _Work(story, dsn_for, to, progress, reading)
     databases = tuple(work.databases())
     work.finish()
     extraction = Extraction(
@@ -70,6 +76,7 @@ def extract(
         transactions=_transactions(story, work.statistics),
         unread=tuple(work.unread),
         fork_next_xid=story.fork_next_xid,
+        statistics=tuple(sorted(work.statistics, key=astuple)),
     )
     shelf.write_extraction(to, extraction)
     return extraction
@@ -103,7 +110,9 @@ class _Work:
         dsn_for: Callable[[str], str],
         to: Path,
         progress: Progress,
+        reading: Reading | None,
     ) -> None:
+        self._reading = reading or self._connected
         self._story = story
         self._dsn_for = dsn_for
         self._to = to
@@ -142,8 +151,14 @@ class _Work:
         """Tell that all is read."""
         self._progress(self._done, self._done)
 
-    def _missing(self, what: str, reason: str) -> None:
-        self.unread.append(Unread(what, reason))
+    def _missing(self, what: str, reason: str, *, outside: bool = False) -> None:
+        self.unread.append(Unread(what, reason, outside))
+
+    @contextmanager
+    def _connected(self, name: str) -> Iterator[Session]:
+        with session(self._dsn_for(name), statement_timeout_s=READ_S) as made:
+            values.settle(made)
+            yield made
 
     def _name_prepared(self, listing: Session) -> None:
         found = listing.execute(
@@ -157,8 +172,7 @@ class _Work:
 
     def _database(self, oid: int, name: str, encoding: str) -> DatabaseRows | None:
         try:
-            dsn = self._dsn_for(name)
-            with session(dsn, statement_timeout_s=READ_S) as reading:
+            with self._reading(name) as reading:
                 return self._read(reading, oid, name, encoding)
         except (PostgresError, UnicodeError) as error:
             reason = error.message if isinstance(error, PostgresError) else str(error)
@@ -168,7 +182,6 @@ class _Work:
     def _read(
         self, reading: Session, oid: int, name: str, encoding: str
     ) -> DatabaseRows:
-        values.settle(reading)
         tables = catalog.read_tables(reading, oid)
         self.statistics |= catalog.read_statistics(reading, oid)
         sequences = catalog.read_sequences(reading, oid)
@@ -177,6 +190,7 @@ class _Work:
             self._missing(
                 f"table {foreign} in database {name}",
                 "it is a foreign table: its rows are on another server",
+                outside=True,
             )
         self._total += sum(
             len(self._story.rows.get(table.relation, ())) for table in tables
@@ -205,7 +219,9 @@ class _Work:
         what = f"table {table.name} in database {database}"
         if table.persistence == "u":
             self._missing(
-                what, "it is unlogged: the log does not tell what became of its rows"
+                what,
+                "it is unlogged: the log does not tell what became of its rows",
+                outside=True,
             )
             return None
         rows = self._story.rows.get(table.relation, Rows())

@@ -30,6 +30,9 @@ WAL = "wal"
 """WAL segments at their full size, and timeline history files."""
 STATE = "state"
 """pg_control, configuration and logs as the tail found them."""
+LOSS = "loss"
+"""Rows of a losing side. The manifest names them where there is no complete copy that
+they could be read from again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +121,21 @@ class Manifest:
     before. A capture folder has all its files."""
     method_note: str = ""
     """Why it was made so: what stood against a better method, or who froze it."""
+    rows_from: Lsn | None = None
+    """Every row that was written past here was read out of the running server and is in
+    `loss/`; None: rows are not kept, or a full copy has them."""
+    rows_lsn: Lsn | None = None
+    """Up to here: between the reading and this no user transaction committed."""
 
     @property
     def has_copy(self) -> bool:
         """Whether it holds a full copy that was read back."""
         return self.grade is not Grade.NONE
+
+    @property
+    def has_rows_alone(self) -> bool:
+        """Whether it holds a losing side's rows, and no full copy to read them from."""
+        return self.rows_lsn is not None and not self.has_copy
 
     @property
     def complete(self) -> bool:

@@ -69,6 +69,21 @@ class FullCopy:
         return self.method in (COLD, COLD_SHARED)
 
 
+@dataclass(frozen=True, slots=True)
+class RowsKept:
+    """Rows that were read out of the running server."""
+
+    begins: Lsn
+    """Everything that was written past here is among them."""
+    upto: Lsn
+    """Up to here: between the reading and this no user transaction committed."""
+    files: tuple[FileEntry, ...]
+
+    def to(self, upto: Lsn) -> "RowsKept":
+        """Return the same, proven to reach further."""
+        return replace(self, upto=upto)
+
+
 @dataclass(slots=True)
 class Progress:
     """How far the copying is."""
@@ -109,6 +124,9 @@ class Record:
     copy: FullCopy | None = None
     grade: Grade = Grade.NONE
     end_lsn: Lsn | None = None
+    rows: RowsKept | None = None
+    rows_reason: str = ""
+    """Why there are no rows, or why they do not reach the end."""
     closed: bool = False
     progress: Progress = field(default_factory=Progress)
     lock: threading.Condition = field(default_factory=threading.Condition)
@@ -149,6 +167,14 @@ class Record:
                 self.grade = Grade.COMPLETE
             self.end_lsn = end
             self.save()
+
+    def keep_rows(self, rows: RowsKept | None, reason: str) -> None:
+        """Note which rows are on disk, in the manifest too, and what is wrong."""
+        with self.lock:
+            changed = rows != self.rows
+            self.rows, self.rows_reason = rows, reason
+            if changed:
+                self.save()
 
     def spend(self, size: int) -> None:
         """Count copied bytes and tell of it now and then."""
@@ -209,7 +235,8 @@ class Record:
             if self.start_lsn is None or self.tail_lsn is None:
                 return None
             copied = self.copy.contents if self.copy else Contents()
-            files = (*self.state, *self.wal, *copied.files)
+            rows = self.rows.files if self.rows else ()
+            files = (*self.state, *self.wal, *copied.files, *rows)
             return Manifest(
                 id=self.order.capture_id,
                 cluster=self.cluster,
@@ -241,6 +268,8 @@ class Record:
                 files=files,
                 folders=copied.folders,
                 links=copied.links,
+                rows_from=self.rows.begins if self.rows else None,
+                rows_lsn=self.rows.upto if self.rows else None,
             )
 
     def status(self) -> CaptureStatus:
@@ -262,6 +291,9 @@ class Record:
                 reason=self.reason,
                 final_lsn=self.answered_lsn,
                 missing_bytes=self.missing_bytes,
+                rows_from=self.rows.begins if self.rows else None,
+                rows_lsn=self.rows.upto if self.rows else None,
+                rows_reason=self.rows_reason,
             )
 
     def tell(self, *, progress_only: bool = False) -> None:

@@ -13,10 +13,20 @@ from pathlib import Path
 from agent.core.capture import CaptureOrder
 from agent.errors import CaptureError, SnapshotError
 from agent.snapshot import manifest as manifests
-from agent.snapshot.files import make_folder, remove_tree
+from agent.snapshot.files import hash_file, make_folder, remove_tree
 from agent.snapshot.fullcopy import OLD, PARTIAL
-from agent.snapshot.manifest import DATA, STATE, TABLESPACES, WAL, Contents, Manifest
-from agent.snapshot.record import FullCopy, Identity, Record
+from agent.snapshot.manifest import (
+    DATA,
+    LOSS,
+    STATE,
+    TABLESPACES,
+    WAL,
+    Contents,
+    Manifest,
+)
+from agent.snapshot.record import FullCopy, Identity, Record, RowsKept
+
+ROWS_RECORD = f"{LOSS}/extraction.json"
 
 
 def take_up(record: Record, *, closing: bool) -> Manifest | None:
@@ -79,6 +89,7 @@ def restore(record: Record, found: Manifest, *, closing: bool) -> None:
     record.wal = tuple(e for e in found.files if e.path.startswith(f"{WAL}/"))
     record.state = tuple(e for e in found.files if e.path.startswith(f"{STATE}/"))
     record.closed = found.closed
+    record.rows = _rows_of(found, record.folder)
     record.copy = _copy_of(found)
     if record.copy is not None:
         record.grade, record.end_lsn = found.grade, found.end_lsn
@@ -97,6 +108,27 @@ def _order_of(found: Manifest) -> CaptureOrder:
         confirmed_lsn=None,
         final_lsn=None,
     )
+
+
+def _rows_of(found: Manifest, folder: Path) -> RowsKept | None:
+    """Return the rows that a manifest speaks of, if these are what is there.
+
+    Others take their place while they are read again; the smallest file of them, their
+    record, tells by its hash whether that was so.
+    """
+    if found.rows_from is None or found.rows_lsn is None:
+        return None
+    files = tuple(e for e in found.files if e.path.startswith(f"{LOSS}/"))
+    for entry in files:
+        try:
+            if (folder / entry.path).lstat().st_size != entry.size:
+                return None
+            is_record = entry.path == ROWS_RECORD
+            if is_record and hash_file(folder / entry.path) != entry.sha256:
+                return None
+        except OSError:
+            return None
+    return RowsKept(found.rows_from, found.rows_lsn, files)
 
 
 def _copy_of(found: Manifest) -> FullCopy | None:

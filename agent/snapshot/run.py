@@ -3,10 +3,10 @@
 Theory of operation. A loop of PERIOD_S looks at the server and does what is missing:
 the pin first, because it costs nothing; then the WAL that nobody else has, and the
 first manifest; then the rest. The full copy is made by a thread of its own, so the
-tail never waits for it. Everything that was promised can be found again on disk: a
-run that begins on the folder of an earlier one goes on from its manifest, and throws
-away what no manifest speaks of (see `resume`). An error is told in the status, and
-the next round tries again; the core decides how long.
+tail never waits for it; rows are read by another one. Everything that was promised
+can be found again on disk: a run that begins on the folder of an earlier one goes on
+from its manifest, and throws away what no manifest speaks of (see `resume`). An error
+is told in the status, and the next round tries again; the core decides how long.
 
 A server that left the line that is kept (rewound, cloned anew, rolled back) ends the
 capture: it is closed as it stands, and what that server does from then on needs a
@@ -38,6 +38,7 @@ from agent.snapshot.room import (
     missing_in,
     server_paths,
 )
+from agent.snapshot.rowskeeper import RowsKeeper
 from agent.snapshot.server import LocalServer
 from agent.snapshot.settings import EngineSettings
 from agent.snapshot.state import StateFiles
@@ -81,6 +82,9 @@ class CaptureRun(threading.Thread):
         self._state = StateFiles(settings.data_dir, folder)
         self._pin = Pin(settings.data_dir, order.capture_id, folder)
         self._copy = CopyKeeper(settings, self._record, self._follower, moment, crash)
+        self._rows = RowsKeeper(
+            settings.rows, settings.find_dsn, self._record, self._follower, moment
+        )
         self._room: Room | None = None
         self._opened = False
         self._left = ""
@@ -117,6 +121,7 @@ class CaptureRun(threading.Thread):
             self._follow()
         finally:
             self._copy.end()
+            self._rows.end()
             self._server.close()
             self._follower.close()
 
@@ -184,7 +189,7 @@ class CaptureRun(threading.Thread):
 
     def _finish(self) -> None:
         """Write the final manifest; nothing is added after it."""
-        if not self._copy.end():
+        if not self._copy.end() or not self._rows.end():
             return  # the next round looks again
         record = self._record
         with record.lock:
@@ -243,6 +248,7 @@ class CaptureRun(threading.Thread):
         self._settle(where, moved=moved or first)
         self._copy.watch(where, room)
         self._copy.check_chain(where)
+        self._rows.watch(where)
         self._show_phase()
 
     def _follow_on(self, where: Where) -> bool:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from agent.core.capture import CaptureOrder
 from agent.snapshot.reserve import Reserve
+from agent.snapshot.rowsport import RowsReader
 from agent.snapshot.server import FindDsn
 
 
@@ -58,6 +59,8 @@ class EngineSettings:
     """How long one call of it may take."""
     makes_way: MakesWay | None = None
     """None: a disk that is full stays full."""
+    rows: RowsReader | None = None
+    """Who reads rows out of a losing server; None: nobody, level `rows` is not kept."""
 
     @property
     def reserve(self) -> Reserve | None:
