@@ -29,6 +29,7 @@ LEAST = 10
 """So many collisions, conflicts and deletes each history has."""
 PREFIX_ROWS, PREFIX_TRANSACTIONS, TRANSACTIONS = 24, 40, 400
 SHARED_KEYS = 14
+PENDING_MAX = 7
 CALM = {"item", "ident", "hot", "kinds"}
 """Tables that transactions hold open while others go on."""
 EXACT = {"item", "ident", "hot", "kinds"}
@@ -56,6 +57,9 @@ class Player:
     tellers: dict[str, Teller] = field(default_factory=dict)
     pending: list[Pending] = field(default_factory=list)
     fates: list[TableSpec] = field(default_factory=list)
+    left: int = 0
+    """So many transactions stay open or prepared to the end."""
+    kinds: Counter[str] = field(default_factory=Counter)
 
     def connect(self, database: str) -> psycopg.Connection[Any]:
         """Open a session in which nothing waits for ever."""
@@ -71,7 +75,7 @@ class Player:
             return self.tellers[database]
         made = Teller(
             self.rng, self.side, self.schema, self.supply, self.connect(database),
-            database,
+            database, self.kinds,
         )  # fmt: skip
         if not new:
             self.tellers[database] = made
@@ -183,7 +187,7 @@ class Player:
 
     def settle(self) -> None:
         """End one of the transactions that are held."""
-        if not self.pending:
+        if len(self.pending) <= self.left:
             return
         one = self.pending.pop(self.rng.randrange(len(self.pending)))
         commit = self.rng.random() < 0.6
@@ -258,7 +262,10 @@ class Player:
             self.other()
         elif draw < 0.2:
             self.settle()
-        elif draw < 0.27 and self.fates:
+        elif draw < 0.22 and len(self.pending) < PENDING_MAX:
+            self.supply.last += 1
+            self.hold(self.rng.choice(("", f"prepared {self.supply.last}")))
+        elif draw < 0.29 and self.fates:
             self.suffer(self.fates.pop())
         else:
             self.transact()
@@ -444,6 +451,8 @@ def play(stage: Stage, seed: int) -> Played:
     for player in (loser, winner):
         fates = [spec for spec in schema.tables if spec.fate]
         player.fates = rng.sample(fates, rng.randint(2, len(fates)))
+        player.left = rng.choice((0, 0, 1, 2))
+        player.kinds.clear()
     if rng.random() < 0.5:
         loser.many_subtransactions()
     alike(played)

@@ -6,6 +6,8 @@ client expected. A statement that fits no row at hand is left out. Rows are name
 their key as the client knows it, those of a table without a key by all their values.
 """
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -24,6 +26,33 @@ MATCHING_MAX = 6
 FIRST_KEY = 100_000
 """Drawn keys lie above all that a sequence hands out."""
 Cells = dict[str, Cell]
+
+
+KINDS = {
+    kind: re.compile(pattern, re.DOTALL)
+    for kind, pattern in {
+        "INSERT": r"^INSERT.* VALUES ", "RETURNING": r" RETURNING \w+::text$",
+        "INSERT SELECT": r"^INSERT.* SELECT ", "COPY": r"^COPY",
+        "ON CONFLICT DO NOTHING": r" DO NOTHING$",
+        "ON CONFLICT DO UPDATE": r" DO UPDATE SET ", "MERGE": r"^MERGE",
+        "UPDATE": r"^UPDATE", "DELETE": r"^DELETE",
+        "FOR UPDATE": r" FOR UPDATE$", "FOR KEY SHARE": r" FOR KEY SHARE$",
+        "SAVEPOINT": r"^SAVEPOINT", "RELEASE": r"^RELEASE",
+        "ROLLBACK TO": r"^ROLLBACK TO", "COMMIT": r"^COMMIT$",
+        "ROLLBACK": r"^ROLLBACK$", "PREPARE": r"^PREPARE",
+        "COMMIT PREPARED": r"^COMMIT PREPARED",
+        "ROLLBACK PREPARED": r"^ROLLBACK PREPARED", "nextval": r"nextval",
+        "a large object": r"lo_from_bytea", "a message": r"pg_logical_emit_message",
+        "VACUUM": r"^VACUUM \W", "VACUUM FREEZE": r"^VACUUM \(FREEZE",
+        "VACUUM FULL": r"^VACUUM FULL", "ANALYZE": r"^ANALYZE", "CLUSTER": r"^CLUSTER",
+        "REINDEX": r"^REINDEX", "TRUNCATE": r"^TRUNCATE", "REFRESH": r"^REFRESH",
+        "ADD COLUMN": r"^ALTER TABLE.* ADD COLUMN", "a rewrite": r" ALTER n TYPE ",
+        "CREATE TABLE": r"^CREATE TABLE", "DROP TABLE": r"^DROP TABLE",
+        "CHECKPOINT": r"^CHECKPOINT", "a temporary table": r"^CREATE TEMP",
+        "a new segment": r"pg_switch_wal",
+    }.items()
+}  # fmt: skip
+"""Every kind of statement that a history may have, and how it is known."""
 
 
 class Supply:
@@ -86,6 +115,8 @@ class Teller:
     supply: Supply
     session: psycopg.Connection[Any]
     database: str = MAIN
+    kinds: Counter[str] = field(default_factory=Counter)
+    """What was said so far, by `KINDS`."""
     work: Work = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,10 +129,16 @@ class Teller:
     def say(self, statement: str, touched: int | None = None) -> Any:
         """Run a statement; it must touch as many rows as the client expects."""
         cursor = self.session.execute(statement.encode())
+        self._note(statement)
         assert touched is None or cursor.rowcount == touched, (
             f"{self.side.name}: {cursor.rowcount} rows, not {touched}: {statement}"
         )
         return cursor
+
+    def _note(self, statement: str) -> None:
+        self.kinds.update(
+            kind for kind, sort in KINDS.items() if sort.search(statement)
+        )
 
     # What there is.
 
@@ -219,6 +256,7 @@ class Teller:
         columns = [*drawn[0]]
         order = f"COPY {spec.sql} ({names(columns)}) FROM STDIN"
         cursor = self.session.cursor()
+        self._note(order)
         with cursor.copy(order.encode()) as copy:
             for row in drawn:
                 copy.write_row([row[each].written for each in columns])

@@ -12,7 +12,6 @@ from tests.histories.product import first_problem
 
 pytestmark = pytest.mark.postgres
 SEED = 36
-"""One in which the winner gives an old row a key that the loser gave a new one."""
 
 
 def test_of_a_drawn_history_all_rows_are_reported_and_no_other(stage):
