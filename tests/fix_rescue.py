@@ -169,6 +169,11 @@ class Sides:
             plan = self.plan(wish or Wish(), made)
             return Applier(made, plan).run(commit=commit)
 
+    def new_keys(self) -> list[tuple[str, ...]]:
+        """Return table, column, old and new value, and how, from the ledger."""
+        query = self.plan(Wish()).statements.mapping()
+        return [tuple(map(str, row)) for row in self.ask(query)]
+
     def write(self, to: Path, form: Format, wish: Wish | None = None) -> Index:
         plans = [(self.goal(), self.plan(wish or Wish()))]
         return write_folder(to, "n1-snapshot", form, plans)

@@ -34,6 +34,70 @@ COUNTS = (
 )  # fmt: skip
 
 
+_Form = Annotated[Format, typer.Option("--format", help="The form of the files.")]
+_To = Annotated[
+    Path | None,
+    typer.Option(
+        "--to",
+        help="Folder to write, which must not be there. Default: ID-rescue here.",
+        show_default=False,
+    ),
+]
+_Tables = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tables",
+        help="Only these, as TABLE or SCHEMA.TABLE with * and ?; may be repeated.",
+        show_default=False,
+    ),
+]
+_Database = Annotated[
+    str | None,
+    typer.Option("--database", "-d", help="Only this one.", show_default=False),
+]
+_Only = Annotated[
+    Only | None,
+    typer.Option(
+        "--only",
+        help="Only rows that the winner lacks, that both sides changed, or whose"
+        " key both sides gave out. Default: all, and what was changed or deleted.",
+        show_default=False,
+    ),
+]
+_OnConflict = Annotated[
+    OnConflict,
+    typer.Option(
+        "--on-conflict",
+        help="Rows that both sides changed: keep the winner's, or write theirs, the"
+        " losing side's.",
+    ),
+]
+_Collisions = Annotated[
+    Collisions,
+    typer.Option("--collisions", help="Rows whose key the winner gave to another row."),
+]
+_Apply = Annotated[
+    str | None,
+    typer.Option(
+        "--apply",
+        metavar="DSN",
+        help="Put the rows into this server, the winner, after a dry run.",
+        show_default=False,
+    ),
+]
+_Reason = Annotated[
+    str | None,
+    typer.Option("--reason", help="Why; it is recorded.", show_default=False),
+]
+_Who = Annotated[
+    str | None,
+    typer.Option(
+        "--who", help="Who orders it. Default: this user.", show_default=False
+    ),
+]
+_Yes = Annotated[bool, typer.Option("--yes", help="Do not ask after the dry run.")]
+
+
 def add_rescue(app: typer.Typer) -> None:
     """Add the command to the group `loss`."""
     app.command("rescue")(rescue)
@@ -45,74 +109,17 @@ def rescue(  # noqa: PLR0913 - typer makes an option of each
     snapshot: Which,
     *,
     folder: Dir = None,
-    form: Annotated[
-        Format, typer.Option("--format", help="The form of the files.")
-    ] = Format.SQL,
-    to: Annotated[
-        Path | None,
-        typer.Option(
-            "--to",
-            help="Folder to write, which must not be there. Default: ID-rescue here.",
-            show_default=False,
-        ),
-    ] = None,
-    tables: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tables",
-            help="Only these, as TABLE or SCHEMA.TABLE with * and ?; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    database: Annotated[
-        str | None,
-        typer.Option("--database", "-d", help="Only this one.", show_default=False),
-    ] = None,
-    only: Annotated[
-        Only | None,
-        typer.Option(
-            "--only",
-            help="Only rows that the winner lacks, that both sides changed, or whose"
-            " key both sides gave out. Default: all, and what was changed or deleted.",
-            show_default=False,
-        ),
-    ] = None,
-    on_conflict: Annotated[
-        OnConflict,
-        typer.Option(
-            "--on-conflict",
-            help="Rows that both sides changed: keep the winner's, or write theirs, the"
-            " losing side's.",
-        ),
-    ] = OnConflict.SKIP,
-    collisions: Annotated[
-        Collisions,
-        typer.Option(
-            "--collisions", help="Rows whose key the winner gave to another row."
-        ),
-    ] = Collisions.RENUMBER,
-    apply: Annotated[
-        str | None,
-        typer.Option(
-            "--apply",
-            metavar="DSN",
-            help="Put the rows into this server, the winner, after a dry run.",
-            show_default=False,
-        ),
-    ] = None,
-    reason: Annotated[
-        str | None,
-        typer.Option("--reason", help="Why; it is recorded.", show_default=False),
-    ] = None,
-    who: Annotated[
-        str | None,
-        typer.Option(
-            "--who", help="Who orders it. Default: this user.", show_default=False
-        ),
-    ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Do not ask after the dry run.")
-    ] = False,
+    form: _Form = Format.SQL,
+    to: _To = None,
+    tables: _Tables = None,
+    database: _Database = None,
+    only: _Only = None,
+    on_conflict: _OnConflict = OnConflict.SKIP,
+    collisions: _Collisions = Collisions.RENUMBER,
+    apply: _Apply = None,
+    reason: _Reason = None,
+    who: _Who = None,
+    yes: _Yes = False,
 ) -> int:
     """Give back what the losing side wrote: as files, or into the winner with --apply.
 
@@ -150,7 +157,11 @@ def _check_options(apply: str | None, to: Path | None, reason: str | None) -> No
         raise typer.BadParameter("--apply needs a reason", param_hint="--reason")
     from agent.config.forms import parse_dsn
 
-    if "password" in parse_dsn(apply):
+    try:
+        pairs = parse_dsn(apply)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--apply") from error
+    if "password" in pairs:
         raise typer.BadParameter(
             "others can read a password in the process list: put it into ~/.pgpass or"
             " $PGPASSWORD",
@@ -313,7 +324,7 @@ def _shown(ran: "Iterable[Ran]") -> dict[str, Any]:
                     name: dict(counts) for name, counts in each.result.tables.items()
                 },
                 "left_out": dict(each.result.reasons),
-                "renumbered": len(each.result.mapping),
+                "new_keys": each.result.new_keys,
                 "details": str(each.details) if each.details else None,
                 "notes": list(each.notes),
             }

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from agent.divergence import rescue_journal, shelf
 from agent.divergence.model import Name
 from agent.divergence.rescue_apply import Applier, Result
@@ -28,7 +30,7 @@ from agent.divergence.rescue_source import Lost, check_files, load
 from agent.divergence.rescue_survey import Survey
 from agent.divergence.rescue_wish import Format, Wish
 from agent.errors import DivergenceError, PostgresError, SplitguardError
-from agent.postgres.connect import Session, connect
+from agent.postgres.connect import Session, connect, failed
 from agent.snapshot import manifest as manifests
 
 
@@ -117,8 +119,9 @@ class Rescue:
             except SplitguardError as error:
                 rescue_journal.note(self._folder, act, "failed", error=error.message)
                 raise
-        details = rescue_journal.keep_details(self._folder, act, result)
-        rescue_journal.note(self._folder, act, "done", result)
+            rescue_journal.note(self._folder, act, "done", result)
+            keys = applier.mapping()
+            details = rescue_journal.keep_details(self._folder, act, result, keys)
         said = tuple(notes(lost.database, plan))
         return Ran(lost.database, result, said, details)
 
@@ -157,13 +160,24 @@ class Rescue:
         """Connect, see that it is the winner, and plan by what it has."""
         made = connect_to(way, lost.database)
         try:
-            check_server(made, self._target(lost))
-            settle_writing(made)
-            refuse_loser(made, lost.tables, lost.source, self._timeline)
-            plan = self._plan(lost, lacking(made, lost.tables))
+            missing = self._looked_at(made, lost)
+            plan = self._plan(lost, missing)
             yield made, plan, Applier(made, plan)
         finally:
             made.close()
+
+    def _looked_at(self, made: Session, lost: Lost) -> dict[Name, str]:
+        """See that it is the winner; return the tables that it cannot take rows of."""
+        try:
+            check_server(made, self._target(lost))
+            settle_writing(made)
+            tables = [table for table in lost.tables if table.kind == "r"]
+            missing = lacking(made, tables)
+            present = [table for table in tables if table.name not in missing]
+            refuse_loser(made, present, lost.source, self._timeline)
+        except psycopg.Error as error:
+            raise failed("the winner cannot be looked at", error) from error
+        return missing
 
     def _act(self, lost: Lost, made: Session, ordered: Ordered) -> Act:
         wish = self._wish

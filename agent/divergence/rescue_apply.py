@@ -65,8 +65,9 @@ class Result:
     tables: dict[str, Counter[str]] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     """Why rows were left out."""
-    mapping: list[tuple[str, ...]] = field(default_factory=list)
-    """Table, column, old value, new value, how."""
+    new_keys: int = 0
+    """Columns whose values are not those of the losing side, in this rescue or an
+    earlier one."""
     refusals: list[Refusal] = field(default_factory=list)
     """Rows that the winner did not take, the first ones."""
     committed: bool = False
@@ -84,6 +85,8 @@ class Applier:
         self._session = session
         self._plan = plan
         self._again: list[tuple[Table, Step]] = []
+        self._ending = False
+        """Whether nothing is left to do but to commit."""
         self.result = Result()
 
     def run(self, *, commit: bool) -> Result:
@@ -96,9 +99,12 @@ class Applier:
                 self._once_more()
                 self._check_deferred()
                 if self._plan.survey.needs_ledger:
-                    self._read_mapping()
+                    self._count_new_keys()
+                self._ending = commit
         except psycopg.Error as error:
-            raise _explained(error) from error
+            raise _explained(
+                error, lost=self._ending and self._session.broken
+            ) from error
         self.result.committed = commit
         self.result.tables = {
             name: Counter({key: count for key, count in counts.items() if count})
@@ -123,7 +129,7 @@ class Applier:
         for step in steps:
             if step.deed is Deed.LEFT_OUT:
                 self._counts(table)[Deed.LEFT_OUT.value] += 1
-                self.result.reasons[step.reason.partition(":")[0]] += 1
+                self.result.reasons[step.reason] += 1
                 continue
             batch.append(step)
             chars += len(step.sql)
@@ -239,11 +245,26 @@ class Applier:
         if self._plan.deferred():
             self._session.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
 
-    def _read_mapping(self) -> None:
-        query = self._plan.statements.mapping().encode("utf-8", "surrogateescape")
-        self.result.mapping = [
-            tuple(map(str, row)) for row in self._session.execute(query).fetchall()
-        ]
+    def _count_new_keys(self) -> None:
+        mapping = self._plan.statements.mapping()
+        query = f"SELECT count(*) FROM ({mapping}) AS m"  # noqa: S608 - our own query
+        row = self._session.execute(query.encode("utf-8", "surrogateescape")).fetchone()
+        self.result.new_keys = row[0] if row is not None else 0
+
+    def mapping(self) -> Iterator[bytes]:
+        """Yield the new keys as CSV, when it is done. Raises PostgresError."""
+        query = (
+            f"COPY ({self._plan.statements.mapping()}) TO STDOUT (FORMAT csv, HEADER)"
+        )
+        try:
+            with (
+                self._session.cursor() as cursor,
+                cursor.copy(query.encode("utf-8", "surrogateescape")) as copy,
+            ):
+                for block in copy:
+                    yield bytes(block)
+        except psycopg.Error as error:
+            raise failed("the new keys cannot be read", error) from error
 
 
 def _of_the_row(session: Session, error: psycopg.Error) -> bool:
@@ -253,8 +274,10 @@ def _of_the_row(session: Session, error: psycopg.Error) -> bool:
     return alive and (code[:2] in _OF_THE_ROW or code in _OF_THE_ROW_TOO)
 
 
-def _explained(error: psycopg.Error) -> SplitguardError:
-    """Return the error that people read; nothing was written."""
+def _explained(error: psycopg.Error, *, lost: bool) -> SplitguardError:
+    """Return the error that people read; nothing was written, as far as is known."""
+    if lost:
+        return failed_at_the_end(error)
     told = failed("the winner did not take the rescue, nothing was written", error)
     hints = {
         "55P03": "somebody holds a lock on the table: end that session, or try again",
@@ -263,3 +286,13 @@ def _explained(error: psycopg.Error) -> SplitguardError:
         "40P01": "it met another session in a deadlock: try again",
     }
     return type(told)(told.message, hints.get(error.sqlstate or "", ""))
+
+
+def failed_at_the_end(error: psycopg.Error) -> SplitguardError:
+    """Return what is said when the server was lost while it committed."""
+    told = failed("the winner was lost while it committed", error)
+    return type(told)(
+        told.message,
+        "whether it is committed is not known: run it again, what is done already is"
+        " not done twice",
+    )

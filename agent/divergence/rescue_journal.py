@@ -6,11 +6,9 @@ so that one which was cut off is seen as begun. The lines lie beside the rows,
 lies in a folder of its own below `loss/rescues`. Written durably, never rewritten.
 """
 
-import csv
-import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +16,7 @@ from pathlib import Path
 from agent.divergence.rescue_apply import Result
 from agent.divergence.rescue_script import MAPPING
 from agent.divergence.shelf import make_folder, own
-from agent.snapshot.files import PRIVATE_FILE, fsync_path, write_all, write_atomically
+from agent.snapshot.files import PRIVATE_FILE, fsync_path, write_all
 
 JOURNAL = "rescues.jsonl"
 FOLDER = "rescues"
@@ -66,13 +64,15 @@ def note(
     fsync_path(folder)
 
 
-def keep_details(folder: Path, act: Act, result: Result) -> Path | None:
+def keep_details(
+    folder: Path, act: Act, result: Result, mapping: Iterable[bytes]
+) -> Path | None:
     """Write what was refused and renumbered; return where, if anything was.
 
-    Raises OSError.
+    `mapping` is the CSV of new keys. Raises OSError.
     """
     refused = result.refusals
-    if not refused and not result.mapping:
+    if not refused and not result.new_keys:
         return None
     make_folder(folder / FOLDER)
     stem = act.at.replace(":", "")
@@ -83,17 +83,21 @@ def keep_details(folder: Path, act: Act, result: Result) -> Path | None:
         place = folder / FOLDER / f"{stem}-{number}"
     make_folder(place)
     if refused:
-        lines = "".join(json.dumps(asdict(each)) + "\n" for each in refused)
-        _write(place / REFUSED, lines.encode("ascii"))
-    if result.mapping:
-        made = io.StringIO(newline="")
-        writer = csv.writer(made, lineterminator="\n")
-        writer.writerow(("table", "column", "old", "new", "how"))
-        writer.writerows(result.mapping)
-        _write(place / MAPPING, made.getvalue().encode("utf-8", "surrogateescape"))
+        _write(
+            place / REFUSED,
+            (json.dumps(asdict(each)).encode("ascii") + b"\n" for each in refused),
+        )
+    if result.new_keys:
+        _write(place / MAPPING, mapping)
+    fsync_path(place)
     return place
 
 
-def _write(path: Path, content: bytes) -> None:
-    write_atomically(path, content)
+def _write(path: Path, blocks: Iterable[bytes]) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    with os.fdopen(os.open(path, flags, PRIVATE_FILE), "wb") as file:
+        for block in blocks:
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
     own(path)

@@ -273,8 +273,8 @@ class Plan:
             yield left_out(table, one, fate.reason)
         elif fate.way is Way.SAME:
             yield from self._twins(table, one, fate)
-            reason = f"{ELSEWHERE}: {shown(table, one.twin or ())}"
-            yield left_out(table, one, reason)
+            detail = f": {shown(table, one.twin or ())}"
+            yield left_out(table, one, ELSEWHERE, detail)
         elif table.keys:
             yield from self._insert_keyed(table, one, fate)
         else:

@@ -56,13 +56,13 @@ class Part:
     """Reads the rows again, and yields them."""
 
 
-def left_out(table: Table, one: Difference, reason: str) -> Step:
+def left_out(table: Table, one: Difference, reason: str, detail: str = "") -> Step:
     """Return the step of a row that is not written, with all of its versions."""
     versions = [
         f"{name}: {shown(table, values)}"
         for name, values in (("loser", one.loser), ("winner", one.winner))
         if values is not None
     ]
-    text = f"-- {one.kind.value}, left out: {reason}; {'; '.join(versions)}"
+    text = f"-- {one.kind.value}, left out: {reason}{detail}; {'; '.join(versions)}"
     plain = text.encode("ascii", "backslashreplace").decode("ascii")
     return Step(Deed.LEFT_OUT, plain, one.kind, one.loser or one.winner or (), reason)

@@ -82,7 +82,7 @@ def test_collided_rows_get_new_keys_and_all_that_refers_to_them_follows(forked):
     assert sides.read("winner") == after
     assert not again.refused
     # ann is on the winner under 3, which is bob's number on the losing side.
-    assert ("public.Kunden", "id", "2", "3", "same") in result.mapping
+    assert ("public.Kunden", "id", "2", "3", "same") in sides.new_keys()
     assert result.tables["public.orders"]["renumbered"] == 2
 
 
@@ -99,7 +99,7 @@ def test_the_script_does_the_same_as_applying_and_does_it_once(forked, tmp_path)
     mapping = (script.parent / "renumbered.csv").read_text().splitlines()
     assert mapping[0] == "table,column,old,new,how"
     assert "public.Kunden,id,2,3,same" in mapping
-    assert sides.apply().mapping  # the other way knows what this one did
+    assert sides.apply().new_keys  # the other way knows what this one did
     assert sides.ask(STORY) == TOLD
 
 
