@@ -32,8 +32,10 @@ from agent.core.verdict import Family, VerdictCode
 LOSSES_MAX = 8
 """Headlines that one incident holds: one for each snapshot; further ones are left
 to the snapshots themselves."""
-AT_WORK = (Phase.ORDERED, Phase.COPYING, Phase.VERIFYING, Phase.FAILED)
+AT_WORK = (Phase.ORDERED, Phase.COPYING, Phase.VERIFYING)
 """While a capture is in one of these, disk and processor are left to it."""
+PERMIT_FIRST_S = 60.0
+"""So long a report gives way to a request for a permit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +113,24 @@ def parting(
     return None
 
 
-def must_wait(state: State, policy: Policy) -> bool:
-    """Whether something goes on here that a report must not be in the way of."""
-    return any(
-        one.order.node == policy.me and one.status.phase in AT_WORK
-        for one in state.ledger.captures
-    ) or any(one.state is PermitState.PENDING for one in state.ledger.permits)
+def must_wait(state: State, monotonic_s: float, policy: Policy) -> bool:
+    """Whether something goes on here that a report must not be in the way of.
+
+    A copy that is made, or for which there is no room; and whoever has just asked for a
+    permit: the last of the log is then taken. What waits for longer waits for something
+    else, and a report in the meantime takes nothing from it.
+    """
+    captures = [one for one in state.ledger.captures if one.order.node == policy.me]
+    copying = any(one.status.phase in AT_WORK for one in captures)
+    cramped = any(
+        one.status.phase is Phase.FAILED and one.status.missing_bytes
+        for one in captures
+    )
+    asked = any(
+        one.state is PermitState.PENDING and monotonic_s - one.asked_s < PERMIT_FIRST_S
+        for one in state.ledger.permits
+    )
+    return copying or cramped or asked
 
 
 def _is_due(capture: Capture, reached: Lsn, *, answers: bool) -> bool:

@@ -142,7 +142,7 @@ class LossMaker:
 
     def _hindrance(self) -> str:
         """Return what a report waits for at present."""
-        if must_wait(self._desk.state, self._desk.policy):
+        if self._busy():
             return "a capture or a permit goes first"
         return "another report is being made" if self._work is not None else ""
 
@@ -165,9 +165,7 @@ class LossMaker:
 
     def look(self) -> None:
         """Go on with what is at work, or begin what is wanted first."""
-        state, policy = self._desk.state, self._desk.policy
-        untold = self._tell()
-        busy = must_wait(state, policy)
+        untold, busy = self._tell(), self._busy()
         if self._work is not None:
             if busy:
                 self._put_back(*self._work)
@@ -177,6 +175,10 @@ class LossMaker:
         aim = None if busy else self._next(untold)
         if aim is not None:
             self._begin(aim)
+
+    def _busy(self) -> bool:
+        now_s = self._desk.now().monotonic_s
+        return must_wait(self._desk.state, now_s, self._desk.policy)
 
     def _next(self, untold: frozenset[str]) -> Aim | None:
         with self._lock:

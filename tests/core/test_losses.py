@@ -138,15 +138,22 @@ def test_what_lies_before_the_fork_or_of_the_same_line_is_no_losing_side():
     assert part({"n2": replace(theirs, system_id="72")}) is None
 
 
-@pytest.mark.parametrize("phase", [Phase.COPYING, Phase.VERIFYING, Phase.FAILED])
+def waits(seconds=100.0, **parts) -> bool:
+    return losses.must_wait(given.state(**parts), seconds, given.policy())
+
+
+@pytest.mark.parametrize("phase", [Phase.ORDERED, Phase.COPYING, Phase.VERIFYING])
 def test_reports_make_way_for_captures(phase):
-    busy = given.state(captures=(given.capture(phase=phase),))
-    assert losses.must_wait(busy, given.policy())
-    idle = given.state(captures=(given.capture(phase=Phase.FOLLOWING),))
-    assert not losses.must_wait(idle, given.policy())
+    assert waits(captures=(given.capture(phase=phase),))
+    for done in (Phase.FOLLOWING, Phase.CLOSED, Phase.FAILED):
+        assert not waits(captures=(given.capture(phase=done),))
 
 
-def test_reports_make_way_for_permits():
+def test_reports_take_no_room_from_a_capture_that_lacks_it():
+    assert waits(captures=(given.capture(phase=Phase.FAILED, missing_bytes=1),))
+
+
+def test_reports_make_way_for_who_has_just_asked_for_a_permit():
     permit = Permit(
         id="permit-1",
         node="n1",
@@ -155,7 +162,7 @@ def test_reports_make_way_for_permits():
         state=PermitState.PENDING,
         reason="",
         asked_wall_s=0.0,
-        asked_s=0.0,
+        asked_s=100.0,
         granted_s=None,
         system_id=None,
         timeline=None,
@@ -166,9 +173,10 @@ def test_reports_make_way_for_permits():
         seconds_left=None,
         released_by=None,
     )
-    assert losses.must_wait(given.state(permits=(permit,)), given.policy())
+    assert waits(100.0 + losses.PERMIT_FIRST_S - 0.1, permits=(permit,))
+    assert not waits(100.0 + losses.PERMIT_FIRST_S, permits=(permit,))
     done = replace(permit, state=PermitState.GRANTED)
-    assert not losses.must_wait(given.state(permits=(done,)), given.policy())
+    assert not waits(100.1, permits=(done,))
 
 
 def test_the_headline_goes_into_the_incident_and_is_told_once():

@@ -142,6 +142,13 @@ async def test_values_of_rows_are_for_scope_data_only(served, losses):
     assert counts.json()["managers"][0]["counts"][0]["lost"] == 1
 
 
+async def test_who_only_reads_has_no_work_done(served, losses):
+    async with served.client("read") as client:
+        answer = await client.get(PATH, params={"values": "false"})
+    assert (answer.status_code, losses.asked) == (409, [])
+    assert answer.json()["detail"] == "There is no loss report yet."
+
+
 @pytest.mark.parametrize("scope", ["operate", "peer"])
 async def test_other_scopes_read_nothing(served, scope):
     async with served.client(scope) as client:

@@ -67,6 +67,11 @@ def _next_step(frame: Frame, incident: Incident, snapshots: list[KeptOut]) -> st
     """Return what to do; after the end, where to find what was wiped."""
     if incident.status is not Status.RESOLVED:
         return next_step(incident.verdict, incident.id)
+    if incident.losses:
+        ways = [
+            f"`{one.command}` on {one.node}" for one in map(loss_out, incident.losses)
+        ]
+        return f"It is over. What was lost, and the way back: {' or '.join(ways)}."
     bound = dict(_bound(frame))
     ways = [
         f"`{one.command}` on {one.beside}"

@@ -57,7 +57,7 @@ async def get_loss(
         )
     losses = await _losses(ctx, snapshot_id)
     stand = await asyncio.to_thread(losses.stand, snapshot_id)
-    if stand.phase is LossPhase.NONE:
+    if stand.phase is LossPhase.NONE and Scope.DATA in principal.scopes:
         stand = await asyncio.to_thread(losses.ask, snapshot_id)
     report = await _report(losses, snapshot_id, stand)
     if report is None:
@@ -112,6 +112,9 @@ async def _report(
 
 
 def _refusal(stand: LossStand) -> ApiError:
+    if stand.phase is LossPhase.NONE:
+        hint = "POST here has it made (scope operate), and so does asking for values"
+        return ApiError(409, "There is no loss report yet.", hint)
     reason = stand.reason or "nobody knows why"
     detail = f"There is no loss report: {reason}."
     return ApiError(409, detail, stand.hint or None)
