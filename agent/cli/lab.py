@@ -180,12 +180,21 @@ def write(
     seconds: Annotated[
         float | None, typer.Option("--for", min=0.1, help="For so many seconds.")
     ] = None,
+    nodes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--node",
+            help="Through this node only, once it is active; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     output: Printed = Output.TABLE,
     state_dir: StateDir = None,
 ) -> None:
     """Write rows through the active manager. Keep what was acknowledged.
 
-    While the cluster is split, that is the first active one in the order of the list.
+    While the cluster is split, that is the first active one in the order of the list,
+    or of those that --node names.
     """
     from agent.lab.client import Ledger, write_rows
 
@@ -195,7 +204,9 @@ def write(
     limit = seconds if seconds is not None else 60.0
     with _interruptible():
         try:
-            done = write_rows(lab.plan, ledger, count=wanted, seconds=limit)
+            done = write_rows(
+                lab.plan, ledger, count=wanted, seconds=limit, nodes=nodes or ()
+            )
         finally:
             ledger.close()
     written = Counter(promise.node for promise in ledger.all())
@@ -209,6 +220,12 @@ def write(
         raise LabError(
             f"only {done} of {count} writes were acknowledged in {limit:g} s"
         )
+
+
+@app.command()
+def dsn(node: Node, *, state_dir: StateDir = None) -> None:
+    """Print how to connect to a node's database. The password is in a file."""
+    Out(Output.TABLE).line(_lab(state_dir).plan.owner_dsn(node))
 
 
 @app.command()

@@ -13,7 +13,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -141,13 +141,20 @@ class Client(threading.Thread):
 
 
 def write_rows(
-    plan: Plan, ledger: Ledger, *, count: int | None, seconds: float | None
+    plan: Plan,
+    ledger: Ledger,
+    *,
+    count: int | None,
+    seconds: float | None,
+    nodes: Sequence[str] = (),
 ) -> int:
     """Write rows to the active manager; return how many were acknowledged.
 
-    Ends after `count` acknowledgements or `seconds`, whichever is given.
+    Ends after `count` acknowledgements or `seconds`, whichever is given. Only through
+    `nodes` where any are named. Raises LabError: there is no such node.
     """
-    side = Side("lab", tuple(node.name for node in plan.nodes))
+    names = nodes or [node.name for node in plan.nodes]
+    side = Side("lab", tuple(plan.node(name).name for name in names))
     client = Client(plan, side, ledger)
     until = time.monotonic() + (seconds if seconds is not None else 3600.0)
     side.writing.set()
