@@ -84,6 +84,7 @@ class TableCase:
         self.shared = {*order} | (
             set(loser.added.get(table, ())) & set(winner.added.get(table, ()))
         )
+        self.kinds = {each.name: each.kind for each in spec.columns}
         self.keyless = not spec.keys
         self.mine = {who for where, who in loser.written if where == table}
         self.theirs = {who for where, who in winner.written if where == table}
@@ -96,7 +97,14 @@ class TableCase:
         """Whether two rows agree in what both sides have."""
         if one is None or other is None:
             return one is other
-        return all(one[each] == other[each] for each in self.shared)
+        return all(
+            self._meaning(each, one[each]) == self._meaning(each, other[each])
+            for each in self.shared
+        )
+
+    def _meaning(self, column: str, text: str | None) -> str | None:
+        kind = self.kinds.get(column)
+        return text if text is None or kind is None else kind.meaning(text)
 
     def differences(self) -> Iterator[Finding]:
         """Yield them."""

@@ -22,8 +22,8 @@ from tests.histories import schema as plan
 from tests.histories.client import Identities, Side, TableId, Work, table_id
 from tests.histories.expect import Expected, expected
 from tests.histories.schema import DATABASES, MAIN, Row, Schema, TableSpec
-from tests.histories.statements import Supply, Teller
-from tests.histories.texts import name
+from tests.histories.statements import Cells, Supply, Teller
+from tests.histories.texts import JSON, name, plain, spelled
 
 LEAST = 10
 """So many collisions, conflicts and deletes each history has."""
@@ -456,6 +456,7 @@ def play(stage: Stage, seed: int) -> Played:
     if rng.random() < 0.5:
         loser.many_subtransactions()
     alike(played)
+    namesakes(played)
     supply.share(schema.tables, ("loser", "winner"), SHARED_KEYS)
     for _ in range(TRANSACTIONS):
         loser.live()
@@ -466,6 +467,27 @@ def play(stage: Stage, seed: int) -> Played:
     return played
 
 
+def respelled(spec: TableSpec, cells: Cells) -> Cells:
+    """Return the same row, its JSON with other spaces and in another order."""
+    return cells | {
+        each.name: plain(spelled(text, 1))
+        for each in spec.columns
+        if each.kind is JSON and (text := cells[each.name].written) is not None
+    }
+
+
+def namesakes(played: Played) -> None:
+    """Have both sides insert rows with one name, under keys of their own."""
+    mine, theirs = played.loser.teller(), played.winner.teller()
+    spec = played.schema.table("item")
+    for _ in range(3):
+        shared = {"name": mine.supply.key(spec)["name"]}
+        for teller in (mine, theirs):
+            teller.begin()
+            teller.insert(spec, mine.supply.key(spec) | shared)
+            teller.work.commit()
+
+
 def alike(played: Played) -> None:
     """Have both sides insert, change and delete some rows in the same way."""
     for spec in played.schema.tables:
@@ -474,9 +496,9 @@ def alike(played: Played) -> None:
         mine, theirs = played.loser.teller(), played.winner.teller()
         cells = mine.fresh(spec, mine.supply.key(spec))
         who = played._untouched(spec, Work(mine.side), Work(theirs.side))
-        for teller in (mine, theirs):
+        for teller, spelling in ((mine, cells), (theirs, respelled(spec, cells))):
             teller.begin()
-            teller.insert(spec, dict(cells))
+            teller.insert(spec, dict(spelling))
             teller.work.commit()
         if who is None or not spec.primary:
             continue

@@ -64,6 +64,8 @@ class Kind:
     draw: Callable[[Random], Cell]
     fold: Callable[[str], str] = str
     """What equal keys of this type have in common."""
+    meaning: Callable[[str], str] = str
+    """What texts have in common that say the same."""
 
 
 def _text(rng: Random) -> Cell:
@@ -125,6 +127,11 @@ def _json(rng: Random) -> Cell:
     return plain(json.dumps(_document(rng), separators=spaces, ensure_ascii=False))
 
 
+def spelled(text: str, indent: int | None) -> str:
+    """Return a JSON text in another spelling."""
+    return json.dumps(json.loads(text), sort_keys=True, indent=indent)
+
+
 def _element(text: str | None) -> str:
     if text is None:
         return "NULL"
@@ -169,7 +176,7 @@ BYTES = Kind("bytea", _bytes)
 INSTANT = Kind("timestamp with time zone", _instant)
 DAY = Kind("date", _day)
 JSONB = Kind("jsonb", _jsonb)
-JSON = Kind("json", _json)
+JSON = Kind("json", _json, meaning=lambda text: spelled(text, None))
 TEXTS = Kind("text[]", _texts)
 INTS = Kind("integer[]", _ints)
 BOOL = Kind("boolean", _either("t", "f"))
