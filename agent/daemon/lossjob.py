@@ -15,8 +15,7 @@ from agent.core.losses import Parting
 from agent.core.permit import Permit, PermitState
 from agent.core.state import State
 from agent.daemon.reload import peer_token_of
-from agent.divergence.job import Job, Opponent
-from agent.divergence.remote import AgentThere
+from agent.divergence.job import AgentThere, Job, Opponent
 from agent.divergence.report import Delivered, Released, Waiting
 from agent.postgres.connect import as_role
 from agent.snapshot.manifest import Manifest

@@ -17,9 +17,8 @@ from typing import IO
 from agent import codec
 from agent.core.lsn import Lsn
 from agent.core.observation import ServerFacts
-from agent.divergence.remote import STORY_BYTES_MAX
-from agent.divergence.storyteller import FAILED, Question
-from agent.divergence.transfer import LINE_BYTES_MAX
+from agent.divergence.job import FAILED, Question
+from agent.divergence.transfer import LINE_BYTES_MAX, STORY_BYTES_MAX
 from agent.errors import DivergenceError
 
 COMMAND = (sys.executable, "-m", "agent.divergence.storyteller")

@@ -7,14 +7,45 @@ nobody is left behind. The process prints one line of JSON for each piece of pro
 and a last one for its end; the report itself lies in the snapshot's folder by then.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from agent.core.lineage import Fork
-from agent.divergence.remote import AgentThere
+from agent.core.lsn import Lsn
 from agent.divergence.report import Delivered, Released, Waiting
+from agent.transport import Tls
 
 ORDER_BYTES_MAX = 1 << 20
 LINE_BYTES_MAX = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class AgentThere:
+    """How the agent beside the winner is reached."""
+
+    url: str
+    token: str = field(default="", repr=False)
+    """The one that all agents of the cluster share."""
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+    @property
+    def tls(self) -> Tls | None:
+        """What its connection is checked with."""
+        if self.ca is None and self.cert is None:
+            return None
+        return Tls(*(None if one is None else Path(one) for one in self._files))
+
+    @property
+    def _files(self) -> tuple[str | None, str | None, str | None]:
+        return self.ca, self.cert, self.key
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What proves who asks."""
+        return {"authorization": f"Bearer {self.token}"} if self.token else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +106,23 @@ class Line:
 
     progress: Progress | None = None
     outcome: Outcome | None = None
+
+
+FAILED = "failed"
+"""The first word of the only line that a storyteller prints without a story."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a storyteller is asked, of which server."""
+
+    data_dir: str
+    bin_dir: str | None
+    wal_segment_bytes: int
+    timeline: int
+    """That it is on."""
+    fork_lsn: Lsn
+    lsn: Lsn
+    """Where it stood when it was read."""
+    shown: Mapping[str, str]
+    """By database: what the reader sees, as PostgreSQL writes a snapshot."""

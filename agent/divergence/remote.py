@@ -9,52 +9,21 @@ the rows alone are compared.
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlencode
 
 from agent.core.lsn import Lsn
+from agent.divergence.job import AgentThere
 from agent.divergence.story import Story
-from agent.divergence.transfer import LINE_BYTES_MAX, StoryReader
+from agent.divergence.transfer import LINE_BYTES_MAX, STORY_BYTES_MAX, StoryReader
 from agent.divergence.winner import Shown, StoryOf
 from agent.errors import DivergenceError, SplitguardError
-from agent.transport import Request, Tls, download_sync
+from agent.transport import Request, download_sync
 
 log = logging.getLogger(__name__)
 
 PATH = "/v1/changes"
 SILENCE_S = 330.0
 """The agent may read its log for so long before the first line comes."""
-STORY_BYTES_MAX = 1 << 30
-
-
-@dataclass(frozen=True, slots=True)
-class AgentThere:
-    """How the agent beside the winner is reached."""
-
-    url: str
-    token: str = field(default="", repr=False)
-    """The one that all agents of the cluster share."""
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-
-    @property
-    def tls(self) -> Tls | None:
-        """What its connection is checked with."""
-        if self.ca is None and self.cert is None:
-            return None
-        return Tls(*(None if one is None else Path(one) for one in self._files))
-
-    @property
-    def _files(self) -> tuple[str | None, str | None, str | None]:
-        return self.ca, self.cert, self.key
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """What proves who asks."""
-        return {"authorization": f"Bearer {self.token}"} if self.token else {}
 
 
 def story_of_agent(there: AgentThere, fork_lsn: Lsn) -> StoryOf:

@@ -10,12 +10,11 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from agent import codec
-from agent.core.lsn import Lsn
 from agent.divergence.behind import ordered
+from agent.divergence.job import FAILED, Question
 from agent.divergence.losses import story_from
 from agent.divergence.story import Story
 from agent.divergence.transfer import story_lines
@@ -24,24 +23,6 @@ from agent.errors import DivergenceError, SplitguardError
 from agent.postgres.programs import find_programs
 
 QUESTION_BYTES_MAX = 1 << 20
-FAILED = "failed"
-"""The first word of the only line that is printed without a story."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is to be told, of which server."""
-
-    data_dir: str
-    bin_dir: str | None
-    wal_segment_bytes: int
-    timeline: int
-    """That it is on."""
-    fork_lsn: Lsn
-    lsn: Lsn
-    """Where it stood when it was read."""
-    shown: Mapping[str, str]
-    """By database: what the reader sees, as PostgreSQL writes a snapshot."""
 
 
 def shown_of(moments: Mapping[str, str]) -> Shown:

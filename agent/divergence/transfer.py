@@ -20,6 +20,7 @@ from agent.errors import DivergenceError
 
 FORMAT = 1
 LINE_BYTES_MAX = 1 << 20
+STORY_BYTES_MAX = 1 << 30
 PIECE = 2000
 """Entries of one line."""
 NUMBER_MAX = 1 << 64

@@ -16,8 +16,7 @@ from agent.daemon.lossmaker import loss_of
 from agent.daemon.storytelling import StoryTelling
 from agent.divergence import compared, shelf
 from agent.divergence import report as reports
-from agent.divergence.job import Job, Opponent, Outcome
-from agent.divergence.remote import AgentThere
+from agent.divergence.job import AgentThere, Job, Opponent, Outcome
 from agent.divergence.report import Report
 from agent.divergence.transfer import read_story_lines
 from agent.errors import DivergenceError
