@@ -4,6 +4,7 @@ import io
 import zipfile
 
 import httpx
+import psycopg
 import pytest
 
 from tests.fix_lab import until
@@ -88,6 +89,22 @@ def test_write_keeps_what_was_acknowledged(lab_cluster):
     log = (cluster.command.state_dir / "acknowledged.jsonl").read_text()
     assert ran.json["acknowledged"] >= 15
     assert len(log.splitlines()) == ran.json["acknowledged"]
+    nodes = cluster.command.status()["nodes"]
+    [active] = [one["name"] for one in nodes if one["active"]]
+    passive = next(one["name"] for one in nodes if not one["active"])
+    one = ("write", "--count", "1", "--for", "1", "--output", "json", "--node")
+    assert cluster.command.done(*one, active).json["nodes"].keys() == {active}
+    none = cluster.command(*one, passive)
+    assert (none.code, "only 0 of 1" in none.words) == (1, True)
+
+
+def test_dsn_tells_how_to_connect_and_no_password(lab_cluster):
+    cluster = lab_cluster
+    dsn = cluster.command.done("dsn", "n2").out.strip()
+    assert "password" not in psycopg.conninfo.conninfo_to_dict(dsn)
+    with psycopg.connect(dsn) as connection:
+        user = connection.execute("SELECT current_user").fetchone()
+    assert user == ("cloudify",)
 
 
 def manager(cluster):
@@ -101,12 +118,20 @@ def manager(cluster):
     )  # fmt: skip
 
 
+def deployments(client):
+    return client.get("/deployments").json()["items"]
+
+
 def test_the_manager_makes_keeps_and_restores_its_own_snapshots(lab_cluster):
     cluster = lab_cluster
     with manager(cluster) as client:
         made = client.put("/deployments/web", json={"content": "one"})
         assert made.status_code == 201
         assert client.put("/deployments/web", json={"content": "x"}).status_code == 409
+        said = {"description": "a shop"}
+        assert client.patch("/deployments/web", json=said).status_code == 200
+        [found] = [o for o in deployments(client) if o["id"] == "web"]
+        assert found["description"] == "a shop"
         assert client.put("/snapshots/s1", content=b"{}").status_code == 415
         execution = client.put("/snapshots/s1", json={})
         assert execution.status_code == 201
@@ -120,6 +145,10 @@ def test_the_manager_makes_keeps_and_restores_its_own_snapshots(lab_cluster):
         archive = client.get("/snapshots/s1/archive").content
         assert "metadata.json" in zipfile.ZipFile(io.BytesIO(archive)).namelist()
         assert client.delete("/snapshots/s1").status_code == 200
+        assert client.delete("/deployments/web").status_code == 200
+        assert "web" not in [one["id"] for one in deployments(client)]
+        assert client.delete("/deployments/web").status_code == 404
+        assert client.patch("/deployments/web", json=said).status_code == 404
         missing = client.get("/snapshots/s1")
         assert missing.status_code == 404
         assert missing.json()["error_code"] == "not_found_error"
