@@ -124,8 +124,8 @@ def _unmet(table: Table, leads: Leads, left: frozenset[Name]) -> frozenset[Name]
 
 
 def _reached(name: Name, up: dict[Name, frozenset[Name]]) -> set[Name]:
-    """Return every table that is above this one."""
-    found: set[Name] = set()
+    """Return a table with every one that is above it."""
+    found = {name}
     fresh = {name}
     while fresh:
         fresh = {above for each in fresh for above in up[each]} - found
