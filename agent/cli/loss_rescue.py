@@ -241,6 +241,8 @@ def _apply(
 ) -> int:
     """Try it, show what came of it, and do it when that is wanted."""
     tried = list(made.rehearse(way))
+    for gap in made.gaps:
+        say(f"splitguard: {safe(gap)}")
     if call.out.output is Output.TABLE:
         call.out.draw(_table(tried))
     elif not (yes and _any(tried)):

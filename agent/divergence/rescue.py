@@ -80,6 +80,12 @@ class Rescue:
         self._kept = load(snapshot)
         self._databases: tuple[Lost, ...] = ()
 
+    @property
+    def gaps(self) -> tuple[str, ...]:
+        """What nobody compared, so that nothing of it can be rescued."""
+        found = (*self._kept.extraction.unread, *self._kept.comparison.uncompared)
+        return tuple(f"not compared: {each.what}: {each.reason}" for each in found)
+
     def write(self, to: Path, form: Format) -> Index:
         """Write files. Raises DivergenceError where something is there already."""
         with self._held():
@@ -87,7 +93,8 @@ class Rescue:
                 (self._target(lost), self._plan(lost, lost.missing))
                 for lost in self._databases
             ]
-            return write_folder(to, self._kept.extraction.snapshot, form, plans)
+            name = self._kept.extraction.snapshot
+            return write_folder(to, name, form, plans, self.gaps)
 
     def rehearse(self, way: Way) -> Iterator[Ran]:
         """Do everything on the winner, and roll it back.

@@ -97,14 +97,18 @@ class _File:
 
 
 def write_folder(
-    to: Path, snapshot: str, form: Format, plans: Sequence[tuple[Target, Plan]]
+    to: Path,
+    snapshot: str,
+    form: Format,
+    plans: Sequence[tuple[Target, Plan]],
+    gaps: Sequence[str] = (),
 ) -> Index:
-    """Write the folder; return its index.
+    """Write the folder; return its index. `gaps` are notes of what is not in it.
 
     Raises DivergenceError where something is there already or it cannot be written.
     """
     aside = to.with_name(f".{to.name}.new")
-    index = Index(snapshot, form)
+    index = Index(snapshot, form, notes=list(gaps))
     try:
         if to.exists() or to.is_symlink():
             raise DivergenceError(f"{to} is there already", "name another --to")

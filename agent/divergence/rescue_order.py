@@ -75,12 +75,14 @@ def in_order(tables: Iterable[Table]) -> Order:
         left = frozenset(table.name for table in waiting)
         chosen = _next(waiting, leads, left)
         late |= {
-            (chosen.name, key.name)
-            for key in chosen.foreign_keys
-            if leads[chosen.name, key.name] & left
+            (table.name, key.name)
+            for table in chosen
+            for key in table.foreign_keys
+            if leads[table.name, key.name] & left
         }
-        done.append(chosen)
-        waiting.remove(chosen)
+        done += chosen
+        gone = frozenset(table.name for table in chosen)
+        waiting = [table for table in waiting if table.name not in gone]
     return Order(tuple(done), frozenset(late))
 
 
@@ -94,25 +96,27 @@ def _leads(tables: Sequence[Table]) -> Leads:
         names.setdefault(table.name, set()).add(table.name)
         if table.root is not None:
             names.setdefault(table.root, set()).add(table.name)
+    known = {name: frozenset(found) for name, found in names.items()}
     return {
-        (table.name, key.name): frozenset(names.get(key.table, ()))
+        (table.name, key.name): known.get(key.table, frozenset())
         for table in tables
         for key in table.foreign_keys
     }
 
 
-def _next(waiting: Sequence[Table], leads: Leads, left: frozenset[Name]) -> Table:
-    """Return a table that nothing holds up, else the best one of a circle.
+def _next(waiting: Sequence[Table], leads: Leads, left: frozenset[Name]) -> list[Table]:
+    """Return the tables that nothing holds up, else the best one of a circle.
 
     Of tables that wait, those with the fewest above them are in a circle themselves and
     do not merely wait for one.
     """
     up = {table.name: _unmet(table, leads, left) for table in waiting}
-    for table in waiting:
-        if not up[table.name]:
-            return table
+    free = [table for table in waiting if not up[table.name]]
+    if free:
+        return free
     above = {name: len(_reached(name, up)) for name in up}
-    return min(waiting, key=lambda table: (above[table.name], *_cost(table, leads, up)))
+    best = min(waiting, key=lambda table: (above[table.name], *_cost(table, leads, up)))
+    return [best]
 
 
 def _unmet(table: Table, leads: Leads, left: frozenset[Name]) -> frozenset[Name]:
