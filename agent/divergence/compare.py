@@ -27,6 +27,10 @@ Progress = Callable[[int, int, str], None]
 """Rows done, rows in all, the table that is compared."""
 TOLD_EVERY = 1000
 NO_TABLE = "the winner has no such table"
+VIEW = "m"
+FOLLOWS = (
+    "a materialised view: its rows follow from others and are not compared; REFRESH it"
+)
 
 
 def compare(
@@ -116,6 +120,8 @@ class _Work:
     def _compare(
         self, rows: TableRows, theirs: Counterpart | None, outcome: Outcome
     ) -> None:
+        if rows.table.kind == VIEW:
+            return
         if theirs is None:
             self._all_lost(rows, outcome)
         elif rows.whole:
@@ -180,6 +186,9 @@ class _Work:
 
 
 def _notes(rows: TableRows, theirs: Counterpart | None) -> Iterator[str]:
+    if rows.table.kind == VIEW:
+        yield FOLLOWS
+        return
     yield rows.reason
     if theirs is None:
         yield NO_TABLE
