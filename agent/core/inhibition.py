@@ -96,10 +96,15 @@ def seen_again(scene: Scene, verdict: Verdict) -> bool:
 
 
 def _told_down(scene: Scene, node: str) -> bool:
+    """Whether people know of that silence, whatever has become of it since.
+
+    Who was cut off from the whole node for a while goes on with the same trouble.
+    """
+    down = VerdictCode.POSTGRES_DOWN
     return any(
         one.status.standing
-        and one.verdict.code is VerdictCode.POSTGRES_DOWN
         and one.verdict.subject == node
+        and down in (one.verdict.code, *(flip.verdict for flip in one.history))
         for one in _going_on(scene, Family.REACH)
     )
 

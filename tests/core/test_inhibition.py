@@ -135,6 +135,27 @@ def test_what_people_were_told_before_the_split_was_known_stays():
     assert [one.status for one in told] == [Status.OPEN]
 
 
+def test_what_people_were_told_stays_after_its_node_was_unreachable_for_a_while():
+    """Two nodes: a server falls silent, the other one is promoted, and then cut off."""
+    cluster = Cluster(count=2)
+    cluster.run(3)
+    cluster.servers["n1"].write()
+    cluster.servers["n1"].up = False
+    cluster.run(4)
+    told = cluster.incident("n2", Family.REACH)
+    assert told.verdict.code is VerdictCode.POSTGRES_DOWN
+    cluster.servers["n2"].promote()
+    cluster.run(8)
+    assert "lineage-diverged" in cluster.codes("n2")
+    cluster.cut("n2")
+    cluster.run(4)
+    assert cluster.verdict("n2", "node-unreachable").subject == "n1"
+    cluster.heal()
+    cluster.run(12)
+    assert cluster.verdict("n2", "postgres-down").subject == "n1"
+    assert [one.id for one in cluster.incidents("n2", Family.REACH)] == [told.id]
+
+
 @pytest.mark.parametrize(
     ("code", "winner", "sides"),
     [
