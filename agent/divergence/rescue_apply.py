@@ -31,6 +31,7 @@ AGAIN_MAX = 10_000
 SKIPPED = "skipped"
 """The winner has the row, or changed it since."""
 REFUSED = "refused"
+TAKEN = "another row of the winner has a value of it that has to be unique"
 NOT_THERE = "what it refers to was not put in"
 REFUSALS_MAX = 100_000
 """Refused rows that are listed; all are counted."""
@@ -181,14 +182,21 @@ class Applier:
             counts[step.deed.value] += 1
             if step.again:
                 counts[SKIPPED] -= 1
-        elif step.links and not self._known(step):
+        elif step.links and not self._ask(self._plan.statements.known(step.links)):
             counts[Deed.LEFT_OUT.value] += 1
             self.result.reasons[NOT_THERE] += 1
+        elif self._is_taken(table, step):
+            self._leave(table, step, "23505", TAKEN)
         elif not step.again:
             counts[SKIPPED] += 1
 
-    def _known(self, step: Step) -> bool:
-        query = self._plan.statements.known(step.links)
+    def _is_taken(self, table: Table, step: Step) -> bool:
+        """Whether a row was not put in, though the winner has not got its key."""
+        if step.row is None or len(table.keys) == 1:
+            return False
+        return not self._ask(self._plan.statements.there(step.row))
+
+    def _ask(self, query: str) -> bool:
         row = self._session.execute(query.encode("utf-8", "surrogateescape")).fetchone()
         return row is not None and bool(row[0])
 
@@ -196,7 +204,7 @@ class Applier:
         if len(self._again) < AGAIN_MAX:
             self._again.append((table, step))
         else:
-            self._leave(table, step, error)
+            self._leave(table, step, *_told(error))
 
     def _once_more(self) -> None:
         """Try again what was refused, as long as some of it goes through."""
@@ -219,26 +227,22 @@ class Applier:
             if not _of_the_row(self._session, error):
                 raise
             self._session.execute(_BACK)
-            self._leave(table, step, error)
+            self._leave(table, step, *_told(error))
         else:
             self._count(table, step, rows)
         self._session.execute(_KEEP)
 
-    def _leave(self, table: Table, step: Step, error: psycopg.Error) -> None:
+    def _leave(
+        self, table: Table, step: Step, code: str, message: str, constraint: str = ""
+    ) -> None:
         self._counts(table)[REFUSED] += 1
-        names = table.keys[0] if table.keys else [each.name for each in table.columns]
-        key = {name: step.values[table.position(name)] for name in names if step.values}
         if len(self.result.refusals) >= REFUSALS_MAX:
             return
+        names = table.keys[0] if table.keys else [each.name for each in table.columns]
+        key = {name: step.values[table.position(name)] for name in names if step.values}
+        kind = step.kind.value if step.kind else step.deed.value
         self.result.refusals.append(
-            Refusal(
-                str(table.name),
-                step.kind.value if step.kind else step.deed.value,
-                key,
-                error.sqlstate or "",
-                (error.diag.message_primary or str(error)).strip(),
-                error.diag.constraint_name or "",
-            )
+            Refusal(str(table.name), kind, key, code, message, constraint)
         )
 
     def _check_deferred(self) -> None:
@@ -265,6 +269,12 @@ class Applier:
                     yield bytes(block)
         except psycopg.Error as error:
             raise failed("the new keys cannot be read", error) from error
+
+
+def _told(error: psycopg.Error) -> tuple[str, str, str]:
+    """Return an error's code, message and constraint."""
+    message = (error.diag.message_primary or str(error)).strip()
+    return error.sqlstate or "", message, error.diag.constraint_name or ""
 
 
 def _of_the_row(session: Session, error: psycopg.Error) -> bool:

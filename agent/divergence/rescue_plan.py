@@ -297,7 +297,8 @@ class Plan:
         links = tuple(link for link in fate.links if link.key not in forward)
         row = Row(table, values, links, fate.drawn, blank, fate.aliases)
         deed = Deed.RENUMBERED if fate.drawn else Deed.INSERTED
-        yield Step(deed, self.statements.insert(row), one.kind, values, links=links)
+        sql = self.statements.insert(row)
+        yield Step(deed, sql, one.kind, values, links=links, row=row)
 
     def _twins(self, table: Table, one: Difference, fate: Fate) -> Iterator[Step]:
         values, twin = one.loser or (), one.twin or ()

@@ -220,6 +220,13 @@ class Statements:
         """Return the query whether all these rows are there under a new key."""
         return f"SELECT EXISTS ({self._found(links)})"
 
+    def there(self, row: Row) -> str:
+        """Return the query whether a row has been put in, or its key is taken."""
+        if row.aliases:
+            return f"SELECT NOT {self._not_yet(row)}"
+        key = " AND ".join(_keyed(row.table, row.values))
+        return f"SELECT EXISTS (SELECT FROM {_written(row.table)} AS t WHERE {key})"
+
     def mapping(self) -> str:
         """Return the query for `renumbered.csv`; without a semicolon."""
         return (
@@ -365,16 +372,21 @@ def _linked(row: Row) -> dict[str, str]:
     return found
 
 
+def _keyed(table: Table, values: Values) -> list[str]:
+    """Return the conditions under which row `t` has this key; none without one."""
+    found = []
+    for name in table.keys[0] if table.keys else ():
+        value = values[table.position(name)]
+        told = "IS NULL" if value is None else f"= {literal(value)}"
+        found.append(f"t.{identifier(name)} {told}")
+    return found
+
+
 def _as_it_was(
     table: Table, before: Values, columns: Iterable[Column], *, keyed: bool = True
 ) -> list[str]:
     """Return the conditions under which row `t` has these values."""
-    key = table.keys[0] if table.keys and keyed else ()
-    found = []
-    for name in key:
-        value = before[table.position(name)]
-        told = "IS NULL" if value is None else f"= {literal(value)}"
-        found.append(f"t.{identifier(name)} {told}")
+    found = _keyed(table, before) if keyed else []
     for column in columns:
         if column.generated:
             continue

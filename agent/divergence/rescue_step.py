@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from agent.divergence.model import Difference, DifferenceKind, Table, Values
 from agent.divergence.rescue_quote import shown
-from agent.divergence.rescue_sql import Link
+from agent.divergence.rescue_sql import Link, Row
 
 
 class Deed(StrEnum):
@@ -44,6 +44,8 @@ class Step:
     """What has to be on the winner under a new key before."""
     again: bool = False
     """Tried before, when another row may have held it."""
+    row: Row | None = None
+    """What is inserted, where the table has a key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -569,3 +569,18 @@ def test_two_rescues_do_not_run_at_once_and_a_lock_is_not_waited_for(forked16):
         with pytest.raises(PostgresError, match="nothing was written") as refused:
             Applier(made, sides.plan(Wish())).run(commit=True)
         assert "holds a lock" in refused.value.hint
+
+
+def test_a_row_whose_unique_value_is_taken_is_named_and_not_passed_over(forked16):
+    fork = "CREATE TABLE t (id serial PRIMARY KEY, a text UNIQUE, b text UNIQUE)"
+    lost = ["INSERT INTO t (a, b) VALUES ('a', 'b'), ('c', 'd'), ('e', 'f')"]
+    won = ["INSERT INTO t (a, b) VALUES ('x', 'y')"]
+    sides = forked16(fork, lost, won)
+    # After the comparison: the values of one to renumber and of one that is not.
+    sides.run("winner", "INSERT INTO t VALUES (11, 'a', 'z'), (12, 'z', 'd')")
+    for tables in ({"refused": 2, "inserted": 1}, {"refused": 2, "skipped": 1}):
+        result = sides.apply()
+        assert result.tables["public.t"] == tables
+        assert {one.key["id"] for one in result.refusals} == {"1", "2"}
+        assert "unique" in result.refusals[0].message
+    assert sides.ask("SELECT a FROM t ORDER BY 1") == [("a",), ("e",), ("x",), ("z",)]
