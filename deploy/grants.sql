@@ -10,7 +10,7 @@
 --   hostssl  postgres  splitguard_probe  10.0.0.2/32  scram-sha-256
 --   hostssl  all       splitguard_loss   10.0.0.1/32  scram-sha-256
 --   hostssl  all       splitguard_loss   10.0.0.2/32  scram-sha-256
---   local    postgres  splitguard_local               peer map=splitguard
+--   local    all       splitguard_local               peer map=splitguard
 -- pg_ident.conf on every node; the second word is the user that the agent runs as:
 --   splitguard  postgres  splitguard_local
 -- Then: SELECT pg_reload_conf();
@@ -42,9 +42,10 @@ ALTER ROLE splitguard_probe SET statement_timeout = '5s';
 GRANT pg_monitor TO splitguard_probe;
 GRANT CONNECT ON DATABASE postgres TO splitguard_probe;
 
--- Starts and stops a backup, through the unix socket of its own machine only.
+-- Starts and stops a backup, and reads a losing side's rows while that still runs, each
+-- database in one transaction; through the unix socket of its own machine only.
 ALTER ROLE splitguard_local LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION
-  NOBYPASSRLS CONNECTION LIMIT 5;
+  BYPASSRLS CONNECTION LIMIT 100;
 GRANT pg_monitor TO splitguard_local;
 GRANT CONNECT ON DATABASE postgres TO splitguard_local;
 
@@ -63,32 +64,36 @@ END
 $splitguard$;
 
 -- Reads the winner's rows when a losing side is compared with it; changes nothing.
--- Rows that row security hides would look as if they were lost: BYPASSRLS. From 14 on
--- it can read password hashes (pg_authid) too: guard its password as a superuser's.
 -- Without this role everything but that comparison works.
 ALTER ROLE splitguard_loss LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION
   BYPASSRLS CONNECTION LIMIT 5;
 ALTER ROLE splitguard_loss SET default_transaction_read_only = on;
 
+-- Rows that row security hides would look as if they were lost: BYPASSRLS. From 14 on
+-- these two can read password hashes (pg_authid) too: guard the password of
+-- splitguard_loss as a superuser's. Without its part of this splitguard_local still has
+-- full copies made, and level `rows` of a capture is not to be had.
 DO $splitguard$
 DECLARE
   one name;
+  reader name;
 BEGIN
-  FOR one IN SELECT datname FROM pg_database WHERE datallowconn LOOP
-    EXECUTE format('GRANT CONNECT ON DATABASE %I TO splitguard_loss', one);
-  END LOOP;
-  IF current_setting('server_version_num')::int >= 140000 THEN
-    GRANT pg_read_all_data TO splitguard_loss;
-  ELSE
+  FOREACH reader IN ARRAY ARRAY['splitguard_loss', 'splitguard_local']::name[] LOOP
+    FOR one IN SELECT datname FROM pg_database WHERE datallowconn LOOP
+      EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', one, reader);
+    END LOOP;
+    IF current_setting('server_version_num')::int >= 140000 THEN
+      EXECUTE format('GRANT pg_read_all_data TO %I', reader);
+      CONTINUE;
+    END IF;
     FOR one IN SELECT nspname FROM pg_namespace
       WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
     LOOP
-      EXECUTE format('GRANT USAGE ON SCHEMA %I TO splitguard_loss', one);
-      EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO splitguard_loss', one);
-      EXECUTE format(
-        'GRANT SELECT ON ALL SEQUENCES IN SCHEMA %I TO splitguard_loss', one);
+      EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', one, reader);
+      EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO %I', one, reader);
+      EXECUTE format('GRANT SELECT ON ALL SEQUENCES IN SCHEMA %I TO %I', one, reader);
     END LOOP;
-  END IF;
+  END LOOP;
 END
 $splitguard$;
 

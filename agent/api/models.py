@@ -169,6 +169,12 @@ class CaptureOut(Answer):
     start_lsn: str | None
     tail_lsn: str | None
     reached_lsn: str | None
+    rows_from: str | None = None
+    """Past here every row that was written is kept; null: no rows are."""
+    rows_lsn: str | None = None
+    """Up to here: between the reading and this no user transaction committed."""
+    rows_reason: str = ""
+    """Why rows are not kept, or not up to the end; empty when nothing is wrong."""
     final_lsn: str | None
     bytes_done: int
     bytes_total: int

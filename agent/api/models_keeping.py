@@ -40,6 +40,11 @@ class SnapshotOut(Answer):
     """Who keeps it from being pruned; null when nobody does."""
     offsite: OffsiteOut | None = None
     """Its archive elsewhere; null when none was sent."""
+    rows_from: str | None = None
+    """Past here every row that was written is kept; null: no rows are, or a complete
+    copy has them."""
+    rows_lsn: str | None = None
+    """Up to here the rows are kept."""
 
 
 class ElsewhereOut(Answer):
@@ -147,3 +152,8 @@ class PermitsOut(Answer):
     """Permits, the latest first."""
 
     permits: list[PermitOut]
+    minimum: Literal["full", "rows"] = "full"
+    """What a permit rests on (`guard.minimum`)."""
+    no_rows: str | None = None
+    """Why a losing side's rows could not be read out here; null where nothing is in the
+    way, or nobody has looked yet."""

@@ -34,7 +34,7 @@ class SnapshotCard:
     grade: str
     """`none`, `captured`, `complete` or `opened`."""
     levels: tuple[str, ...]
-    """Of `tail`, `pin` and `full`, what was ordered."""
+    """Of `tail`, `pin`, `rows` and `full`, what was ordered."""
     method: str
     """How the full copy was made; empty when there is none."""
     reason: str
@@ -51,6 +51,9 @@ class SnapshotCard:
     """Whether nothing more is added to it."""
     method_note: str = ""
     """Why it was made so."""
+    rows_from: str | None = None
+    """Past here every row that was written is kept; None: no rows are."""
+    rows_lsn: str | None = None
     kept: Kept | None = None
     """Who keeps it from being pruned."""
     twin: Twin | None = None

@@ -135,4 +135,6 @@ def card(manifest: Manifest) -> SnapshotCard:
         version_num=manifest.version_num,
         closed=manifest.closed,
         method_note=manifest.method_note,
+        rows_from=None if manifest.rows_from is None else str(manifest.rows_from),
+        rows_lsn=None if manifest.rows_lsn is None else str(manifest.rows_lsn),
     )

@@ -71,7 +71,8 @@ def check(
     from agent.guard import shim, visible, wiring
 
     place = (to or shim.DEFAULT_PLACE).absolute()
-    troubles = _troubles(call, place)
+    notes: list[str] = []
+    troubles = _troubles(call, place, notes)
     files = _files(patroni, repmgr) or visible.configurations()
     around = wiring.Around(_shared(shared), visible.patroni_version())
     told = visible.judged(files, place, around)
@@ -80,6 +81,7 @@ def check(
     row = {
         "shim": str(place),
         "troubles": troubles,
+        "notes": notes,
         "configurations": [
             {
                 "file": each.file,
@@ -91,7 +93,7 @@ def check(
             for each in told
         ],
     }
-    call.out.data(row, lambda: _drawn(place, troubles, told))
+    call.out.data(row, lambda: _drawn(place, [*troubles, *notes], told))
     return 0 if not troubles and all(each.safe for each in told) else 1
 
 
@@ -149,8 +151,11 @@ def _shared(source: str | None) -> "Mapping[str, Any] | None":
     return wiring.read_yaml(wiring.read_text(Path(source)), source)
 
 
-def _troubles(call: Call, place: Path) -> list[str]:
-    """Return what is wrong with the scripts themselves, and with whom they ask."""
+def _troubles(call: Call, place: Path, notes: list[str]) -> list[str]:
+    """Return what is wrong with the scripts themselves, and with whom they ask.
+
+    What is merely worth knowing is put into `notes`.
+    """
     from agent.guard import shim
 
     told = []
@@ -167,10 +172,20 @@ def _troubles(call: Call, place: Path) -> list[str]:
         if script == shim.PROGRAM:
             told += _owner_troubles(call, found)
     try:
-        agent.get("/v1/guard/permits")
+        notes += _rows_notes(agent.get("/v1/guard/permits"))
     except AgentUnreachableError as error:
         told.append(f"a resync would wait: {error.message}; {error.hint}")
     return told
+
+
+def _rows_notes(found: dict[str, Any]) -> list[str]:
+    """Return why no permit could rest on rows here."""
+    why = found.get("no_rows")
+    if not why:
+        return []
+    if found.get("minimum") == "rows":
+        return [f"guard.minimum is rows, and they could not be read out: {why}"]
+    return [f"where no full copy fits, a resync would wait for a person: {why}"]
 
 
 def _owner_troubles(call: Call, found: "Shim") -> tuple[str, ...]:

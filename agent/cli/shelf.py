@@ -73,6 +73,8 @@ def plain(folder: Path, manifest: Manifest) -> dict[str, Any]:
         "bytes": manifest.size_bytes,
         "files": len(manifest.files),
         "closed": manifest.closed,
+        "rows_from": None if manifest.rows_from is None else str(manifest.rows_from),
+        "rows_lsn": None if manifest.rows_lsn is None else str(manifest.rows_lsn),
         "side": None,
         "capture": None,
         "kept": kept,

@@ -231,7 +231,7 @@ def _row(each: dict[str, Any]) -> list[object]:
         each["id"],
         each["node"],
         each.get("side"),
-        each["grade"] if each["closed"] else f"{each['grade']} (running)",
+        _grade(each),
         each["timeline"],
         each["end_lsn"],
         bytes_text(each["bytes"]),
@@ -240,6 +240,13 @@ def _row(each: dict[str, Any]) -> list[object]:
         "yes" if each.get("kept") else None,
         _offsite(each.get("offsite")),
     ]
+
+
+def _grade(each: dict[str, Any]) -> str:
+    """Return its grade; what has no copy may have the losing side's rows."""
+    rows = each.get("rows_lsn")
+    told = "rows" if each["grade"] == "none" and rows else str(each["grade"])
+    return told if each["closed"] else f"{told} (running)"
 
 
 def _row_elsewhere(each: dict[str, Any]) -> list[object]:

@@ -27,6 +27,7 @@ LIMITS = (
     "limits.lag_mib",
     "limits.lag_s",
     "guard.max_wait_s",
+    "guard.minimum",
 )
 """The limits and choices that decide."""
 

@@ -33,7 +33,7 @@ from agent.config.kinds import (
 )
 from agent.config.loss import LossSettings
 from agent.config.receivers import ChannelSettings, RouteSettings
-from agent.core.policy import NodeSpec, Policy, WinnerRule
+from agent.core.policy import Minimum, NodeSpec, Policy, WinnerRule
 from agent.errors import ConfigError
 
 MIB = 1 << 20
@@ -215,9 +215,14 @@ class LimitSettings(Table):
 class GuardSettings(Table):
     """The gate in front of a resync."""
 
+    minimum: Minimum = Minimum.FULL
+    """What must be kept of a losing side before its resync goes on: full (a complete
+    copy), or rows (every row that it wrote past the fork, read out while it ran).
+    With full, rows count too once max_wait_s has passed, and where no copy fits."""
     max_wait_s: Annotated[Number, Field(ge=0, le=86_400)] = 900.0
-    """Seconds after which a resync that still waits is said to need a person, who may
-    run `splitguard guard release`. It is never let go by time alone."""
+    """Seconds after which a resync that still waits may rest on rows, and is otherwise
+    said to need a person, who may run `splitguard guard release`. It is never let go by
+    time alone."""
     patroni: AbsolutePath | None = None
     """Patroni's configuration file. Default: that of a running Patroni, or where
     packages put it, if it is of this server's data directory."""
@@ -345,6 +350,7 @@ class Settings(Table):
             fresh_s=2 * self.probe.round_s + 1.25 * self.probe.deadline_s,
             isolation_hold_s=self.capture.isolation_hold_s,
             permit_wait_s=self.guard.max_wait_s,
+            guard_minimum=self.guard.minimum,
             lag_limit_bytes=round(self.limits.lag_mib * MIB),
             lag_hold_s=self.limits.lag_s,
             winner_rule=self.capture.winner_rule,

@@ -55,6 +55,8 @@ class Readiness:
     """How the copy would be made now; empty where nobody has looked."""
     offsite: str = ""
     """Which archives did not get off-site, and why; empty when none is missing."""
+    no_rows: str = ""
+    """Why a losing side's rows could not be read out; empty where they could."""
 
     @property
     def reasons(self) -> str:
@@ -76,6 +78,8 @@ class Readiness:
             told.append(self._reserve_line())
         if self.no_pin:
             told.append(f"no pin: {self.no_pin}")
+        if self.no_rows:
+            told.append(f"no rows: {self.no_rows}")
         return ", ".join(told)
 
     @property

@@ -156,6 +156,10 @@ def _capture_line(status: CaptureStatus) -> str:
         parts.append(f"WAL kept to {status.tail_lsn}")
     if status.reached_lsn is not None:
         parts.append(f"full copy {status.grade.value} to {status.reached_lsn}")
+    elif status.rows_lsn is not None:
+        parts.append(f"rows kept from {status.rows_from} to {status.rows_lsn}")
+    if status.reached_lsn is None and status.rows_reason:
+        parts.append(f"rows: {status.rows_reason}")
     if status.reason:
         parts.append(status.reason)
     return "; ".join(parts)

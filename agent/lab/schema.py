@@ -12,6 +12,8 @@ from agent.lab.plan import DATABASE, MANAGER_ROLE, Secrets
 KINDS = ("blueprints", "deployments", "plugins")
 _READS_ALL = 14
 """The major version that brought pg_read_all_data."""
+READERS = "splitguard_loss, splitguard_local"
+"""Who reads every row: the winner's, and a losing side's."""
 _BACKUP_RENAMED = 15
 """The major version in which pg_start_backup became pg_backup_start."""
 
@@ -65,10 +67,11 @@ def cluster_statements(major: int, secrets: Secrets) -> list[sql.Composed | sql.
         sql.SQL("CREATE ROLE splitguard_local LOGIN"),
         sql.SQL("GRANT pg_monitor TO splitguard_probe, splitguard_local"),
         sql.SQL("ALTER ROLE splitguard_loss BYPASSRLS"),
+        sql.SQL("ALTER ROLE splitguard_local BYPASSRLS"),
         sql.SQL("ALTER ROLE splitguard_loss SET default_transaction_read_only = on"),
     ]
     if major >= _READS_ALL:
-        found.append(sql.SQL("GRANT pg_read_all_data TO splitguard_loss"))
+        found.append(sql.SQL(f"GRANT pg_read_all_data TO {READERS}"))
     if major >= _BACKUP_RENAMED:
         found.append(sql.SQL("GRANT pg_checkpoint TO splitguard_local"))
     found += [_execute(function, "splitguard_local") for function in backup]
@@ -86,7 +89,7 @@ def manager_statements() -> list[sql.Composed | sql.SQL]:
     tables: list[sql.Composed | sql.SQL] = [
         sql.SQL(TABLE).format(kind=sql.Identifier(kind)) for kind in KINDS
     ]
-    read = sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO splitguard_loss")
+    read = sql.SQL(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READERS}")
     return [*tables, sql.SQL(SNAPSHOTS), read]
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from agent.core.capture import Grade
 from agent.core.readiness import LeftPin, Obstacle, Readiness
 from agent.errors import CatalogueError, PostgresError, SplitguardError
-from agent.postgres.connect import session
+from agent.postgres.connect import Session, session
 from agent.postgres.postmaster import running
 from agent.postgres.programs import find_programs
 from agent.snapshot.catalogue import Catalogue
@@ -52,6 +52,21 @@ FROM unnest(ARRAY[
   coalesce(to_regprocedure('pg_backup_stop(boolean)'),
            to_regprocedure('pg_stop_backup(boolean,boolean)'))]) AS wanted
 """
+_READS = """
+SELECT current_user, rolsuper OR rolbypassrls,
+  (SELECT bool_and(has_database_privilege(oid, 'CONNECT'))
+     FROM pg_database WHERE datallowconn),
+  rolsuper
+  OR EXISTS (SELECT FROM pg_roles AS wanted
+    WHERE wanted.rolname = 'pg_read_all_data' AND pg_has_role(wanted.oid, 'USAGE'))
+  OR (current_setting('server_version_num')::int < 140000 AND NOT EXISTS (
+    SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE relkind IN ('r', 'p') AND nspname !~ '^pg_'
+      AND nspname <> 'information_schema'
+      AND NOT has_table_privilege(pg_class.oid, 'SELECT')))
+FROM pg_roles WHERE rolname = current_user
+"""
+"""What reading a losing side's rows takes; before 14 as far as one database shows."""
 
 
 class Outlook:
@@ -62,10 +77,11 @@ class Outlook:
         self._max_wal_bytes = MAX_WAL_BYTES
         self._obstacles: list[Obstacle] = []
         self._plan = Plan()
+        self._no_rows = ""
 
     def look(self) -> Readiness:
         """Try everything once. Never raises what a server or a disk can do."""
-        self._obstacles, self._plan = [], Plan()
+        self._obstacles, self._plan, self._no_rows = [], Plan(), ""
         settings = self._settings
         self._try_programs()
         self._try_grants()
@@ -88,6 +104,7 @@ class Outlook:
             reserve_bytes=held,
             reserve_lacks=lacking,
             pins=self._left_pins(),
+            no_rows=self._no_rows,
         )
 
     def _left_pins(self) -> tuple[LeftPin, ...]:
@@ -138,6 +155,7 @@ class Outlook:
         try:
             with session(dsn, connect_timeout_s=ANSWER_S) as asked:
                 self._max_wal_bytes, role, may = asked.execute(_MAY).fetchall()[0]
+                self._no_rows = _why_no_rows(asked)
         except PostgresError as error:
             self._object(error.message, error.hint or LOGIN_HINT)
         else:
@@ -208,6 +226,24 @@ class Outlook:
             if one.node == self._settings.node and one.grade is Grade.OPENED
         ]
         return max(opened, default=None)
+
+
+def _why_no_rows(asked: Session) -> str:
+    """Return why the role cannot read every row; empty when it can."""
+    role, past_security, connects, reads = asked.execute(_READS).fetchall()[0]
+    lacking = [
+        what
+        for has, what in (
+            (connects, "connect to every database"),
+            (reads, "read every table"),
+            (past_security, "see past row security"),
+        )
+        if not has
+    ]
+    if not lacking:
+        return ""
+    told = " and ".join(lacking)
+    return f"role {role} may not {told}: grant what `splitguard grants` prints"
 
 
 def _no_pin(data_dir: Path) -> str:

@@ -63,12 +63,22 @@ def test_the_local_role_may_start_and_stop_a_backup(granted):
 
 
 @pytest.mark.fact("read-binary-file")
+@pytest.mark.parametrize(
+    "statement", ["SELECT * FROM secret", "SELECT rolpassword FROM pg_authid"]
+)
+def test_the_prober_reads_no_data(granted, statement):
+    with (
+        as_role(granted, "splitguard_probe") as session,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        session.execute(statement)
+
+
+@pytest.mark.fact("read-binary-file")
 @pytest.mark.parametrize("role", ["splitguard_probe", "splitguard_local"])
 @pytest.mark.parametrize(
     "statement",
     [
-        "SELECT * FROM secret",
-        "SELECT rolpassword FROM pg_authid",
         "SELECT pg_read_binary_file('global/pg_control')",
         "SELECT pg_read_file('postgresql.conf')",
         "SELECT pg_promote()",
@@ -76,7 +86,7 @@ def test_the_local_role_may_start_and_stop_a_backup(granted):
         "COPY (SELECT 1) TO PROGRAM 'true'",
     ],
 )
-def test_neither_role_reads_data_or_files_or_promotes(granted, role, statement):
+def test_neither_role_writes_or_reads_files_or_promotes(granted, role, statement):
     with (
         as_role(granted, role) as session,
         pytest.raises(psycopg.errors.InsufficientPrivilege),
@@ -84,15 +94,17 @@ def test_neither_role_reads_data_or_files_or_promotes(granted, role, statement):
         session.execute(statement)
 
 
-def test_the_loss_role_reads_every_row_and_changes_nothing(granted):
+@pytest.mark.parametrize("role", ["splitguard_loss", "splitguard_local"])
+def test_who_reads_rows_reads_every_row_and_changes_nothing(granted, role):
     with granted.session() as session:
         session.execute("CREATE SCHEMA IF NOT EXISTS closed")
         session.execute("CREATE TABLE IF NOT EXISTS closed.hidden (id serial)")
         session.execute("ALTER TABLE closed.hidden ENABLE ROW LEVEL SECURITY")
         session.execute("TRUNCATE closed.hidden")
         session.execute("INSERT INTO closed.hidden DEFAULT VALUES")
-    with as_role(granted, "splitguard_loss") as session:
+    with as_role(granted, role) as session:
         session.execute("SET row_security = off")
+        session.execute("SET default_transaction_read_only = on")
         rows = session.execute("SELECT count(*) FROM closed.hidden").fetchone()
         assert rows == (1,)
         last = session.execute("SELECT last_value FROM closed.hidden_id_seq")

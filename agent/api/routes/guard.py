@@ -19,6 +19,7 @@ from agent.api.tokens import Principal, Scope
 from agent.core.event import PermitAsked, PermitReleased
 from agent.core.observation import ServerFacts
 from agent.core.permit import Permit, PermitState
+from agent.core.policy import Minimum
 
 router = APIRouter(prefix="/v1/guard", tags=["guard"])
 
@@ -55,7 +56,7 @@ async def list_permits(ctx: Ctx) -> PermitsOut:
     """Return the requests that this agent remembers."""
     frame = ctx.frame()
     permits = reversed(frame.state.ledger.permits)
-    return PermitsOut(permits=[permit_out(frame, permit) for permit in permits])
+    return _listed(frame, [permit_out(frame, permit) for permit in permits])
 
 
 @router.get(
@@ -85,7 +86,18 @@ async def release(
     await ctx.desk.submit(PermitReleased(ctx.desk.now(), who, question.reason))
     frame = ctx.frame()
     permits = [permit_out(frame, _find(frame, one)) for one in waiting]
-    return PermitsOut(permits=permits)
+    return _listed(frame, permits)
+
+
+def _listed(frame: Frame, permits: list[PermitOut]) -> PermitsOut:
+    outlook = frame.state.view.readiness
+    no_rows = outlook.no_rows if outlook is not None else ""
+    by_rows = frame.policy.guard_minimum is Minimum.ROWS
+    return PermitsOut(
+        permits=permits,
+        minimum="rows" if by_rows else "full",
+        no_rows=no_rows or None,
+    )
 
 
 def _ours(ctx: Context, node: str | None) -> None:

@@ -165,6 +165,8 @@ def _merged(
             capture=progress,
             kept=_kept(card.kept),
             offsite=_offsite(card.twin),
+            rows_from=card.rows_from,
+            rows_lsn=card.rows_lsn,
         )
     if capture is None:
         raise ApiError(404, NO_SNAPSHOT, LIST_HINT)
@@ -189,6 +191,8 @@ def _merged(
         closed=status.phase is Phase.CLOSED,
         side=side(frame, order.node, order.incident_ids),
         capture=progress,
+        rows_from=lsn_text(status.rows_from),
+        rows_lsn=lsn_text(status.rows_lsn),
     )
 
 
