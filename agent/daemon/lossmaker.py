@@ -266,7 +266,7 @@ class LossMaker:
                 f" of {policy.cluster!r}",
                 "ask the agent of that cluster",
             )
-        if not manifest.has_copy:
+        if not manifest.has_copy and not (manifest.closed and manifest.has_rows_alone):
             raise SnapshotError(
                 f"snapshot {manifest.id} has no full copy: its rows cannot be read",
                 "wait until the capture is complete",

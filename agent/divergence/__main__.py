@@ -50,7 +50,8 @@ def _make(job: Job) -> None:
     folder, winner = Path(job.folder), job.winner
     programs = None
     if job.bin_dir is not None:
-        programs = find_programs(Path(job.bin_dir), folder / DATA)
+        data = folder / DATA  # not there where rows alone are kept
+        programs = find_programs(Path(job.bin_dir), data if data.is_dir() else None)
     task = Task(
         snapshot=folder,
         fork=job.fork,

@@ -105,9 +105,20 @@ def _kept(task: Task, manifest: Manifest) -> Extraction | None:
         found = shelf.read_extraction(folder)
     except SnapshotError:
         return None  # what is garbled is made anew
-    if found is None or found.fork != task.fork or found.end_lsn != manifest.end_lsn:
+    if found is None or not _fits(found, task.fork, manifest):
         return None
     return None if shelf.problems(folder, found) else found
+
+
+def _fits(found: Extraction, fork: Fork, manifest: Manifest) -> bool:
+    """Whether these rows are all that the snapshot has past the fork.
+
+    Those of a snapshot without a copy were read out of the live server, and nothing but
+    maintenance came later; those from before the fork on have what lies past it too.
+    """
+    if manifest.has_rows_alone:
+        return found.fork.lsn <= fork.lsn
+    return found.fork == fork and found.end_lsn == manifest.end_lsn
 
 
 def _extracted(task: Task) -> Extraction:

@@ -110,7 +110,9 @@ class RowsKeeper:
         fork, tail, start = record.order.fork, record.tail_lsn, record.start_lsn
         if fork is None or tail is None or start is None or tail <= fork.lsn:
             return None
-        if start > fork.lsn:
+        size = record.identity.wal_segment_bytes if record.identity else 0
+        # Whole segments are kept: of the first one also what lies before the start.
+        if not size or start.segment(size) > fork.lsn.segment(size):
             why = f"the log from the fork at {fork.lsn} to {start} is not kept"
             record.keep_rows(record.rows, why)
             return None

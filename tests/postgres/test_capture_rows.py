@@ -16,6 +16,8 @@ from agent.core.observation import ServerFacts
 from agent.core.permit import Permit, PermitState
 from agent.core.policy import Minimum
 from agent.divergence import shelf
+from agent.divergence.losses import Task, examine
+from agent.divergence.model import DifferenceKind
 from agent.divergence.rowfiles import read_rows
 from agent.postgres.history import read_lineage
 from agent.postgres.reader import DiskReader
@@ -135,6 +137,12 @@ def test_without_room_for_a_copy_the_permit_rests_on_rows(
         assert manifest.rows_from == parted.fork.lsn
         assert verify_folder(capture.folder).good
         assert kept_notes(capture.folder) == set(range(1, 51))
+        task = Task(capture.folder, parted.fork, 1_800_000_000.0)
+        _, comparison = examine(task, parted.door())
+        assert comparison is not None
+        [notes] = comparison.tables
+        assert notes.counts == {DifferenceKind.LOST: 50}
+        assert verify_folder(capture.folder).good
 
 
 def test_a_commit_after_the_rows_keeps_the_permit_pending(stage16: Stage):
