@@ -10,10 +10,11 @@ found there.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from agent.lab.stage import Stage
 from agent.lab.tally import Object
 
 COMMAND_S = 120.0
+STOP_S = 20.0
 BUSY_S = 60.0
 PAUSE_S = 0.5
 BUSY = "by another process"
@@ -166,21 +168,41 @@ def _splitguard(
     until_s = time.monotonic() + BUSY_S
     while True:
         try:
-            ran = subprocess.run(
-                argv, env=environ, cwd="/", stdin=subprocess.DEVNULL, check=False,
-                capture_output=True, text=True, timeout=COMMAND_S,
-            )  # fmt: skip
+            code, out, said = _ran(argv, environ)
         except subprocess.TimeoutExpired as error:
             message = f"`splitguard loss {words[0]}` took longer than {COMMAND_S:g} s"
             raise LabError(message) from error
-        busy = ran.returncode != 0 and BUSY in ran.stderr
+        busy = code != 0 and BUSY in said
         if not busy or time.monotonic() > until_s:
             break
         time.sleep(PAUSE_S)
-    if ran.returncode != 0 and not (refusing and ran.stdout):
-        raise LabError(f"`splitguard loss {words[0]}` failed: {ran.stderr.strip()}")
-    found: dict[str, Any] = json.loads(ran.stdout)
+    if code != 0 and not (refusing and out):
+        raise LabError(f"`splitguard loss {words[0]}` failed: {said.strip()}")
+    found: dict[str, Any] = json.loads(out)
     return found
+
+
+def _ran(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[int, str, str]:
+    """Run a command; return its exit code, and what it printed on both.
+
+    An interrupt of ours reaches it once, and it is waited for: it may have a clone of
+    the snapshot open. Raises TimeoutExpired.
+    """
+    child = subprocess.Popen(
+        argv, env=environ, cwd="/", stdin=subprocess.DEVNULL, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    with child:
+        try:
+            out, said = child.communicate(timeout=COMMAND_S)
+        except BaseException:
+            child.send_signal(signal.SIGINT)
+            try:
+                child.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+            raise
+    return child.returncode, out, said
 
 
 def counted_again(
