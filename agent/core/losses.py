@@ -1,18 +1,18 @@
 """Which loss reports are wanted, and what incidents learn from them.
 
 Theory of operation. A report is made of a complete snapshot of the server beside this
-agent when that was on the side of a split that was not kept: as soon as there is one,
-once more when a primary of the other line answers, and once more when the capture was
-closed and had gone on meanwhile. The shell makes it and tells its headline. That goes
-into the ledger's capture, with the report to peers, and from both into the incident, on
-every agent alike; the first reading of a snapshot and its first comparison are told to
-people, each once.
+agent, or of a closed one that has the rows, when that server was on the side of a split
+that was not kept: as soon as there is one, once more when a primary of the other line
+answers, and once more when the capture was closed and had gone on meanwhile. The shell
+makes it and tells its headline. That goes into the ledger's capture, with the report to
+peers, and from both into the incident, on every agent alike; the first reading of a
+snapshot and its first comparison are told to people, each once.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from agent.core.capture import Capture, Grade, Phase
+from agent.core.capture import Capture, CaptureStatus, Grade, Phase
 from agent.core.event import LossTold
 from agent.core.frozen import replace
 from agent.core.incident import Incident, Status
@@ -74,7 +74,7 @@ def wanted(state: State, monotonic_s: float, policy: Policy) -> tuple[Wanted, ..
     found = []
     for capture in state.ledger.captures:
         kept = _kept_instead(state, capture, policy)
-        reached = capture.status.reached_lsn
+        reached = _reached(capture.status)
         if kept is None or reached is None:
             continue
         answers = _is_primary(state, kept, monotonic_s, policy)
@@ -142,8 +142,7 @@ def _is_due(capture: Capture, reached: Lsn, *, answers: bool) -> bool:
 
 def _kept_instead(state: State, capture: Capture, policy: Policy) -> str | None:
     """Return who is kept, where this capture is of a side of that split that is not."""
-    complete = capture.status.grade.rank >= Grade.COMPLETE.rank
-    if capture.order.node != policy.me or not complete:
+    if capture.order.node != policy.me or _reached(capture.status) is None:
         return None
     for incident in reversed(state.ledger.incidents):
         if incident.id not in capture.order.incident_ids or not _named(
@@ -157,6 +156,16 @@ def _kept_instead(state: State, capture: Capture, policy: Policy) -> str | None:
     return None
 
 
+def _reached(status: CaptureStatus) -> Lsn | None:
+    """Return up to where a report can be made; None while there is nothing to read.
+
+    Rows without a full copy may still be read out anew, until the capture is closed.
+    """
+    if status.grade.rank >= Grade.COMPLETE.rank:
+        return status.reached_lsn
+    return status.rows_lsn if status.phase is Phase.CLOSED else None
+
+
 def _named(incident: Incident, policy: Policy) -> bool:
     is_split = incident.verdict.family is Family.SPLIT
     return is_split and policy.me in incident.sides
@@ -165,12 +174,13 @@ def _named(incident: Incident, policy: Policy) -> bool:
 def _parted(state: State, capture: Capture, kept: str) -> bool:
     """Whether the capture holds WAL that is not in the history of who is kept."""
     theirs, status = state.knowledge.lineages.get(kept), capture.status
-    if theirs is None or status.timeline is None or status.reached_lsn is None:
+    reached = _reached(status)
+    if theirs is None or status.timeline is None or reached is None:
         return False
     if status.timeline == theirs.timeline:
         return _is_twin(state, capture)
     left = _left(theirs, status.timeline)
-    return left is None or status.reached_lsn > left
+    return left is None or reached > left
 
 
 def _left(lineage: Lineage, timeline: int) -> Lsn | None:

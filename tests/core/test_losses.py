@@ -81,6 +81,15 @@ def test_no_report_is_wanted_of_anything_else(why):
     assert wanted(parted(**why)) == ()
 
 
+def test_rows_alone_are_reported_once_nothing_is_added_to_them():
+    kept = {"grade": Grade.NONE, "reached_lsn": None, "rows_lsn": Lsn(0x2000)}
+    assert len(wanted(parted(capture=given.capture(phase=Phase.CLOSED, **kept)))) == 1
+    assert wanted(parted(capture=given.capture(**kept))) == ()
+    before = {**kept, "rows_lsn": Lsn(0x1000)}
+    early = given.capture(phase=Phase.CLOSED, **before)
+    assert wanted(parted(capture=early)) == ()
+
+
 def test_the_winner_makes_none_of_its_own_snapshot():
     order = replace(given.capture().order, node="n2")
     own = replace(given.capture(), order=order)
