@@ -290,7 +290,10 @@ def _explained(error: psycopg.Error, *, lost: bool) -> SplitguardError:
         return failed_at_the_end(error)
     told = failed("the winner did not take the rescue, nothing was written", error)
     hints = {
-        "55P03": "somebody holds a lock on the table: end that session, or try again",
+        "55P03": (
+            "somebody holds a lock: end that session, or that prepared transaction"
+            " (pg_locks, pg_prepared_xacts), or try again"
+        ),
         "57014": "it took longer than the statement timeout",
         "42501": "the role lacks a permission: see the message",
         "40P01": "it met another session in a deadlock: try again",

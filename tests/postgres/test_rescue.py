@@ -508,6 +508,7 @@ def test_bytes_that_are_no_text_come_back_from_a_database_without_encoding(
     assert sorted(sides.read("winner")["public.raw"]) == sorted(
         sides.read("loser")["public.raw"]
     )
+    assert sides.apply().tables["public.raw"] == {"skipped": 4}
     for form in (Format.CSV, Format.JSONL):
         sides.write(tmp_path / form.value, form)
     [file] = (tmp_path / "csv" / "winner").iterdir()
