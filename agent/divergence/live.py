@@ -153,6 +153,8 @@ def _at_a_moment(dsn: str, name: str) -> Iterator[Session]:
     with made:
         values.settle(made)
         try:
+            # Between the questions the log is read, which may take minutes.
+            made.execute("SET idle_in_transaction_session_timeout = 0")
             made.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         except psycopg.Error as error:
             raise failed(f"database {name!r:.100} cannot be read", error) from error

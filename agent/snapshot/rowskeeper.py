@@ -72,6 +72,7 @@ class RowsKeeper:
         self._moment = moment
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
+        self._ended = False
         self._next_s = 0.0
         self._began_s = 0.0
         self._seen: tuple[Lsn, bool] | None = None
@@ -81,6 +82,7 @@ class RowsKeeper:
 
     def end(self) -> bool:
         """Stop the reading; return whether it has ended."""
+        self._ended = True
         self._stopping.set()
         if self._thread is None:
             return True
@@ -90,10 +92,13 @@ class RowsKeeper:
     def watch(self, where: Where) -> None:
         """Begin a look after the rows when one is due."""
         record = self._record
-        if self._reader is None or not record.wants(Level.ROWS):
+        if self._reader is None or self._ended or not record.wants(Level.ROWS):
             return
+        if where.stopping:
+            self._stopping.set()  # a smart shutdown waits for every session
         if self._thread is not None and self._thread.is_alive():
             return
+        self._stopping.clear()
         if record.grade.rank >= Grade.COMPLETE.rank:
             record.keep_rows(None, "")
             return

@@ -1,6 +1,7 @@
 """Rows read out of a live losing server, and the permit that rests on them."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.grants import SQL
 from agent.core import permits
 from agent.core.capture import Capture, CaptureStatus, Grade, Level, Phase
 from agent.core.event import PermitAsked
@@ -213,6 +215,21 @@ def test_a_table_that_may_not_be_read_is_named_and_rows_protect_nothing(
         assert status.rows_lsn is None
         assert status.phase is Phase.FOLLOWING, "the tail goes on"
         assert not shelf.folder_of(capture.folder).exists()
+
+
+def test_the_local_role_reads_rows_with_what_grants_prints(stage16: Stage):
+    parted = Parted.make(stage16, TABLE)
+    psql = stage16.programs.path("psql")
+    subprocess.run(
+        [psql, "-X", "-q", "-d", parted.loser.dsn, "-f", "-"],
+        input=SQL, check=True, text=True, timeout=30,
+    )  # fmt: skip
+    parted.loser.query("ALTER TABLE notes ENABLE ROW LEVEL SECURITY")
+    parted.loser.query("CREATE DATABASE beside")
+    written(parted, 1, 5)
+    with following(parted, *ROWS, user=ROLE) as capture:
+        capture.until("rows are there", reaches(parted.loser.lsn))
+        assert kept_notes(capture.folder) == set(range(1, 6))
 
 
 def test_a_complete_copy_lets_the_rows_go(stage16: Stage):

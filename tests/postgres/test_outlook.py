@@ -32,6 +32,23 @@ def test_a_server_with_grants_and_room_is_ready(stage: Stage):
     assert found.opened_wall_s is None
 
 
+def test_what_reading_rows_lacks_is_told_and_is_no_obstacle(stage16: Stage):
+    primary = stage16.primary()
+    for grant in GRANTS:
+        primary.query(grant)
+    primary.query("CREATE DATABASE closed")
+    primary.query("REVOKE CONNECT ON DATABASE closed FROM PUBLIC")
+    found = Outlook(settings(stage16, primary)).look()
+    assert found.obstacles == ()
+    for lacking in ("connect to every database", "read every table", "row security"):
+        assert lacking in found.no_rows
+    assert f"no rows: role {ROLE} may not" in found.copy_line
+    primary.query(f"GRANT CONNECT ON DATABASE closed TO {ROLE}")
+    primary.query(f"GRANT pg_read_all_data TO {ROLE}")
+    primary.query(f"ALTER ROLE {ROLE} BYPASSRLS")
+    assert Outlook(settings(stage16, primary)).look().no_rows == ""
+
+
 def test_what_it_foretells_is_what_a_copy_then_takes(stage16: Stage):
     primary = stage16.primary()
     with capturing(stage16, primary) as capture:
