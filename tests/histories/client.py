@@ -54,6 +54,8 @@ class Side:
     """Tables whose rows lie in another file, in another order, since the fork."""
     written: set[tuple[TableId, int]] = field(default_factory=set)
     """Rows that a committed statement wrote since the fork, if only as they were."""
+    early: set[tuple[TableId, int]] = field(default_factory=set)
+    """Of those: by transactions that had been prepared before the fork."""
     emptied: set[TableId] = field(default_factory=set)
     """Tables that were truncated since the fork."""
     missing: set[TableId] = field(default_factory=set)
@@ -98,6 +100,8 @@ class Work:
     locks: set[tuple[TableId, int]] = field(default_factory=set)
     """Kept until the end, whatever is rolled back."""
     tables: set[TableId] = field(default_factory=set)
+    prepared: bool = False
+    """Whether it had been prepared before the fork."""
 
     def rows(self, spec: TableSpec) -> Iterator[tuple[int, Row]]:
         """Yield what this transaction sees of a table and may touch."""
@@ -169,6 +173,8 @@ class Work:
         for (table, who), row in self.changes.items():
             held = self.side.rows.setdefault(table, {})
             self.side.written.add((table, who))
+            if self.prepared:
+                self.side.early.add((table, who))
             if row is None:
                 held.pop(who, None)
             else:
@@ -181,6 +187,9 @@ class Work:
 
     def for_other(self, side: Side) -> "Work":
         """Return the same work, prepared before the fork, on the other side."""
-        twin = Work(side, dict(self.changes), [], set(self.locks), set(self.tables))
+        twin = Work(
+            side, dict(self.changes), [], set(self.locks), set(self.tables),
+            prepared=True,
+        )  # fmt: skip
         side.locked |= self.locks
         return twin

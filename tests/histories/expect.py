@@ -88,6 +88,7 @@ class TableCase:
         self.keyless = not spec.keys
         self.mine = {who for where, who in loser.written if where == table}
         self.theirs = {who for where, who in winner.written if where == table}
+        self.early = {who for where, who in winner.early if where == table}
 
     def texts(self, row: Row | None) -> Values | None:
         """Return a row in the loser's order."""
@@ -267,6 +268,13 @@ class Blurred:
         """Yield what was reported and is not so."""
         mine = {case.texts(row): row for row in case.loser.values()}
         theirs = {case.texts(row): row for row in case.winner.values()}
+        theirs_alone = {
+            case.texts(row)
+            for who, row in case.winner.items()
+            if (who in case.theirs or who not in case.fork)
+            # Without a log such a row looks older than the fork.
+            and (self.by_log or who not in case.early)
+        }
         key = self.spec.keys[0]
         ours = {self.spec.key_of(key, row) for row in mine.values()}
         there = {self.spec.key_of(key, row) for row in theirs.values()}
@@ -284,3 +292,5 @@ class Blurred:
                 wrong |= self.spec.key_of(key, other) in ours
             if wrong:
                 yield f"not so: {one}"
+            if one.kind in (CHANGED, DELETED) and one.winner in theirs_alone:
+                yield f"the winner wrote that row, and a rescue would undo it: {one}"
