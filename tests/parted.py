@@ -81,7 +81,7 @@ class Parted:
             self.door(by_log=by_log),
             extraction.system_id,
             names,
-            extraction.fork_next_xid,
+            losses.horizon_of(extraction),
         ) as winner:
             return compare.compare(extraction, shelf.folder_of(self.home), winner)
 

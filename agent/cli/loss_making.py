@@ -23,8 +23,9 @@ from agent.core.lineage import Fork, Lineage, Switch
 from agent.core.lsn import Lsn
 from agent.divergence import losses, parting, shelf
 from agent.divergence import report as reports
+from agent.divergence.job import AgentThere
 from agent.divergence.making import Circumstances, make_report
-from agent.divergence.remote import AgentThere, story_of_agent
+from agent.divergence.remote import story_of_agent
 from agent.divergence.report_plain import plain
 from agent.divergence.winner import Door
 from agent.errors import (

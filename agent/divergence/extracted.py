@@ -122,6 +122,8 @@ class Extraction:
     unread: tuple[Unread, ...]
     fork_next_xid: int | None = None
     """The first transaction id that nobody had taken at the fork."""
+    fork_open: tuple[int, ...] = ()
+    """Transactions that were under way or prepared there."""
     statistics: tuple[Relation, ...] = ()
     """The files of the planner's statistics: who writes only there is nobody."""
     format: int = FORMAT

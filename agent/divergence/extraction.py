@@ -76,6 +76,7 @@ def extract(
         transactions=_transactions(story, work.statistics),
         unread=tuple(work.unread),
         fork_next_xid=story.fork_next_xid,
+        fork_open=tuple(sorted(story.fork_open)),
         statistics=tuple(sorted(work.statistics, key=astuple)),
     )
     shelf.write_extraction(to, extraction)

@@ -22,7 +22,7 @@ from agent.divergence.extracted import Extraction, Source
 from agent.divergence.extraction import extract
 from agent.divergence.reading import Stretch, read_story
 from agent.divergence.story import Story, Visible
-from agent.divergence.winner import Door, StoryOf, read_winner
+from agent.divergence.winner import Door, Horizon, StoryOf, read_winner
 from agent.errors import DivergenceError, SnapshotError
 from agent.postgres.history import read_switches
 from agent.postgres.programs import Programs, find_programs
@@ -163,8 +163,15 @@ def _story_of(opened: OpenCopy, programs: Programs, task: Task) -> Story:
 
     # Kept segments are whole: the first one has more than what was asked for, and what
     # was under way at the fork may have begun there.
-    stretch = Stretch(programs, chain, fork, end)
+    size = manifest.wal_segment_bytes
+    kept = Lsn(manifest.start_lsn.segment(size) * size)
+    stretch = Stretch(programs, chain, fork, end, kept)
     return read_story(stretch, told)
+
+
+def horizon_of(extraction: Extraction) -> Horizon:
+    """Return which transaction ids belong to what came past the fork."""
+    return Horizon(extraction.fork_next_xid, frozenset(extraction.fork_open))
 
 
 def compare_with(task: Task, extraction: Extraction, door: Door) -> Comparison:
@@ -182,7 +189,7 @@ def compare_with(task: Task, extraction: Extraction, door: Door) -> Comparison:
     with (
         shelf.alone(task.snapshot),
         read_winner(
-            door, extraction.system_id, names, extraction.fork_next_xid
+            door, extraction.system_id, names, horizon_of(extraction)
         ) as winner,
     ):
         # The files of differences are written anew: an older record no longer fits.

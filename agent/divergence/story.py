@@ -116,6 +116,9 @@ class Story:
     number of records."""
     fork_next_xid: int | None = None
     """The first transaction id that nobody had taken at the fork."""
+    fork_open: set[int] = field(default_factory=set)
+    """Transactions that were under way or prepared at the fork: what they wrote came
+    past it, though their ids are older."""
 
 
 @dataclass(slots=True)
@@ -170,7 +173,7 @@ class Teller:
         """Take in the next record."""
         story = self._story
         if story.fork_next_xid is None and record.lsn >= story.fork_lsn:
-            story.fork_next_xid = self._next_xid
+            self._note_fork()
         self._next_xid = max(self._next_xid, record.xid + 1)
         if record.kind in HEAP_CHANGES:
             self._change(record)
@@ -182,8 +185,12 @@ class Teller:
         story = self._story
         story.end_lsn = end_lsn
         if story.fork_next_xid is None:
-            story.fork_next_xid = self._next_xid
+            self._note_fork()
         return story
+
+    def _note_fork(self) -> None:
+        self._story.fork_next_xid = self._next_xid
+        self._story.fork_open = ({*self._open} | self._under_way) - {0}
 
     def _of(self, record: Record) -> _Open:
         found = self._open.get(record.xid)
@@ -284,6 +291,8 @@ class Teller:
         members = (top, *records.children(record))
         ended = [self._open.pop(member, None) for member in members]
         self._story.prepared.pop(top, None)
+        if self._story.fork_next_xid is None:
+            self._under_way.difference_update(members)
         if record.lsn < self._story.fork_lsn:
             return
         parts = [part for part in ended if part is not None]

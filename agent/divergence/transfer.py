@@ -27,7 +27,7 @@ NUMBER_MAX = 1 << 64
 HINT = "without it the comparison goes by the winner's rows alone"
 _BY_FILE = ("created", "carried", "dropped")
 _OF_ROWS = ("moved", "born", "gone")
-_NUMBERS = ("databases", "early")
+_NUMBERS = ("databases", "early", "fork_open")
 
 
 def story_lines(story: Story) -> Iterator[bytes]:
@@ -63,6 +63,7 @@ def _told(story: Story) -> Iterator[list[object]]:
     yield from _pieces("sequences", sorted(numbers[file] for file in story.sequences))
     yield from _pieces("databases", sorted(story.databases))
     yield from _pieces("early", sorted(story.early))
+    yield from _pieces("fork_open", sorted(story.fork_open))
     yield from _pieces("prepared", ([x, name] for x, name in story.prepared.items()))
     yield from _pieces("outside", ([kind, n] for kind, n in story.outside.items()))
 

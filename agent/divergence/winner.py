@@ -96,6 +96,21 @@ story."""
 
 
 @dataclass(frozen=True, slots=True)
+class Horizon:
+    """Which transaction ids belong to what came past the fork."""
+
+    next_xid: int | None
+    """The first one that nobody had taken at the fork."""
+    open: frozenset[int] = frozenset()
+    """Older ones that were under way or prepared there: a winner may have committed
+    what had been prepared."""
+
+    def is_young(self, xid: int) -> bool:
+        """Whether what the transaction wrote came past the fork."""
+        return xid in self.open or is_young(xid, self.next_xid)
+
+
+@dataclass(frozen=True, slots=True)
 class Winner:
     """The winner, as far as it was opened."""
 
@@ -104,11 +119,11 @@ class Winner:
     story: Story | None
     unopened: Mapping[str, str]
     """Databases that could not be read, with the reason."""
-    fork_next_xid: int | None
+    horizon: Horizon
 
     def is_young(self, xid: int) -> bool:
-        """Whether a transaction id was first given past the fork."""
-        return is_young(xid, self.fork_next_xid)
+        """Whether what a transaction wrote came past the fork."""
+        return self.horizon.is_young(xid)
 
 
 def is_young(xid: int, fork_next_xid: int | None) -> bool:
@@ -138,7 +153,7 @@ class Door:
 
 @contextmanager
 def read_winner(
-    door: Door, system_id: str, names: tuple[str, ...], fork_next_xid: int | None
+    door: Door, system_id: str, names: tuple[str, ...], horizon: Horizon
 ) -> Iterator[Winner]:
     """Open these databases of the winner for the length of a `with`.
 
@@ -174,7 +189,7 @@ def read_winner(
             at_s=at_s,
             by_log=story is not None,
         )
-        yield Winner(against, databases, story, unopened, fork_next_xid)
+        yield Winner(against, databases, story, unopened, horizon)
 
 
 def _open(

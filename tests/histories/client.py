@@ -54,8 +54,6 @@ class Side:
     """Tables whose rows lie in another file, in another order, since the fork."""
     written: set[tuple[TableId, int]] = field(default_factory=set)
     """Rows that a committed statement wrote since the fork, if only as they were."""
-    early: set[tuple[TableId, int]] = field(default_factory=set)
-    """Of those: by transactions that had been prepared before the fork."""
     emptied: set[TableId] = field(default_factory=set)
     """Tables that were truncated since the fork."""
     missing: set[TableId] = field(default_factory=set)
@@ -173,8 +171,6 @@ class Work:
         for (table, who), row in self.changes.items():
             held = self.side.rows.setdefault(table, {})
             self.side.written.add((table, who))
-            if self.prepared:
-                self.side.early.add((table, who))
             if row is None:
                 held.pop(who, None)
             else:

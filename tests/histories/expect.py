@@ -88,7 +88,6 @@ class TableCase:
         self.keyless = not spec.keys
         self.mine = {who for where, who in loser.written if where == table}
         self.theirs = {who for where, who in winner.written if where == table}
-        self.early = {who for where, who in winner.early if where == table}
 
     def texts(self, row: Row | None) -> Values | None:
         """Return a row in the loser's order."""
@@ -271,9 +270,7 @@ class Blurred:
         theirs_alone = {
             case.texts(row)
             for who, row in case.winner.items()
-            if (who in case.theirs or who not in case.fork)
-            # Without a log such a row looks older than the fork.
-            and (self.by_log or who not in case.early)
+            if who in case.theirs or who not in case.fork
         }
         key = self.spec.keys[0]
         ours = {self.spec.key_of(key, row) for row in mine.values()}

@@ -8,11 +8,11 @@ import psycopg
 import pytest
 
 from agent.core.lsn import Lsn
-from agent.divergence import compare, shelf
+from agent.divergence import compare, losses, shelf
 from agent.divergence.compared import Comparison, TableDifferences
 from agent.divergence.extracted import Extraction
 from agent.divergence.reading import Stretch, read_story
-from agent.divergence.winner import Door, read_winner
+from agent.divergence.winner import Door, Horizon, read_winner
 from agent.errors import DivergenceError
 from agent.postgres.wal import Chain, segment_bytes_of
 from tests.fix_postgres import Stage, stage_of
@@ -266,7 +266,7 @@ def test_a_table_that_may_not_be_read_is_named_and_stops_no_other(
     extraction = pair.extraction()
     door = Door("n2", psycopg.conninfo.make_conninfo(pair.winner.dsn, user="reader"))
     with read_winner(
-        door, extraction.system_id, ("postgres",), extraction.fork_next_xid
+        door, extraction.system_id, ("postgres",), losses.horizon_of(extraction)
     ) as winner:
         comparison = compare.compare(extraction, shelf.folder_of(pair.home), winner)
     [unread] = comparison.uncompared
@@ -280,12 +280,12 @@ def test_who_is_in_recovery_is_no_winner(stage16: Stage) -> None:
     door = Door("n2", standby.dsn)
     with (
         pytest.raises(DivergenceError, match="is in recovery"),
-        read_winner(door, "", ("postgres",), None),
+        read_winner(door, "", ("postgres",), Horizon(None)),
     ):
         pass
     with (
         pytest.raises(DivergenceError, match="of another cluster"),
-        read_winner(Door("n1", primary.dsn), "77", ("postgres",), None),
+        read_winner(Door("n1", primary.dsn), "77", ("postgres",), Horizon(None)),
     ):
         pass
 

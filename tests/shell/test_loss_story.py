@@ -255,6 +255,19 @@ def test_the_next_transaction_at_the_fork_is_known(listed: int, upcoming: int) -
     assert log.story().fork_next_xid == upcoming
 
 
+def test_who_was_under_way_or_prepared_at_the_fork_is_known() -> None:
+    log = Log(before=6)
+    log.running(40, 31, 32)
+    log.commit(31)
+    log.insert(41, 1)
+    log.add("Transaction", "PREPARE", f"gid a: {WHEN}", 41)
+    log.insert(42, 2)
+    log.commit(42)
+    log.insert(43, 3)
+    log.commit(41)
+    assert log.story().fork_open == {32, 41}
+
+
 def test_what_may_be_a_persons_doing_is_kept_in_mind() -> None:
     log = Log()
     log.insert(10, 1)

@@ -44,6 +44,7 @@ stories = st.builds(
     early=st.sets(xids, max_size=3),
     outside=st.dictionaries(st.text(max_size=9), st.integers(1, 9), max_size=3),
     fork_next_xid=st.none() | xids,
+    fork_open=st.sets(xids, max_size=3),
 )
 SMALL = Story(Lsn(1), Lsn(2), rows={Relation(1663, 5, 9): Rows(born={7, 8})})
 
@@ -78,6 +79,7 @@ def full() -> Story:
         {7},
         {"XLOG/X": 1},
         9,
+        {6},
     )
 
 
