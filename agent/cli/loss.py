@@ -92,9 +92,7 @@ def report(  # noqa: PLR0913 - typer makes an option of each
     call.out.data(found, lambda: _draw(found), items=found["tables"])
     if found["winner"] is not None:
         return 0
-    for gap in found["not_compared"]:
-        if gap["what"] == against:
-            say(f"splitguard: not compared with {safe(against)}: {safe(gap['reason'])}")
+    _tell_why(found, against)
     return 1
 
 
@@ -105,6 +103,23 @@ def _draw(found: Json) -> "RenderableType":
     from agent.cli.loss_view import view
 
     return view(found)
+
+
+def _tell_why(found: Json, against: str | None) -> None:
+    """Say why whom `against` names was not compared with."""
+    if against is None:
+        return
+    from agent.postgres.connect import place_named
+
+    names = {against, place_named(against) if _is_dsn(against) else against}
+    for gap in found["not_compared"]:
+        if gap["what"] in names:
+            name, reason = safe(gap["what"]), safe(gap["reason"])
+            say(f"splitguard: not compared with {name}: {reason}")
+
+
+def _is_dsn(against: str) -> bool:
+    return "=" in against or "://" in against
 
 
 def _asked(call: Call, snapshot: str) -> Json | None:

@@ -36,7 +36,7 @@ from agent.errors import (
     SnapshotError,
     SplitguardError,
 )
-from agent.postgres.connect import as_role
+from agent.postgres.connect import as_role, place_named
 from agent.postgres.programs import find_programs
 from agent.snapshot import manifest as manifests
 from agent.snapshot.manifest import DATA, Manifest
@@ -126,9 +126,11 @@ class _Work:
         dsn = self._dsn(against)
         if dsn is None:
             return self._against_snapshot(against)
-        timeline = parting.timeline_of(dsn, against)
-        fork = self._fork(against, dsn, timeline)
-        door = Door(against, dsn, self._loss.statement_timeout_s)
+        # A connection string says more than people should pass on in a report.
+        name = place_named(dsn) if dsn == against else against
+        timeline = parting.timeline_of(dsn, "" if dsn == against else name)
+        fork = self._fork(name, dsn, timeline)
+        door = Door(name, dsn, self._loss.statement_timeout_s)
         return self._made(Opponent(self._with_story(door, fork), fork))
 
     def with_the_winner(self) -> Json:

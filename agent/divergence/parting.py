@@ -11,7 +11,7 @@ from agent.core.lineage import Fork, Kinship, Lineage
 from agent.core.state import Position
 from agent.errors import DivergenceError, PostgresError
 from agent.postgres import upstream
-from agent.postgres.connect import fetch_one, session
+from agent.postgres.connect import fetch_one, server_named, session
 from agent.snapshot.manifest import Manifest
 
 _TIMELINE = (
@@ -23,13 +23,14 @@ _TIMELINE = (
 def timeline_of(dsn: str, name: str) -> int:
     """Return the timeline that a primary writes to.
 
-    Raises PostgresError when it does not answer, DivergenceError when it is none.
+    `name` is what people call it; empty: errors have host and port alone. Raises
+    PostgresError when it does not answer, DivergenceError when it is none.
     """
-    with session(dsn) as asking:
+    with session(dsn, named=name) as asking:
         recovering, file = fetch_one(asking, _TIMELINE)
     if recovering:
         raise DivergenceError(
-            f"{name} is in recovery: it is not the winner",
+            f"{server_named(dsn, name)} is in recovery: it is not the winner",
             "name the primary: --against NODE or DSN",
         )
     return int(file[:8], 16)

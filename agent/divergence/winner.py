@@ -224,13 +224,12 @@ def _session(door: Door, dbname: str | None) -> Iterator[Session]:
     dsn = door.dsn
     if dbname is not None and door.dsn_for is not None:
         dsn, dbname = door.dsn_for(dbname), None
-    try:
-        session = connect(
-            dsn, statement_timeout_s=door.statement_timeout_s, dbname=dbname
-        )
-    except PostgresError as error:
-        message = error.message.replace("to the local server", f"to {door.name}")
-        raise PostgresError(message, error.hint) from error
+    session = connect(
+        dsn,
+        statement_timeout_s=door.statement_timeout_s,
+        dbname=dbname,
+        named=door.name,
+    )
     with session:
         values.settle(session)
         try:

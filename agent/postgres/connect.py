@@ -1,11 +1,14 @@
-"""Short-lived SQL connections to a server on this machine, blocking.
+"""Short-lived SQL connections, blocking.
 
 Theory of operation. For work in a thread: a backup's start and stop, reading an
-opened copy. Every connection has a bounded time to connect and to run a statement,
-names itself, and commits statement by statement. An error carries the server's
-code and message, never the connection string, which may hold a password.
+opened copy, a winner or a source. Every connection has a bounded time to connect and to
+run a statement, names itself, and commits statement by statement. An error names the
+server by host and port, "local" only where it is reached through a socket of this
+machine; it carries the server's code and message, never the connection string, which
+may hold a password.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, LiteralString
@@ -27,11 +30,13 @@ def connect(
     connect_timeout_s: int = 5,
     statement_timeout_s: float = 30.0,
     dbname: str | None = None,
+    named: str = "",
 ) -> Session:
     """Connect in autocommit mode. Raises PostgresError.
 
     `dsn` is libpq's connection string; the database in it gives way to `dbname`.
-    A `statement_timeout_s` of 0 stands for no limit.
+    A `statement_timeout_s` of 0 stands for no limit. `named` is what people call the
+    server: an error then has it beside host and port.
     """
     try:
         session: Session = psycopg.connect(
@@ -42,7 +47,8 @@ def connect(
             options=f"-c statement_timeout={int(statement_timeout_s * 1000)}",
         )
     except psycopg.Error as error:
-        raise failed("cannot connect to the local server", error) from error
+        tried = failed(f"cannot connect to {server_named(dsn, named)}", error)
+        raise PostgresError(tried.message, _to_be_reached(dsn)) from error
     return session
 
 
@@ -53,6 +59,7 @@ def session(
     connect_timeout_s: int = 5,
     statement_timeout_s: float = 30.0,
     dbname: str | None = None,
+    named: str = "",
 ) -> Iterator[Session]:
     """Connect for the length of a `with`; SQL errors in it become PostgresError."""
     connection = connect(
@@ -60,11 +67,13 @@ def session(
         connect_timeout_s=connect_timeout_s,
         statement_timeout_s=statement_timeout_s,
         dbname=dbname,
+        named=named,
     )
     try:
         yield connection
     except psycopg.Error as error:
-        raise failed("the local server did not do as asked", error) from error
+        doing = f"{server_named(dsn, named)} did not do as asked"
+        raise failed(doing, error) from error
     finally:
         connection.close()
 
@@ -77,6 +86,55 @@ def fetch_one(
     if row is None:
         raise PostgresError(f"no row came back from: {statement[:80]}")
     return row
+
+
+def server_named(dsn: str, named: str = "") -> str:
+    """Return what people call a server: `n2 (10.0.0.2:5432)`, `10.0.0.2:5432`.
+
+    One that is reached through a socket of this machine is `the local server`, unless
+    `named` says better. Nothing else of the connection string is in it.
+    """
+    host, port = _place(dsn)
+    if not host:
+        return named or "the local server"
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if not named or named.startswith(place):
+        return named or place
+    return f"{named} ({place})"
+
+
+def place_named(dsn: str) -> str:
+    """Return a connection string as it may be shown: `10.0.0.2:5432/shop`.
+
+    Without role, password and passfile; `the local server` where it is a socket's.
+    """
+    try:
+        dbname = conninfo_to_dict(dsn).get("dbname")
+    except psycopg.Error:
+        dbname = None
+    place = server_named(dsn)
+    return f"{place}/{dbname}" if dbname and _place(dsn)[0] else place
+
+
+def _place(dsn: str) -> tuple[str, str]:
+    """Return host and port as libpq takes them; no host where it is a socket's."""
+    try:
+        parts: dict[str, Any] = conninfo_to_dict(dsn)
+    except psycopg.Error:
+        return "", ""
+    host = parts.get("host") or parts.get("hostaddr") or os.environ.get("PGHOST") or ""
+    port = parts.get("port") or os.environ.get("PGPORT") or "5432"
+    return ("" if str(host).startswith(("/", "@")) else str(host)), str(port)
+
+
+def _to_be_reached(dsn: str) -> str:
+    host, port = _place(dsn)
+    if not host:
+        return "see that it runs, and that this role may connect"
+    return (
+        "see that it runs, can be reached from here, and lets this role in:"
+        f" `pg_isready -h {host} -p {port}`"
+    )
 
 
 def as_role(dsn: str, user: str) -> str:

@@ -276,9 +276,7 @@ def _over_replication(
 
 @contextlib.contextmanager
 def _session(dsn: str, *, timeout_s: float = 30.0) -> Iterator[connect.Session]:
-    try:
-        with connect.session(dsn, statement_timeout_s=timeout_s) as session:
-            yield session
-    except PostgresError as error:
-        message = error.message.replace("the local server", "the source")
-        raise PostgresError(message, error.hint) from error
+    with connect.session(
+        dsn, statement_timeout_s=timeout_s, named="the source"
+    ) as session:
+        yield session

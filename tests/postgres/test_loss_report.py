@@ -161,6 +161,7 @@ def test_rows_things_and_objects_are_told(splitguard, lost: Lost):
     } <= named
     assert "public.audit_log__storage_id_seq" in {name for _, name, _ in named}
     assert found["loser"]["user"] == found["loser"]["committed"] > 5
+    assert "user=" not in json.dumps(found), "no connection string is passed on"
 
 
 def test_no_secret_is_shown_in_any_form(splitguard, lost: Lost, tmp_path: Path):
@@ -219,6 +220,7 @@ def test_the_role_that_only_reads_is_enough_once_the_fork_is_known(
     ("against", "said"),
     [
         ("host=/nowhere dbname=postgres user=x", "cannot connect"),
+        ("host=127.0.0.1 port=1 user=x", "cannot connect to 127.0.0.1:1: "),
         ("host=/nowhere user=x password=hunter2", "process list"),
         ("host", "there is no snapshot host"),
         ("user='x", "--against"),
