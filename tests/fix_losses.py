@@ -43,7 +43,11 @@ def shop_tables() -> tuple[TableLoss, ...]:
         key=("id",),
         redacted=("card_token",),
         samples=(
-            Sample(Kind.LOST, (Cell("id", "20117"),)),
+            Sample(
+                Kind.LOST,
+                (Cell("id", "20117"),),
+                row=(Cell("customer", "Æther <co>"), Cell("status", "paid")),
+            ),
             Sample(
                 Kind.CONFLICT,
                 (Cell("id", "19002"),),

@@ -93,6 +93,9 @@ class LossSampleOut(Answer):
     kind: Fate
     key: list[LossCellOut]
     """Its key; its first columns where it has none."""
+    row: list[LossCellOut]
+    """What else it holds: the first few columns that hold something; none where
+    `contrasts` tell."""
     contrasts: list[LossContrastOut]
     note: str | None
 

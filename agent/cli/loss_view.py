@@ -172,7 +172,7 @@ def _examples(report: Json) -> Iterator["RenderableType"]:
         [
             f"{table['schema_name']}.{table['table']}",
             sample["kind"],
-            ", ".join(f"{each['column']} = {_value(each)}" for each in sample["key"]),
+            ": ".join(filter(None, map(_held, (sample["key"], sample["row"])))),
             _differs(sample, report),
         ]
         for table in report["tables"]
@@ -180,7 +180,7 @@ def _examples(report: Json) -> Iterator["RenderableType"]:
     ]
     if rows:
         yield words("")
-        yield _table(("FOR EXAMPLE", "IS A", "KEY", "DIFFERS IN"), rows)
+        yield _table(("FOR EXAMPLE", "IS A", "ROW", "DIFFERS IN"), rows)
 
 
 def _differs(sample: Json, report: Json) -> str | None:
@@ -193,8 +193,8 @@ def _differs(sample: Json, report: Json) -> str | None:
     return "; ".join([*told, *filter(None, (sample["note"],))]) or None
 
 
-def _value(cell: Json) -> str:
-    return _short(cell["value"])
+def _held(cells: Sequence[Json]) -> str:
+    return ", ".join(f"{each['column']} = {_short(each['value'])}" for each in cells)
 
 
 def _short(value: str | None) -> str:

@@ -116,6 +116,9 @@ class Sample:
     contrasts: tuple[Contrast, ...] = ()
     """Columns in which the rows differ; the first few."""
     note: str = ""
+    row: tuple[Cell, ...] = ()
+    """What else stands in it, so that a person knows it again: the first few columns
+    beside the key that hold something. None where `contrasts` tell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from agent.divergence import headline_of_loss
 from agent.divergence.compared import Comparison, TableDifferences
 from agent.divergence.extracted import Extraction, TableRows, Unread
-from agent.divergence.model import Difference, DifferenceKind, Table
+from agent.divergence.model import Difference, DifferenceKind, Table, Values
 from agent.divergence.redaction import Redaction, Show, printable, shown
 from agent.divergence.report import (
     Cell,
@@ -45,6 +45,8 @@ LINES_MAX = 200_000
 KEYLESS_COLUMNS = 3
 """Columns by which a row is known that has no key."""
 CONTRASTS_MAX = 4
+CELLS_MAX = 4
+"""Columns beside the key by which a person knows a row again."""
 GAPS_MAX = 1000
 OBJECTS_MAX = 1000
 SAMPLED_TABLES_MAX = 500
@@ -247,18 +249,28 @@ class _Sampler:
 
     def sample(self, difference: Difference) -> Sample:
         """Return what is shown of one difference."""
+        row = difference.loser or difference.winner or difference.fork
+        contrasts = tuple(islice(self._contrasts(difference), CONTRASTS_MAX))
         return Sample(
             kind=difference.kind,
-            key=tuple(self._cells(difference)),
-            contrasts=tuple(islice(self._contrasts(difference), CONTRASTS_MAX)),
+            key=tuple(self._cells(row)),
+            contrasts=contrasts,
             note=shown(difference.note) or _note(difference),
+            row=() if contrasts else tuple(islice(self._more(row), CELLS_MAX)),
         )
 
-    def _cells(self, difference: Difference) -> Iterator[Cell]:
-        row = difference.loser or difference.winner or difference.fork
+    def _cells(self, row: Values | None) -> Iterator[Cell]:
         for position, column in self._key:
             value = row[position] if row is not None else None
             yield Cell(printable(column), self._shown(column, value))
+
+    def _more(self, row: Values | None) -> Iterator[Cell]:
+        """Yield what the row holds beside what it is known by."""
+        known = {position for position, _ in self._key}
+        for position, value in enumerate(row or ()):
+            if position not in known and value is not None:
+                column = self._table.columns[position].name
+                yield Cell(printable(column), self._shown(column, value))
 
     def _contrasts(self, difference: Difference) -> Iterator[Contrast]:
         ours, theirs = difference.loser, difference.winner or difference.twin

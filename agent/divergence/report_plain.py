@@ -14,6 +14,7 @@ from typing import Any
 from agent.core.lsn import Lsn
 from agent.divergence.headline_of_loss import next_step
 from agent.divergence.report import (
+    Cell,
     Counts,
     Entity,
     EntityCount,
@@ -177,13 +178,18 @@ def _table(table: TableLoss) -> Plain:
 def _sample(sample: Sample) -> Plain:
     return {
         "kind": sample.kind.value,
-        "key": [{"column": each.column, "value": each.value} for each in sample.key],
+        "key": _cells(sample.key),
+        "row": _cells(sample.row),
         "contrasts": [
             {"column": each.column, "loser": each.loser, "winner": each.winner}
             for each in sample.contrasts
         ],
         "note": sample.note or None,
     }
+
+
+def _cells(cells: Iterable[Cell]) -> list[Plain]:
+    return [{"column": each.column, "value": each.value} for each in cells]
 
 
 def _manager(manager: ManagersLoss) -> Plain:

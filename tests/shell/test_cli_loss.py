@@ -107,6 +107,12 @@ def test_a_report_fits_every_terminal(report: Report, width: int):
         assert words in re.sub(r"\s", "", text.lower())
 
 
+def test_an_example_shows_what_a_person_knows_a_lost_row_by():
+    assert "id = 20117: customer = Æther <co>, status = paid" in drawn(
+        shop_report(), 200
+    )
+
+
 def test_no_colour_is_needed_to_read_it():
     assert "\x1b" not in drawn(shop_report(), 80)
 

@@ -281,6 +281,26 @@ def test_secret_values_are_hashed_wherever_rows_are_shown(made):
     assert "k1" not in repr(made)
 
 
+def test_a_lost_row_is_known_again_by_its_first_columns_and_secrets_stay_hidden(made):
+    lost = made.tables[0].samples[0]
+    assert [cell.column for cell in lost.row] == ["word", "secret"]
+    assert lost.row[0].value == "w"
+    assert str(lost.row[1].value).startswith("sha256:")
+    [conflict] = [s for s in made.tables[0].samples if s.kind is Fate.CONFLICT]
+    assert conflict.row == (), "what differs tells more"
+    assert [cell.column for cell in made.tables[1].samples[0].row] == ["d"]
+
+
+def test_only_so_many_columns_of_a_lost_row_are_shown_and_none_that_is_empty(
+    style: Style, tmp_path: Path, manifest
+):
+    wide = table("wide", "id a b c d e f", "id")
+    found = [Difference(Fate.DELETED, None, row("1 - b c - e f"))]
+    rows, differing = rows_of(wide, 1), comparison(compared(tmp_path, wide, found))
+    built = build(manifest, extraction(rows), differing, tmp_path, style)
+    assert [cell.column for cell in built.tables[0].samples[0].row] == [*"bcef"]
+
+
 def test_an_example_says_what_its_kind_does_not(style: Style, tmp_path: Path, manifest):
     found = [
         Difference(Fate.CONFLICT, None, row("1 theirs -")),

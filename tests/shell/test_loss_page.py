@@ -80,6 +80,7 @@ def test_a_managers_things_come_before_rows():
 def test_values_from_the_database_stay_text():
     made = page(shop_report())
     assert "Æsop &amp; Sons &lt;ltd&gt;" in made
+    assert "customer = Æther &lt;co&gt;, status = paid" in made
     assert "<ltd>" not in made
     odd = replace(shop_report(), headline="<b>x</b>; `rm`", node="<n>")
     assert "<b>x" not in page(odd)

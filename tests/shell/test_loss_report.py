@@ -181,6 +181,15 @@ def test_tables_with_the_most_differences_come_first():
     assert names == ["orders", "order_lines_2026_11", "Notes of the day", "rates"]
 
 
+def test_an_example_has_its_key_and_what_else_it_holds():
+    orders = plain(shop_report())["tables"][0]
+    assert orders["samples"][0]["key"] == [{"column": "id", "value": "20117"}]
+    assert orders["samples"][0]["row"] == [
+        {"column": "customer", "value": "Æther <co>"},
+        {"column": "status", "value": "paid"},
+    ]
+
+
 def test_totals_are_sums():
     totals = plain(shop_report())["totals"]
     assert (totals["lost"], totals["equal"], totals["unknown"]) == (412, 10, 1)
