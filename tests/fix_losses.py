@@ -92,7 +92,8 @@ def shop_report(**changes: object) -> Report:
         fork_lsn=Lsn.parse("0/5000148"),
         end_lsn=Lsn.parse("0/5A11C30"),
         loser=LOSER,
-        winner=Winner("n2", Lsn.parse("0/61F2A80"), NIGHT_S + 190, Side(512, 4)),
+        winner=Winner("n2", Lsn.parse("0/61F2A80"), NIGHT_S + 190, Side(512, 4),
+                      "host=10.0.0.2 port=5432 user=postgres"),
         tables=shop_tables(),
         headline="",
         objects=(

@@ -15,6 +15,7 @@ from agent.divergence.report import (
     Report,
     Side,
     TableLoss,
+    Winner,
     Wrote,
 )
 
@@ -83,9 +84,12 @@ def next_step(report: Report) -> str:
         )
     if report.counts.differing:
         return (
-            "Write what is missing as files and read them; nothing is put into"
-            f" {report.winner.name} by itself: `splitguard loss rescue {snapshot}"
-            f" --format sql --to /tmp/rescue-{snapshot}`"
+            f"Nothing is put into {report.winner.name} by itself. Have it tried there,"
+            " which is rolled back, shown, and done only if you say so, as a role that"
+            f" may write these tables: `splitguard loss rescue {snapshot} --apply"
+            f' {_way_to(report.winner)} --reason "WHY"`; or have it as files to read:'
+            f" `splitguard loss rescue {snapshot} --format sql --to"
+            f" /tmp/rescue-{snapshot}`"
         )
     if report.objects:
         return (
@@ -98,6 +102,12 @@ def next_step(report: Report) -> str:
             f" be: `splitguard snapshots open {snapshot}`"
         )
     return "Nothing is missing on the winner; nothing needs to be brought back."
+
+
+def _way_to(winner: Winner) -> str:
+    """Return the winner's connection string as a shell takes it, if it is known."""
+    known = winner.dsn and not set(winner.dsn) & set("`'")
+    return f'"{winner.dsn}"' if known else "DSN"
 
 
 def counted(count: int, noun: str) -> str:

@@ -9,17 +9,18 @@ gives way to it.
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agent.divergence import besides, compared, losses, shelf
 from agent.divergence import report as reports
 from agent.divergence.extracted import Unread
 from agent.divergence.losses import Task
-from agent.divergence.redaction import Redaction
-from agent.divergence.report import Delivered, Released, Report, Waiting
+from agent.divergence.redaction import Redaction, printable
+from agent.divergence.report import Delivered, Released, Report, Waiting, Winner
 from agent.divergence.report_making import TOP, Found, Style, build
 from agent.divergence.winner import Door
 from agent.errors import DivergenceError, PostgresError
+from agent.postgres.connect import for_writing
 from agent.snapshot import manifest as manifests
 
 SALT_BYTES = 32
@@ -67,5 +68,15 @@ def make_report(task: Task, door: Door | None, known: Circumstances) -> Report:
     style = Style(redaction, task.made_wall_s, known.top)
     manifest = manifests.read(task.snapshot)
     report = build(manifest, extraction, comparison, folder, style, found)
+    report = replace(report, winner=_reached(report.winner, door))
     shelf.own(reports.save(report, folder))
     return report
+
+
+def _reached(winner: Winner | None, door: Door | None) -> Winner | None:
+    """Return the winner with the way to it; a snapshot's private server has none."""
+    if winner is None or door is None or door.dsn_for is not None:
+        return winner
+    if winner.name != printable(door.name):
+        return winner  # an earlier comparison, with somebody else
+    return replace(winner, dsn=printable(for_writing(door.dsn)))

@@ -87,6 +87,9 @@ class Winner:
     at_s: float
     """When it was read."""
     side: Side = field(default=Side())
+    dsn: str = ""
+    """How somebody who may write there reaches it, without a secret; empty: not known,
+    or it is a snapshot."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from agent.errors import PostgresError
 
 APPLICATION_NAME = "splitguard"
 
+_PLACE = ("host", "hostaddr", "port", "sslmode", "sslrootcert")
+
 Session = psycopg.Connection[tuple[Any, ...]]
 """A connection whose rows are tuples."""
 
@@ -149,6 +151,20 @@ def as_role(dsn: str, user: str) -> str:
         raise PostgresError("the connection string cannot be read") from error
     parts.pop("password", None)
     return make_conninfo(**parts | {"user": user})
+
+
+def for_writing(dsn: str, user: str = "postgres") -> str:
+    """Return a connection string that people may be shown, to the same server.
+
+    Host, port and how the connection is secured; `user` in place of its role, and
+    nothing that is that role's own. Empty where it cannot be read.
+    """
+    try:
+        parts: dict[str, Any] = conninfo_to_dict(dsn)
+    except psycopg.Error:
+        return ""
+    kept = {name: parts[name] for name in _PLACE if parts.get(name)}
+    return make_conninfo(**kept | {"user": user})
 
 
 def quoted(value: str) -> str:

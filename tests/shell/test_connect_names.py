@@ -3,11 +3,12 @@
 import socket
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from agent.divergence.parting import timeline_of
 from agent.errors import PostgresError
 from agent.postgres import upstream
-from agent.postgres.connect import connect, place_named, server_named
+from agent.postgres.connect import connect, for_writing, place_named, server_named
 
 SECRET = "user=mira password=hunter2 passfile=/home/mira/.pgpass"
 
@@ -55,6 +56,15 @@ def test_a_server_is_named_by_host_and_port_or_as_people_call_it(dsn, named, sai
 )
 def test_a_connection_string_is_shown_without_role_password_and_passfile(dsn, said):
     assert place_named(dsn) == said
+
+
+def test_the_way_for_a_writer_has_nothing_of_the_role_that_only_reads():
+    dsn = f"host=10.0.0.2 port=6000 dbname=shop sslmode=verify-full {SECRET}"
+    kept = for_writing(f"{dsn} sslkey=/etc/k application_name=splitguard")
+    assert conninfo_to_dict(kept) == {
+        "host": "10.0.0.2", "port": "6000", "sslmode": "verify-full", "user": "postgres"
+    }  # fmt: skip
+    assert for_writing("host='") == ""
 
 
 def test_who_cannot_be_reached_is_told_with_what_to_do(closed):

@@ -52,6 +52,7 @@ def test_it_says_what_how_much_who_when_and_what_next():
     for words in (
         "412 rows in 3 tables lost, 5 changed, 2 deleted",
         "439 transactions from 16:53:01 to 16:54:10 UTC",
+        "loss rescue 20261123T165500Z-n1-4f1a --apply &#34;host=10.0.0.2 port=5432",
         "splitguard loss rescue 20261123T165500Z-n1-4f1a --format sql",
         "Released by mira at 2026-11-23 16:55:01 UTC, for n1: the shop must open",
         "Not protected past LSN 0/5A00000",

@@ -12,7 +12,7 @@ from agent.divergence import report as reports
 from agent.divergence.headline_of_loss import headline, next_step, transactions
 from agent.divergence.model import Column, Name, Relation, Table
 from agent.divergence.redaction import Redaction, printable, shown
-from agent.divergence.report import Counts, Report, Side, TableLoss, Wrote
+from agent.divergence.report import Counts, Report, Side, TableLoss, Winner, Wrote
 from agent.divergence.report_plain import plain
 from agent.errors import SnapshotError
 from tests.fix_losses import LOSER, NIGHT_S, SNAPSHOT, managers_report, shop_report
@@ -78,7 +78,12 @@ def test_transactions_are_told_with_their_time(side, words):
 
 
 def test_the_next_step_is_a_command_that_fits_what_was_found():
-    assert f"`splitguard loss rescue {SNAPSHOT} " in next_step(shop_report())
+    step = next_step(shop_report())
+    way = '"host=10.0.0.2 port=5432 user=postgres" --reason "WHY"`'
+    assert f"`splitguard loss rescue {SNAPSHOT} --apply {way}" in step
+    assert f"`splitguard loss rescue {SNAPSHOT} --format sql --to /tmp/" in step
+    unknown = Winner("20261123T170000Z-n2-77aa", None, NIGHT_S)
+    assert " --apply DSN --reason" in next_step(shop_report(winner=unknown))
     apart = next_step(shop_report(winner=None))
     assert f"`splitguard loss report {SNAPSHOT} --against NODE`" in apart
     alike = shop_report().tables[3:]
