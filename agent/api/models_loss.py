@@ -200,6 +200,22 @@ class LossReleasedOut(Answer):
     """Nothing past it was protected; null: nothing at all."""
 
 
+class LossRescueOut(Answer):
+    """Rows of the losing side that somebody put into a server."""
+
+    at: str
+    who: str
+    reason: str
+    database: str
+    server: str
+    """Host and port."""
+    rows: int | None
+    """How many it wrote or deleted; null: its end is not recorded, so it may have been
+    committed or not."""
+    counted: bool
+    """Whether the comparison saw them; otherwise the counts are from before it."""
+
+
 class LossReport(Answer):
     """What a losing side wrote past the fork, and what the winner has of it."""
 
@@ -228,3 +244,5 @@ class LossReport(Answer):
     perhaps_never_acknowledged: list[LossWaitingOut]
     perhaps_delivered: list[LossDeliveredOut]
     released: list[LossReleasedOut]
+    rescues: list[LossRescueOut]
+    """The last ones, in their order."""

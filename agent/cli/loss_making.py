@@ -21,7 +21,7 @@ from agent.cli.which import place_of, programs_of
 from agent.config.secret import read_secret
 from agent.core.lineage import Fork, Lineage, Switch
 from agent.core.lsn import Lsn
-from agent.divergence import losses, parting, shelf
+from agent.divergence import losses, parting, rescued, shelf
 from agent.divergence import report as reports
 from agent.divergence.job import AgentThere
 from agent.divergence.making import Circumstances, make_report
@@ -321,7 +321,7 @@ class _Work:
 
     def _before(self) -> reports.Report | None:
         try:
-            return reports.load(shelf.folder_of(self._place))
+            return rescued.load(shelf.folder_of(self._place))
         except SnapshotError:
             return None  # it is made anew
 

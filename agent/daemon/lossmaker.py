@@ -28,7 +28,7 @@ from agent.daemon import losstries
 from agent.daemon.losschild import LossChild
 from agent.daemon.losstries import Aim
 from agent.divergence import report as reports
-from agent.divergence import shelf
+from agent.divergence import rescued, shelf
 from agent.divergence.job import Job, Outcome
 from agent.divergence.report import Report
 from agent.errors import SnapshotError, SplitguardError
@@ -77,7 +77,7 @@ class LossMaker:
         self._lock = threading.Lock()
         """Of what is asked for and what is at work."""
         self._work: tuple[Aim, LossChild, Path] | None = None
-        self._told: dict[str, tuple[int, Loss]] = {}
+        self._told: dict[str, tuple[tuple[int, int], Loss]] = {}
         """By snapshot: when its report was written, and what the core is told of it."""
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="losses", daemon=True)
@@ -135,7 +135,7 @@ class LossMaker:
 
     def report(self, snapshot_id: str) -> Report | None:
         """Return the report that is stored. Raises SnapshotError."""
-        return reports.load(self._folder(snapshot_id))
+        return rescued.load(self._folder(snapshot_id))
 
     def _folder(self, snapshot_id: str) -> Path:
         return shelf.folder_of(self._catalogue.folder(snapshot_id))
@@ -343,13 +343,17 @@ class LossMaker:
         except (SnapshotError, OSError):
             return None
         told = self._told.get(snapshot_id)
-        if told is not None and told[0] == written:
+        rescued_ns = rescued.written_ns(folder)
+        if told is not None and told[0] == (written, rescued_ns):
             return told[1]
-        report = reports.load(folder)
+        report = rescued.load(folder)
         if report is None:
             return None
         loss = loss_of(report)
-        self._told[snapshot_id] = written, loss
+        if rescued.words(report):  # news of it as well
+            wall_s = max(loss.made_wall_s, rescued_ns / 1e9)
+            loss = replace(loss, made_wall_s=wall_s)
+        self._told[snapshot_id] = (written, rescued_ns), loss
         return loss
 
 
@@ -359,7 +363,7 @@ def loss_of(report: Report) -> Loss:
     return Loss(
         snapshot=report.snapshot_id,
         node=report.node,
-        sentence=report.headline,
+        sentence=report.headline + rescued.words(report),
         transactions=report.loser.user,
         rows=report.counts.differing if compared else report.wrote.rows,
         end_lsn=report.end_lsn,

@@ -6,6 +6,7 @@ with the time in which they were made, in UTC; the day is told only where the ti
 over midnight. What is none is left out, and what is not known is not told.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -18,7 +19,9 @@ from agent.divergence.report import (
     Winner,
     Wrote,
 )
+from agent.divergence.rescued import uncounted
 
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _FATES = (
     ("changed", "changed"),
     ("deleted", "deleted"),
@@ -82,6 +85,12 @@ def next_step(report: Report) -> str:
             "Keep the snapshot, and compare it with the winner as soon as that answers:"
             f" `splitguard loss report {snapshot} --against NODE`"
         )
+    if uncounted(report):
+        return (
+            f"Rows were put into {report.winner.name} after this comparison, so the"
+            " counts are from before that. Have them counted anew: `splitguard loss"
+            f" report {snapshot} --against {_whom(report.winner)}`"
+        )
     if report.counts.differing:
         return (
             f"Nothing is put into {report.winner.name} by itself. Have it tried there,"
@@ -102,6 +111,11 @@ def next_step(report: Report) -> str:
             f" be: `splitguard snapshots open {snapshot}`"
         )
     return "Nothing is missing on the winner; nothing needs to be brought back."
+
+
+def _whom(winner: Winner) -> str:
+    """Return what names the winner in a command: a node, a snapshot, or the way."""
+    return winner.name if _NAME.fullmatch(winner.name) else _way_to(winner)
 
 
 def _way_to(winner: Winner) -> str:

@@ -18,6 +18,7 @@ from agent.divergence.losses import Task
 from agent.divergence.redaction import Redaction, printable
 from agent.divergence.report import Delivered, Released, Report, Waiting, Winner
 from agent.divergence.report_making import TOP, Found, Style, build
+from agent.divergence.rescued import rescues_in
 from agent.divergence.winner import Door
 from agent.errors import DivergenceError, PostgresError
 from agent.postgres.connect import for_writing
@@ -70,7 +71,7 @@ def make_report(task: Task, door: Door | None, known: Circumstances) -> Report:
     report = build(manifest, extraction, comparison, folder, style, found)
     report = replace(report, winner=_reached(report.winner, door))
     shelf.own(reports.save(report, folder))
-    return report
+    return replace(report, rescues=rescues_in(folder))
 
 
 def _reached(winner: Winner | None, door: Door | None) -> Winner | None:

@@ -7,7 +7,7 @@ table's losing side `wrote` is all that is said. Instants are seconds since 1970
 None where nobody knows. Values in it are fit to be shown (`redaction`).
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from agent import codec
@@ -204,6 +204,22 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
+class Rescued:
+    """Rows of this snapshot that somebody put into a server."""
+
+    at_s: float
+    who: str
+    reason: str
+    database: str
+    server: str
+    """Host and port."""
+    rows: int
+    """How many it wrote or deleted there."""
+    ended: bool = True
+    """Whether its end is recorded; otherwise nobody knows whether it was committed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Entity:
     """One thing of a manager, in the manager's words."""
 
@@ -273,6 +289,8 @@ class Report:
     waiting: tuple[Waiting, ...] = ()
     delivered: tuple[Delivered, ...] = ()
     released: tuple[Released, ...] = ()
+    rescues: tuple[Rescued, ...] = ()
+    """As recorded when the report was given; its file has none."""
     format: int = FORMAT
 
     @property
@@ -298,7 +316,8 @@ class Report:
 def save(report: Report, folder: Path) -> Path:
     """Keep a report in a snapshot's folder of losses, durably. Raises OSError."""
     path = folder / NAME
-    write_atomically(path, codec.to_json(report).encode("ascii"))
+    kept = replace(report, rescues=())
+    write_atomically(path, codec.to_json(kept).encode("ascii"))
     return path
 
 

@@ -25,6 +25,7 @@ from agent.divergence.report import (
     TableLoss,
     Wrote,
 )
+from agent.divergence.rescued import is_counted
 
 Plain = dict[str, Any]
 
@@ -68,6 +69,18 @@ def plain(report: Report) -> Plain:
             {"what": each.what, "reason": each.reason} for each in report.gaps
         ],
         **_promises(report),
+        "rescues": [
+            {
+                "at": instant(each.at_s),
+                "who": each.who,
+                "reason": each.reason,
+                "database": each.database,
+                "server": each.server,
+                "rows": each.rows if each.ended else None,
+                "counted": is_counted(each, report),
+            }
+            for each in report.rescues
+        ],
     }
 
 

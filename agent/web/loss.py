@@ -27,6 +27,8 @@ FATES = {
     "conflict": "conflict",
     "collision": "collision",
 }
+RESCUES_MAX = 10
+"""The last ones, that are named."""
 _MEANINGS = (
     ("lost", "lost", "inserted by {loser}, {winner} has no such row"),
     ("changed", "changed", "by {loser}; {winner} left them as they were"),
@@ -212,6 +214,8 @@ def facts(report: Json) -> Iterator[Fact]:
     if winner is not None:
         stood = f"; read at {winner['lsn']}" if winner["lsn"] else ""
         yield Fact(f"Written by {winner['name']}", _side(winner, today) + stood)
+    for one in report["rescues"][-RESCUES_MAX:]:
+        yield Fact("Rescued", _rescue(one), warn=not one["counted"])
     for one in report["perhaps_never_acknowledged"]:
         yield Fact(
             "Perhaps never acknowledged",
@@ -227,6 +231,17 @@ def facts(report: Json) -> Iterator[Fact]:
             " lost here",
             warn=True,
         )
+
+
+def _rescue(one: Json) -> str:
+    rows = (
+        "it is not known how many rows" if one["rows"] is None else _rows(one["rows"])
+    )
+    later = "" if one["counted"] else "; the counts are from before it"
+    return (
+        f"{rows} put into database {one['database']} of {one['server']} at"
+        f" {day_and_clock(one['at'])} UTC by {one['who']}: {one['reason']}{later}"
+    )
 
 
 def _side(side: Json, today: str) -> str:

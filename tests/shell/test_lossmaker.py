@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,9 +23,12 @@ from agent.daemon import losstries
 from agent.daemon.losschild import LossChild
 from agent.daemon.lossmaker import QUEUE_MAX, SCRATCH, LossMaker
 from agent.divergence import report as reports
+from agent.divergence import rescue_journal
 from agent.divergence.job import Job, Opponent
 from agent.divergence.report import Report, Side
 from agent.divergence.report import Winner as Compared
+from agent.divergence.rescue_apply import Result
+from agent.divergence.rescue_journal import Act
 from agent.errors import SnapshotError
 from agent.snapshot.catalogue import Catalogue
 from tests.core import given
@@ -235,6 +239,26 @@ def test_a_report_that_somebody_made_by_hand_is_told_too(tmp_path):
     reports.save(report(scene.name, compared=False), folder)
     scene.maker.look()
     assert (scene.told[0].loss.winner, scene.jobs) == ("", [])
+
+
+def test_a_rescue_after_the_report_is_told_once(tmp_path):
+    scene = Scene(tmp_path, by_itself=False)
+    folder = scene.snapshot / "loss"
+    folder.mkdir()
+    reports.save(report(scene.name), folder)
+    scene.maker.look()
+    result = Result({"public.orders": Counter(inserted=3)})
+    act = Act("2026-11-23T17:00:00Z", "mira", "why", "shop", "10.0.0.2:5432", {})
+    rescue_journal.note(folder, act, "begun")
+    rescue_journal.note(folder, act, "done", result)
+    for _ in range(3):
+        scene.maker.look()
+    assert [each.loss.sentence for each in scene.told] == [
+        "3 deployments; 7 transactions",
+        "3 deployments; 7 transactions; since then 3 rows rescued by mira",
+    ]
+    (loss,) = scene.desk.state.ledger.incidents[0].losses
+    assert loss.sentence == scene.told[-1].loss.sentence
 
 
 def test_its_progress_can_be_read_and_its_clones_are_gone_afterwards(scene):
