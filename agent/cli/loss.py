@@ -16,8 +16,8 @@ from agent.cli.call import Call, asks_agent, segment
 from agent.cli.console import safe, say
 from agent.cli.loss_progress import progress
 from agent.cli.loss_rescue import add_rescue
-from agent.cli.which import BinDir, Dir, Which, not_asked
-from agent.errors import AgentUnreachableError, SnapshotError
+from agent.cli.which import BinDir, Dir, Which, not_asked, refuse_elsewhere
+from agent.errors import AgentUnreachableError, SnapshotError, SplitguardError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -137,6 +137,9 @@ def _asked(call: Call, snapshot: str) -> Json | None:
     except AgentUnreachableError as error:
         not_asked(call, error)
         return None
+    except SplitguardError:
+        refuse_elsewhere(call, snapshot)
+        raise
     return found
 
 

@@ -6,7 +6,7 @@ is a file, is a path.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,8 @@ from agent.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.postgres.programs import Programs
     from agent.snapshot.catalogue import Catalogue
     from agent.snapshot.sealing import Identity
@@ -102,9 +104,15 @@ def refuse_elsewhere(call: Call, snapshot: str) -> None:
         if one["id"] == snapshot:
             raise SnapshotError(
                 f"snapshot {snapshot} lies beside {safe(one['reporter'])}",
-                "run this there, or fetch it:"
+                f"run this there{_asked_at(one)}, or fetch it:"
                 f" `splitguard snapshots download {snapshot}`",
             )
+
+
+def _asked_at(one: "Mapping[str, Any]") -> str:
+    """Return how the agent there is asked from here, where its address is known."""
+    url = one["agent_url"]
+    return f" (its agent answers at {safe(url)}: --url)" if url else ""
 
 
 def _is_file(path: Path) -> bool:

@@ -278,8 +278,8 @@ class LossMaker:
             raise SnapshotError(
                 f"snapshot {manifest.id} is not known to be of a losing side: all that"
                 " it holds may be in the line that is kept",
-                "to compare it with a server of your choice, run `splitguard loss"
-                f" report {manifest.id} --against DSN`",
+                "choose a snapshot of the losing side: `splitguard snapshots list`"
+                " says whose SIDE each is of",
             )
         return found
 

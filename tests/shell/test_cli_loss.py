@@ -11,7 +11,7 @@ from agent.api.ports import LossPhase, LossStand
 from agent.cli.loss_view import view
 from agent.divergence.report import Report
 from agent.divergence.report_plain import plain
-from tests.fix_desk import card, healthy
+from tests.fix_desk import card, healthy, resynced
 from tests.fix_losses import managers_report, shop_report
 
 
@@ -69,6 +69,22 @@ def test_a_report_that_cannot_be_made_says_why(asked):
     assert (ran.code, ran.out) == (1, "")
     assert "it lost nothing" in ran.words
     assert "look at n2" in ran.words
+
+
+def test_a_report_of_a_snapshot_beside_another_node_says_where_it_lies(
+    agent_for, splitguard
+):
+    there = agent_for(resynced(), me="n2", losses=Making())
+    listed = splitguard("snapshots", "list", "-o", "json", "--socket", there.socket)
+    (kept,) = (
+        one for one in json.loads(listed.out)["elsewhere"] if one["node"] == "n1"
+    )
+    ran = splitguard("loss", "report", kept["id"], "--socket", there.socket)
+    assert (ran.code, ran.out) == (1, "")
+    assert f"snapshot {kept['id']} lies beside n1" in ran.words
+    assert f"`splitguard snapshots download {kept['id']}`" in ran.words
+    nowhere = splitguard("loss", "report", "n1-x", "--socket", there.socket)
+    assert "no snapshot of this id" in nowhere.words
 
 
 def test_a_report_that_was_not_compared_exits_with_1(asked):

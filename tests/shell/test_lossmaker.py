@@ -370,6 +370,7 @@ def test_what_is_of_no_losing_side_or_another_cluster_is_refused(tmp_path):
         stand = scene.maker.ask(name)
         assert (stand.phase, why in stand.reason) == (LossPhase.FAILED, True)
         assert stand.hint
+        assert "--against" not in stand.hint, "it would be refused there, too"
     with pytest.raises(SnapshotError):
         scene.maker.stand("nowhere")
 
