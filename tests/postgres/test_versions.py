@@ -277,7 +277,7 @@ def test_the_roles_may_do_what_is_needed_and_no_more(other: Stage):
         else "SELECT pg_start_backup('x', true, false)"
     )  # fmt: skip
     for dsn, statements in (
-        (local, ("SELECT * FROM secret", "SELECT pg_read_file('postgresql.conf')")),
+        (local, ("DELETE FROM secret", "SELECT pg_read_file('postgresql.conf')")),
         (probe, ("SELECT * FROM secret", start, "CHECKPOINT")),
     ):
         for statement in statements:
