@@ -2,10 +2,12 @@
 
 Theory of operation. A snapshot names the incidents that it was taken for, and these
 say which node will probably be kept and which ones would be resynced. That is the
-prediction on which the work was ordered; a snapshot of no split has no side.
+prediction on which the work was ordered; a snapshot of no split has no side. An
+incident may end with a stage that predicts nobody: then the loss reports of that split
+say who wrote alone, and with whom that was compared.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 from agent.api.present.frame import Frame
@@ -30,7 +32,15 @@ def side(frame: Frame, node: str, incident_ids: Collection[str]) -> Side | None:
         return "winner"
     if any(node in one.sides for one in known):
         return "loser"
-    return "standby" if known else None
+    return "standby" if known else _compared(splits, node)
+
+
+def _compared(splits: Iterable[Incident], node: str) -> Side | None:
+    """Return the side of a node as the loss reports of splits tell it."""
+    losses = [loss for incident in splits for loss in incident.losses if loss.winner]
+    if any(loss.node == node for loss in losses):
+        return "loser"
+    return "winner" if any(loss.winner == node for loss in losses) else None
 
 
 def winner(incident: Incident) -> str | None:
