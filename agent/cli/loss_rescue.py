@@ -30,7 +30,8 @@ TIMEOUT_S = 300.0
 SHOWN_MAX = 20
 """Refused rows that are named on the screen."""
 COUNTS = (
-    "inserted", "renumbered", "updated", "deleted", "skipped", "left-out", "refused",
+    "inserted", "renumbered", "updated", "deleted", "already-there", "changed-there",
+    "left-out", "refused",
 )  # fmt: skip
 
 

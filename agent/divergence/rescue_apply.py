@@ -28,13 +28,24 @@ BATCH_CHARS = 1 << 20
 ROUNDS_MAX = 5
 AGAIN_MAX = 10_000
 """Refused rows that are tried again."""
-SKIPPED = "skipped"
-"""The winner has the row, or changed it since."""
+ALREADY = "already-there"
+"""The winner has the row so, or had it from an earlier rescue."""
+CHANGED = "changed-there"
+"""The winner took its key, or changed it, since the comparison or a rescue."""
 REFUSED = "refused"
 TAKEN = "another row of the winner has a value of it that has to be unique"
+DROPPED = "the winner did not take it: a trigger or rule of the table drops it"
 NOT_THERE = "what it refers to was not put in"
-REFUSALS_MAX = 100_000
-"""Refused rows that are listed; all are counted."""
+UNBOUND = "its reference was not set: what it refers to was not put in"
+SINCE = {
+    Deed.INSERTED: "the winner has another row under its key, or changed it since",
+    Deed.RENUMBERED: "the winner has another row under its key, or changed it since",
+    Deed.UPDATED: "the winner changed it, or deleted it, since it was compared",
+    Deed.DELETED: "the winner changed it since, or has rows that refer to it",
+    Deed.BOUND: "the winner changed it since, its reference was not set",
+}
+LISTED_MAX = 100_000
+"""Rows of each list that are kept; all are counted."""
 _SAVE, _BACK, _KEEP = (
     b"SAVEPOINT splitguard",
     b"ROLLBACK TO SAVEPOINT splitguard",
@@ -59,6 +70,19 @@ class Refusal:
     constraint: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A row that was not put in."""
+
+    table: str
+    kind: str
+    key: dict[str, str | None]
+    """The row's key, or the whole row where it has none."""
+    reason: str
+    chosen: bool
+    """Whether a person chose that, or the winner has it."""
+
+
 @dataclass(slots=True)
 class Result:
     """What a run did, table by table, in the words of `Deed` and the two above."""
@@ -71,6 +95,10 @@ class Result:
     earlier one."""
     refusals: list[Refusal] = field(default_factory=list)
     """Rows that the winner did not take, the first ones."""
+    left_out: list[LeftOut] = field(default_factory=list)
+    """Rows that were left out for another reason, the first ones."""
+    outstanding: int = 0
+    """Rows that are not on the winner though nobody chose that."""
     committed: bool = False
 
     @property
@@ -86,6 +114,8 @@ class Applier:
         self._session = session
         self._plan = plan
         self._again: list[tuple[Table, Step]] = []
+        self._deleted: set[int] = set()
+        self._last_time = False
         self._ending = False
         """Whether nothing is left to do but to commit."""
         self.result = Result()
@@ -129,8 +159,7 @@ class Applier:
         chars = 0
         for step in steps:
             if step.deed is Deed.LEFT_OUT:
-                self._counts(table)[Deed.LEFT_OUT.value] += 1
-                self.result.reasons[step.reason] += 1
+                self._omit(table, step, step.reason, chosen=step.chosen)
                 continue
             batch.append(step)
             chars += len(step.sql)
@@ -177,24 +206,60 @@ class Applier:
     def _count(self, table: Table, step: Step, rows: int) -> None:
         if step.deed is Deed.PREPARED:
             return
-        counts = self._counts(table)
         if rows > 0:
-            counts[step.deed.value] += 1
-            if step.again:
-                counts[SKIPPED] -= 1
-        elif step.links and not self._ask(self._plan.statements.known(step.links)):
-            counts[Deed.LEFT_OUT.value] += 1
-            self.result.reasons[NOT_THERE] += 1
-        elif self._is_taken(table, step):
-            self._leave(table, step, "23505", TAKEN)
-        elif not step.again:
-            counts[SKIPPED] += 1
+            self._counts(table)[step.deed.value] += 1
+            if step.retried:
+                self._deleted.add(hash((table.oid, step.values)))
+        elif not step.retried:
+            self._nothing_done(table, step)
 
-    def _is_taken(self, table: Table, step: Step) -> bool:
-        """Whether a row was not put in, though the winner has not got its key."""
-        if step.row is None or len(table.keys) == 1:
-            return False
-        return not self._ask(self._plan.statements.there(step.row))
+    def _nothing_done(self, table: Table, step: Step) -> None:
+        """Find out why a statement touched no row."""
+        if step.again and hash((table.oid, step.values)) in self._deleted:
+            return
+        if step.done is not None and self._ask(step.done()):
+            self._counts(table)[ALREADY] += step.deed is not Deed.BOUND
+        elif not self._is_met(step):
+            if not self._last_time and len(self._again) < AGAIN_MAX:
+                self._again.append((table, step))
+            else:
+                bound = step.deed is Deed.BOUND
+                self._omit(table, step, UNBOUND if bound else NOT_THERE)
+        elif step.row is None:
+            self._changed(table, step)
+        elif not self._ask(self._plan.statements.there(step.row)):
+            taken = len(table.keys) > 1
+            self._leave(table, step, *(("23505", TAKEN) if taken else ("", DROPPED)))
+        elif step.row.aliases:
+            # The ledger says that an earlier rescue put it in, whatever became of it.
+            self._counts(table)[ALREADY] += 1
+        else:
+            self._changed(table, step)
+
+    def _is_met(self, step: Step) -> bool:
+        if not step.links and not step.needs:
+            return True
+        met = self._plan.statements.met(step.links, step.needs)
+        return self._ask(f"SELECT {met}")
+
+    def _changed(self, table: Table, step: Step) -> None:
+        self._counts(table)[CHANGED] += 1
+        self._list(table, step, SINCE[step.deed], chosen=False)
+
+    def _omit(
+        self, table: Table, step: Step, reason: str, *, chosen: bool = False
+    ) -> None:
+        self._counts(table)[Deed.LEFT_OUT.value] += 1
+        self.result.reasons[reason] += 1
+        self._list(table, step, reason, chosen=chosen)
+
+    def _list(self, table: Table, step: Step, reason: str, *, chosen: bool) -> None:
+        self.result.outstanding += not chosen
+        if len(self.result.left_out) < LISTED_MAX:
+            name, kind = str(table.name), _kind(step)
+            self.result.left_out.append(
+                LeftOut(name, kind, _key(table, step), reason, chosen)
+            )
 
     def _ask(self, query: str) -> bool:
         row = self._session.execute(query.encode("utf-8", "surrogateescape")).fetchone()
@@ -220,6 +285,7 @@ class Applier:
 
     def _last(self, table: Table, step: Step) -> None:
         """Try a row for the last time, to be told why it is refused."""
+        self._last_time = True
         self._session.execute(_SAVE)
         try:
             [rows] = self._executed([step])
@@ -236,17 +302,15 @@ class Applier:
         self, table: Table, step: Step, code: str, message: str, constraint: str = ""
     ) -> None:
         self._counts(table)[REFUSED] += 1
-        if len(self.result.refusals) >= REFUSALS_MAX:
-            return
-        names = table.keys[0] if table.keys else [each.name for each in table.columns]
-        key = {name: step.values[table.position(name)] for name in names if step.values}
-        kind = step.kind.value if step.kind else step.deed.value
-        self.result.refusals.append(
-            Refusal(str(table.name), kind, key, code, message, constraint)
-        )
+        self.result.outstanding += 1
+        if len(self.result.refusals) < LISTED_MAX:
+            name, kind, key = str(table.name), _kind(step), _key(table, step)
+            self.result.refusals.append(
+                Refusal(name, kind, key, code, message, constraint)
+            )
 
     def _check_deferred(self) -> None:
-        if self._plan.deferred():
+        if self._plan.kin.deferred():
             self._session.execute(b"SET CONSTRAINTS ALL IMMEDIATE")
 
     def _count_new_keys(self) -> None:
@@ -269,6 +333,16 @@ class Applier:
                     yield bytes(block)
         except psycopg.Error as error:
             raise failed("the new keys cannot be read", error) from error
+
+
+def _kind(step: Step) -> str:
+    return step.kind.value if step.kind else step.deed.value
+
+
+def _key(table: Table, step: Step) -> dict[str, str | None]:
+    """Return a row's key, or the whole row where it has none."""
+    names = table.keys[0] if table.keys else [each.name for each in table.columns]
+    return {name: step.values[table.position(name)] for name in names if step.values}
 
 
 def _told(error: psycopg.Error) -> tuple[str, str, str]:

@@ -10,30 +10,25 @@ Every statement is a `Step`; what is left out is one too, with the reason.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
-from agent.divergence.model import (
-    Difference,
-    DifferenceKind,
-    ForeignKey,
-    Name,
-    Table,
-    Values,
-)
+from agent.divergence.model import Difference, DifferenceKind, ForeignKey, Table, Values
 from agent.divergence.rescue_bag import Bag
+from agent.divergence.rescue_kin import Kin, is_blank
 from agent.divergence.rescue_order import nullable, target
 from agent.divergence.rescue_quote import fingerprint, key_of, shown
 from agent.divergence.rescue_renumber import BORN, Fate, Keys, Way
-from agent.divergence.rescue_sql import Link, Row, Statements
+from agent.divergence.rescue_row import Need, Row
+from agent.divergence.rescue_sql import Statements
 from agent.divergence.rescue_step import Deed, Part, Step, left_out
 from agent.divergence.rescue_survey import KINDS, Survey
 from agent.divergence.rescue_wish import OnConflict
 
 HELD_MAX = 20_000
 """Rows that wait in memory for the row that they refer to."""
-
-
 ELSEWHERE = "the winner has it under another key"
+KEYLESS = "it has no key, and what it refers to gets a new one or is put in too"
 IN_A_CIRCLE = "it refers, in a circle, to a row that gets a new key after it"
 
 
@@ -44,7 +39,8 @@ class Plan:
         self.survey = survey
         self.origin = origin
         self.statements = Statements(origin)
-        self._kinds = KINDS[survey.wish.only]
+        self.kin = Kin(survey, self.statements)
+        self.kinds = KINDS[survey.wish.only]
         self._written = Keys()
         self._blanked: dict[int, Bag] = {}
         self._postponed: dict[int, Bag] = {}
@@ -62,8 +58,8 @@ class Plan:
         for table in self.survey.order.tables:
             if table in wanted:
                 yield Part(table, late=False, steps=partial(self._first, table))
-            elif self.survey.found[table.name].twins and self._writable(table):
-                yield Part(table, late=False, steps=partial(self._known_twins, table))
+            elif self._writable(table) and self.kin.is_awaited(table):
+                yield Part(table, late=False, steps=partial(self.kin.known, table))
         for table in wanted:
             if self._writable(table) and self.survey.order.late_keys(table):
                 yield Part(table, late=True, steps=partial(self._bindings, table))
@@ -86,35 +82,20 @@ class Plan:
         tables = self.survey.order.tables
         return any(table.keys and self._may_delete(table) for table in tables)
 
-    def _known_twins(self, table: Table) -> Iterator[Step]:
-        """Note the twins of rows that are not wanted: others may refer to them."""
-        for one in self.survey.rows(table):
-            if one.twin is not None and one.loser is not None:
-                fate = self.survey.fates.fate(table, one)
-                yield from self._twins(table, one, fate)
-
     def _writable(self, table: Table) -> bool:
         return table.name not in self.survey.missing
 
     def _has(self, table: Table, *kinds: DifferenceKind) -> bool:
         counts = self.survey.found[table.name].counts
-        return any(counts[kind] and kind in self._kinds for kind in kinds)
+        return any(counts[kind] and kind in self.kinds for kind in kinds)
 
     def _may_delete(self, table: Table) -> bool:
         theirs = self.survey.wish.on_conflict is OnConflict.THEIRS
         more = (DifferenceKind.CONFLICT,) if theirs else ()
         return self._has(table, DifferenceKind.DELETED, *more)
 
-    def deferred(self) -> tuple[Name, ...]:
-        """Return the foreign keys whose check has to wait until all is written."""
-        return tuple(
-            Name(table.name.schema, key.name)
-            for table, key in self.survey.order.deferrable()
-            if self.survey.wish.wants(table) and nullable(table, key) is None
-        )
-
     def _rows(self, table: Table) -> Iterator[Difference]:
-        return (one for one in self.survey.rows(table) if one.kind in self._kinds)
+        return (one for one in self.survey.rows(table) if one.kind in self.kinds)
 
     def _first(self, table: Table) -> Iterator[Step]:
         if not self._writable(table):
@@ -125,8 +106,8 @@ class Plan:
         self._copies = Bag()
         if self._has(table, *BORN):
             yield from self._advances(table)
-        if self._kinds.isdisjoint({DifferenceKind.COLLISION}):
-            yield from self._known_twins(table)
+        if not self.kinds >= BORN and self.kin.is_awaited(table):
+            yield from self.kin.known(table)
         yield from self._deletions(table)
         if self._has(table, DifferenceKind.CHANGED, DifferenceKind.CONFLICT):
             for one in self._rows(table):
@@ -141,7 +122,7 @@ class Plan:
     def _deletions(self, table: Table, *, again: bool = False) -> Iterator[Step]:
         if not self._may_delete(table):
             return
-        copies = Bag()
+        copies, held = Bag(), self.survey.is_referred_to(table)
         for one in self._rows(table):
             if one.loser is not None:
                 continue
@@ -150,10 +131,21 @@ class Plan:
                 continue
             if table.keys:
                 sql = self.statements.delete(table, before)
+                done = partial(self.statements.gone, table, before)
             else:
                 number = _count(copies, before)
                 sql = self.statements.change_keyless(table, before, None, number)
-            yield Step(Deed.DELETED, sql, one.kind, before, again=again)
+                claim = partial(self.statements.claimed, table, "deleted")
+                done = partial(claim, before, number)
+            yield Step(
+                Deed.DELETED,
+                sql,
+                one.kind,
+                before,
+                again=again,
+                done=done,
+                retried=held and not again,
+            )
 
     def _skipped(self, one: Difference) -> bool:
         return (
@@ -166,7 +158,7 @@ class Plan:
             return
         if self._skipped(one):
             if not late:
-                yield left_out(table, one, "both sides changed it")
+                yield left_out(table, one, "both sides changed it", chosen=True)
             return
         conflict = one.kind is DifferenceKind.CONFLICT
         before = one.winner or (None if conflict else one.fork)
@@ -184,18 +176,36 @@ class Plan:
         above = self.survey.fates.orphaned(table, values)
         if above is not None:
             yield left_out(
-                table, one, f"it refers to a row of {above} that is left out"
+                table,
+                one,
+                f"it refers to a row of {above} that is left out",
+                chosen=self.kin.collisions_stay,
             )
             return
-        links: tuple[Link, ...] = ()
-        if not table.keys:
-            number = _count(self._copies, (*before, *values))
-            sql = self.statements.change_keyless(table, before, values, number)
+        links = self.survey.fates.links(table, values)
+        needs = self.kin.needs(table, values)
+        if table.keys:
+            row = Row(table, values, links, needs=needs)
+            sql = self.statements.update(row, before)
+            done = partial(self.statements.alike, row)
+        elif links or needs:
+            yield left_out(table, one, KEYLESS)
+            return
         else:
-            links = self.survey.fates.links(table, values)
-            sql = self.statements.update(Row(table, values, links), before)
+            both = (*before, *values)
+            number = _count(self._copies, both)
+            sql = self.statements.change_keyless(table, before, values, number)
+            done = partial(self.statements.claimed, table, "changed", both, number)
         if sql:
-            yield Step(Deed.UPDATED, sql, one.kind, values, links=links)
+            yield Step(
+                Deed.UPDATED,
+                sql,
+                one.kind,
+                values,
+                links=links,
+                needs=needs,
+                done=done,
+            )
 
     def _forward(self, table: Table, values: Values) -> tuple[ForeignKey, ...]:
         """Return the references to rows that are put in later than this one."""
@@ -270,19 +280,26 @@ class Plan:
         values = one.loser or ()
         fate = self.survey.fates.fate(table, one)
         if fate.way is Way.OUT:
-            yield left_out(table, one, fate.reason)
+            yield left_out(table, one, fate.reason, chosen=self.kin.collisions_stay)
         elif fate.way is Way.SAME:
-            yield from self._twins(table, one, fate)
+            yield from self.kin.twins(table, one, fate)
             detail = f": {shown(table, one.twin or ())}"
-            yield left_out(table, one, ELSEWHERE, detail)
+            yield left_out(table, one, ELSEWHERE, detail, chosen=True)
         elif table.keys:
             yield from self._insert_keyed(table, one, fate)
         else:
             number = _count(self._copies, values)
-            row = Row(table, values, fate.links)
+            row = Row(table, values, fate.links, needs=self.kin.needs(table, values))
             apart = bool(fate.links) and number == 1
-            sql = self.statements.insert_keyless(row, number, apart=apart)
-            yield Step(Deed.INSERTED, sql, one.kind, values, links=fate.links)
+            yield Step(
+                Deed.INSERTED,
+                self.statements.insert_keyless(row, number, apart=apart),
+                one.kind,
+                values,
+                links=fate.links,
+                needs=row.needs,
+                done=partial(self.statements.claimed, table, "lost", values, number),
+            )
 
     def _insert_keyed(
         self, table: Table, one: Difference, fate: Fate
@@ -295,18 +312,28 @@ class Plan:
             yield left_out(table, one, IN_A_CIRCLE)
             return
         links = tuple(link for link in fate.links if link.key not in forward)
-        row = Row(table, values, links, fate.drawn, blank, fate.aliases)
-        deed = Deed.RENUMBERED if fate.drawn else Deed.INSERTED
-        sql = self.statements.insert(row)
-        yield Step(deed, sql, one.kind, values, links=links, row=row)
-
-    def _twins(self, table: Table, one: Difference, fate: Fate) -> Iterator[Step]:
-        values, twin = one.loser or (), one.twin or ()
-        for names in fate.aliases:
-            was, now = key_of(table, values, names), key_of(table, twin, names)
-            if was is not None and now is not None:
-                sql = self.statements.twin(table, names, was, now)
-                yield Step(Deed.PREPARED, sql, one.kind, values)
+        needs = tuple(
+            need
+            for need in self.kin.needs(table, values, forward)
+            if not (need.later and is_blank(need, forward, blank))
+        )
+        notes: tuple[Need, ...] = ()
+        if one.kind in BORN:
+            notes = self.survey.fates.notes(table, values, fate.aliases)
+        row = Row(table, values, links, fate.drawn, blank, fate.aliases, needs, notes)
+        whole = replace(row, links=fate.links)
+        yield Step(
+            Deed.RENUMBERED if fate.drawn else Deed.INSERTED,
+            self.statements.insert(row),
+            one.kind,
+            values,
+            links=links,
+            row=row,
+            needs=needs,
+            done=partial(self.statements.alike, whole),
+        )
+        if one.kind in BORN:
+            yield from self.kin.noted(table, values, fate)
 
     def _blank(
         self, table: Table, values: Values, forward: Sequence[ForeignKey]
@@ -340,15 +367,19 @@ class Plan:
             None if column.name in late else value
             for column, value in zip(table.columns, values, strict=True)
         )
-        own = None
-        if fate.aliases:
-            names = fate.aliases[0]
-            here = ForeignKey("", names, target(table), names)
-            own = Link(here, target(table), key_of(table, values, names) or ())
-        row = Row(table, values, fate.links)
-        sql = self.statements.bind(row, before, own)
+        needs = self.kin.needs(table, values)
+        row = Row(table, values, fate.links, aliases=fate.aliases, needs=needs)
+        sql = self.statements.bind(row, before, self.kin.own(table, values, fate))
         if sql:
-            yield Step(Deed.BOUND, sql, one.kind, values, links=fate.links)
+            yield Step(
+                Deed.BOUND,
+                sql,
+                one.kind,
+                values,
+                links=fate.links,
+                needs=row.needs,
+                done=partial(self.statements.alike, row),
+            )
 
 
 def _restored(one: Difference) -> bool:

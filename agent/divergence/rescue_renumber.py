@@ -25,7 +25,7 @@ from agent.divergence.model import (
 from agent.divergence.rescue_bag import Bag
 from agent.divergence.rescue_order import Order, target
 from agent.divergence.rescue_quote import column_of, key_of
-from agent.divergence.rescue_sql import Link
+from agent.divergence.rescue_row import Link, Need
 from agent.divergence.rescue_wish import Collisions
 
 NUMBERS = frozenset({"smallint", "integer", "bigint"})
@@ -99,6 +99,8 @@ class Renumbering:
         """Keys of rows that the winner has, or will have, under another key."""
         self.absent = Keys()
         """Keys of rows that are left out."""
+        self.fresh = Keys()
+        """Keys that others may refer to, of rows that are put in under them."""
         self._referred: dict[Name, set[tuple[str, ...]]] = {}
         for table in order.tables:
             for key in table.foreign_keys:
@@ -111,6 +113,32 @@ class Renumbering:
             for key in table.foreign_keys
             if (was := key_of(table, values, key.columns)) is not None
             and self.moved.has(key.table, key.referenced, was)
+        )
+
+    def needs(self, table: Table, values: Values) -> tuple[Need, ...]:
+        """Return a row's references to rows that are put in under the same key."""
+        found = []
+        for key in table.foreign_keys:
+            was = key_of(table, values, key.columns)
+            own = key.table == target(table) and was == key_of(
+                table, values, key.referenced
+            )
+            if was is None or own or self.moved.has(key.table, key.referenced, was):
+                continue
+            if self.fresh.has(key.table, key.referenced, was):
+                found.append(Need(key.table, key.referenced, was))
+        return tuple(found)
+
+    def notes(
+        self, table: Table, values: Values, aliases: tuple[tuple[str, ...], ...]
+    ) -> tuple[Need, ...]:
+        """Return what others may need of a row that is put in."""
+        relation = target(table)
+        return tuple(
+            Need(relation, names, was)
+            for names in sorted(self._referred.get(relation, ()))
+            if names not in aliases
+            and (was := key_of(table, values, names)) is not None
         )
 
     def orphaned(self, table: Table, values: Values) -> Name | None:
@@ -165,6 +193,9 @@ class Renumbering:
                 self.absent.add(target(table), names, key)
         for names in fate.aliases:
             self.moved.add(target(table), names, key_of(table, values, names))
+        if fate.way not in {Way.OUT, Way.SAME}:
+            for need in self.notes(table, values, fate.aliases):
+                self.fresh.add(need.relation, need.names, need.was)
 
     def _aliases(
         self, table: Table, changed: Iterable[str]

@@ -11,9 +11,9 @@ winner refuses.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from agent.divergence.rescue_ground import FREE_SQL, LEDGER_SQL, THERE_SQL
 from agent.divergence.rescue_plan import Plan
 from agent.divergence.rescue_quote import literal, qualified
-from agent.divergence.rescue_sql import FREE_SQL, LEDGER_SQL
 from agent.divergence.values import SETTINGS
 
 MAPPING = "renumbered.csv"
@@ -52,8 +52,14 @@ def preparations(plan: Plan) -> Iterator[str]:
         yield from LEDGER_SQL
     if plan.deletes:
         yield FREE_SQL
+    if plan.kin.any_noted:
+        yield THERE_SQL
+    targets = sorted({qualified(key.table) for key in plan.kin.awaited()})
+    if targets:
+        # What refers to them is written first: nobody may take their keys meanwhile.
+        yield f"LOCK TABLE {', '.join(targets)} IN SHARE ROW EXCLUSIVE MODE;"
     yield "SET CONSTRAINTS ALL IMMEDIATE;"
-    deferred = ", ".join(map(qualified, plan.deferred()))
+    deferred = ", ".join(map(qualified, plan.kin.deferred()))
     if deferred:
         yield f"SET CONSTRAINTS {deferred} DEFERRED;"
 

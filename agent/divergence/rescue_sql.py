@@ -12,80 +12,36 @@ needed, and may be dropped when no rescue of that fork will be run again.
 """
 # ruff: noqa: S608 - names are quoted, values are constants, nothing else varies
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from agent.divergence.model import Column, ForeignKey, Name, Table, Values
+from agent.divergence.model import Name, Table, Values
+from agent.divergence.rescue_conditions import (
+    as_it_was,
+    at,
+    entry,
+    keyed,
+    linked,
+    names_in,
+    needed,
+    part,
+    plain,
+    written,
+)
+from agent.divergence.rescue_ground import FREE, LEDGER, THERE
 from agent.divergence.rescue_order import target
 from agent.divergence.rescue_quote import (
     array,
     column_of,
     fingerprint,
     identifier,
-    key_of,
     literal,
     qualified,
 )
+from agent.divergence.rescue_row import Link, Need, Row
 
-LEDGER = "splitguard_rescue.ledger"
-LEDGER_SQL = (
-    "CREATE SCHEMA IF NOT EXISTS splitguard_rescue;",
-    (
-        f"CREATE TABLE IF NOT EXISTS {LEDGER} (origin text NOT NULL,"
-        " relation text NOT NULL, columns text[] NOT NULL, was text[] NOT NULL,"
-        " now text[], how text NOT NULL, at timestamptz NOT NULL DEFAULT now(),"
-        " PRIMARY KEY (origin, relation, columns, was));"
-    ),
-)
-FREE = "pg_temp.splitguard_free"
-FREE_SQL = (
-    f"CREATE OR REPLACE FUNCTION {FREE}(part oid, place tid) RETURNS boolean"
-    " LANGUAGE plpgsql AS $free$ DECLARE k record; held boolean; BEGIN"
-    " FOR k IN WITH RECURSIVE up (oid) AS (SELECT part UNION SELECT i.inhparent"
-    " FROM pg_catalog.pg_inherits i JOIN up ON i.inhrelid = up.oid)"
-    " SELECT c.conrelid, string_agg(format('c.%I = t.%I', a.attname, b.attname),"
-    " ' AND ') AS pairs FROM pg_catalog.pg_constraint c"
-    " CROSS JOIN LATERAL unnest(c.conkey, c.confkey) AS u (own, other)"
-    " JOIN pg_catalog.pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = u.own"
-    " JOIN pg_catalog.pg_attribute b ON b.attrelid = c.confrelid AND b.attnum = u.other"
-    " WHERE c.contype = 'f' AND c.confrelid IN (SELECT up.oid FROM up)"
-    " GROUP BY c.oid, c.conrelid LOOP EXECUTE format('SELECT EXISTS (SELECT FROM %s c,"
-    " %s t WHERE t.tableoid = $1 AND t.ctid = $2 AND %s AND (c.tableoid, c.ctid)"
-    " IS DISTINCT FROM ($1, $2))', k.conrelid::regclass, part::regclass, k.pairs)"
-    " INTO held USING part, place; IF held THEN RETURN false; END IF; END LOOP;"
-    " RETURN true; END $free$;"
-)
-"""Whether no other row refers to this one: a foreign key that cascades would take rows
-along that the winner has made since."""
 STEPS_MAX = 10_000
 """A sequence this far behind is advanced number by number, which no other session can
 come between; further, it is set."""
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A reference to a row that lies on the winner under another key."""
-
-    key: ForeignKey
-    relation: Name
-    """What the row is in: the topmost table, of a partition."""
-    was: tuple[str, ...]
-    """The columns referred to, as the losing side has them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row to write, and what of it is not as on the losing side."""
-
-    table: Table
-    values: Values
-    links: tuple[Link, ...] = ()
-    drawn: Column | None = None
-    """Takes its value from the winner's sequence."""
-    blank: frozenset[str] = frozenset()
-    """Columns that stay NULL for now."""
-    aliases: tuple[tuple[str, ...], ...] = ()
-    """Keys to note in the ledger, as the row's key will be another one."""
 
 
 class Statements:
@@ -96,12 +52,24 @@ class Statements:
 
     def insert(self, row: Row) -> str:
         """Put a row in unless its key is taken."""
-        body = self._insertion(row, ())
+        body = f"{self._insertion(row, ())} ON CONFLICT DO NOTHING"
+        if not row.aliases and not row.notes:
+            return f"{body};"
+        kept = [*row.aliases, *(need.names for need in row.notes)]
+        back = ", ".join(identifier(name) for name in names_in(kept))
+        born = f"WITH born AS ({body} RETURNING {back})"
+        # A trigger of the winner may have given it another key.
+        notes = f"INSERT INTO {THERE} " + " UNION ALL ".join(
+            f"SELECT CASE WHEN {at('born', need.names, need.was)}"
+            f" THEN {literal(need.note)} ELSE {literal('not ' + need.note)} END"
+            " FROM born"
+            for need in row.notes
+        )
         if not row.aliases:
-            return f"{body} ON CONFLICT DO NOTHING;"
-        back = ", ".join(identifier(name) for name in _names(row.aliases))
+            return f"{born} {notes} ON CONFLICT DO NOTHING;"
+        also = f", noted AS ({notes} ON CONFLICT DO NOTHING)" if row.notes else ""
         return (
-            f"WITH born AS ({body} ON CONFLICT DO NOTHING RETURNING {back})"
+            f"{born}{also}"
             f" INSERT INTO {LEDGER} (origin, relation, columns, was, now, how)"
             f" {' UNION ALL '.join(self._alias(row, names) for names in row.aliases)};"
         )
@@ -111,26 +79,68 @@ class Statements:
 
         `apart`: not where the winner has such a row.
         """
-        links = row.links
-        ready = f" WHERE EXISTS ({self._found(links)})" if links else ""
+        ready = f" WHERE {self.met(row.links, row.needs)}"
         claim = self._claim(row.table, "lost", row.values, number, ready)
         body = self._insertion(row, ("claimed",), apart=apart)
         return f"WITH claimed AS ({claim} RETURNING 1) {body};"
 
-    def twin(self, table: Table, names: Sequence[str], was: Values, now: Values) -> str:
-        """Note that a row is on the winner already, under another key."""
+    def twin(
+        self,
+        table: Table,
+        names: Sequence[str],
+        keys: tuple[Values, Values],
+        found: Values,
+    ) -> str:
+        """Note that a row is on the winner, as `found`, under the second key."""
+        was, now = keys
+        still = " AND ".join(as_it_was(table, found, table.columns))
         return (
-            f"INSERT INTO {LEDGER} (origin, relation, columns, was, now, how) VALUES"
-            f" ({self._origin}, {literal(str(target(table)))}, {array(names)},"
-            f" {array(was)}, {array(now)}, 'same') ON CONFLICT DO NOTHING;"
+            f"INSERT INTO {LEDGER} (origin, relation, columns, was, now, how) SELECT"
+            f" {self._origin}, {literal(str(target(table)))}, {array(names)},"
+            f" {array(was)}, {array(now)}, 'same' FROM {written(table)} AS t"
+            f" WHERE {still} FOR KEY SHARE OF t ON CONFLICT DO NOTHING;"
         )
+
+    def note(self, row: Row) -> str:
+        """Note a row that is on the winner as the losing side has it."""
+        notes = ", ".join(f"({literal(need.note)})" for need in row.notes)
+        return (
+            f"INSERT INTO {THERE} SELECT n.note FROM (VALUES {notes}) AS n (note)"
+            f" CROSS JOIN (SELECT {self._alike(row)} FOR KEY SHARE OF t) AS r"
+            " ON CONFLICT DO NOTHING;"
+        )
+
+    def alike(self, row: Row) -> str:
+        """Return the query whether a row is there with all that it is to have."""
+        return f"SELECT EXISTS (SELECT {self._alike(row)})"
+
+    def gone(self, table: Table, before: Values) -> str:
+        """Return the query whether no row has this key."""
+        key = " AND ".join(keyed(table, before))
+        return f"SELECT NOT EXISTS (SELECT FROM {written(table)} AS t WHERE {key})"
+
+    def claimed(self, table: Table, kind: str, values: Values, number: int) -> str:
+        """Return the query whether a row without a key was written before."""
+        was = kind, fingerprint(values), str(number)
+        same = entry("", target(table), (), was)
+        return (
+            f"SELECT EXISTS (SELECT FROM {LEDGER} WHERE origin = {self._origin}"
+            f" AND {same})"
+        )
+
+    def met(self, links: Sequence[Link], needs: Sequence[Need]) -> str:
+        """Return the condition that all that a row refers to is there."""
+        found = [f"EXISTS ({self._found(links)})"] if links else []
+        return " AND ".join([*found, *map(needed, needs)]) or "true"
 
     def update(self, row: Row, before: Values) -> str:
         """Change a row that is still as it was; an empty text if nothing is to do."""
         changes = self._changes(row, before)
         where = [
-            *self._known(row.links), *_as_it_was(row.table, before, row.table.columns)
-        ]  # fmt: skip
+            *self._known(row.links),
+            *map(needed, row.needs),
+            *as_it_was(row.table, before, row.table.columns),
+        ]
         return self._updating(row.table, changes, len(row.links), where)
 
     def bind(self, row: Row, before: Values, own: Link | None = None) -> str:
@@ -154,9 +164,9 @@ class Statements:
             for column, value in zip(row.table.columns, before, strict=True)
             if column.name not in made or value is None
         ]
-        still = _as_it_was(row.table, before, rest, keyed=own is None)
+        still = as_it_was(row.table, before, rest, by_key=own is None)
         changes = self._changes(row, before, only_new=True)
-        where = [*self._known(links), *key, *still]
+        where = [*self._known(links), *map(needed, row.needs), *key, *still]
         return self._updating(row.table, changes, len(links), where)
 
     def _updating(
@@ -166,15 +176,15 @@ class Statements:
             return ""
         ledgers = ", ".join(f"{LEDGER} AS m{number}" for number in range(links))
         return (
-            f"UPDATE {_written(table)} AS t SET {', '.join(changes)}"
+            f"UPDATE {written(table)} AS t SET {', '.join(changes)}"
             f"{f' FROM {ledgers}' if ledgers else ''} WHERE {' AND '.join(where)};"
         )
 
     def delete(self, table: Table, before: Values) -> str:
         """Take out a row that is still as it was and that no row refers to."""
         free = f"{FREE}(t.tableoid, t.ctid)"
-        where = [*_as_it_was(table, before, table.columns), free]
-        return f"DELETE FROM {_written(table)} AS t WHERE {' AND '.join(where)};"
+        where = [*as_it_was(table, before, table.columns), free]
+        return f"DELETE FROM {written(table)} AS t WHERE {' AND '.join(where)};"
 
     def change_keyless(
         self, table: Table, before: Values, after: Values | None, number: int
@@ -184,19 +194,17 @@ class Statements:
         both = (*before, *(after or ()))
         claim = self._claim(table, kind, both, number, " FROM found")
         found = (
-            f"found AS (SELECT tableoid, ctid FROM {_written(table)} AS t WHERE"
-            f" {' AND '.join(_as_it_was(table, before, table.columns))}"
+            f"found AS (SELECT tableoid, ctid FROM {written(table)} AS t WHERE"
+            f" {' AND '.join(as_it_was(table, before, table.columns))}"
             f" LIMIT 1 FOR UPDATE), claimed AS ({claim} RETURNING 1)"
         )
         at = "t.tableoid = found.tableoid AND t.ctid = found.ctid"
         if after is None:
-            doing = (
-                f"DELETE FROM {_written(table)} AS t USING found, claimed WHERE {at}"
-            )
+            doing = f"DELETE FROM {written(table)} AS t USING found, claimed WHERE {at}"
         else:
             changes = ", ".join(self._changes(Row(table, after), before))
             doing = (
-                f"UPDATE {_written(table)} AS t SET {changes}"
+                f"UPDATE {written(table)} AS t SET {changes}"
                 f" FROM found, claimed WHERE {at}"
             )
         return f"WITH {found} {doing};"
@@ -216,16 +224,12 @@ class Statements:
             f" AND {goal} > p.seqmin AND {goal} < p.seqmax) AS w WHERE w.n > 0;"
         )
 
-    def known(self, links: Sequence[Link]) -> str:
-        """Return the query whether all these rows are there under a new key."""
-        return f"SELECT EXISTS ({self._found(links)})"
-
     def there(self, row: Row) -> str:
         """Return the query whether a row has been put in, or its key is taken."""
         if row.aliases:
             return f"SELECT NOT {self._not_yet(row)}"
-        key = " AND ".join(_keyed(row.table, row.values))
-        return f"SELECT EXISTS (SELECT FROM {_written(row.table)} AS t WHERE {key})"
+        key = " AND ".join(keyed(row.table, row.values))
+        return f"SELECT EXISTS (SELECT FROM {written(row.table)} AS t WHERE {key})"
 
     def mapping(self) -> str:
         """Return the query for `renumbered.csv`; without a semicolon."""
@@ -244,10 +248,10 @@ class Statements:
         named = ", ".join(identifier(column.name) for column in columns)
         identity = any(column.identity == "a" for column in columns)
         overriding = " OVERRIDING SYSTEM VALUE" if identity else ""
-        head = f"INSERT INTO {_plain(row.table)} ({named}){overriding}"
+        head = f"INSERT INTO {plain(row.table)} ({named}){overriding}"
         given = self._given(row)
         values = ", ".join(given[column.name] for column in columns)
-        where = self._known(row.links)
+        where = [*self._known(row.links), *map(needed, row.needs)]
         if row.drawn is not None:
             where.append(self._not_yet(row))
         if apart:
@@ -267,7 +271,7 @@ class Statements:
             column.name: literal(None if column.name in row.blank else value)
             for column, value in zip(row.table.columns, row.values, strict=True)
         }
-        found |= _linked(row)
+        found |= linked(row)
         if row.drawn is not None and row.drawn.sequence is not None:
             drawn = f"nextval({literal(qualified(row.drawn.sequence))})"
             found[row.drawn.name] = drawn
@@ -282,16 +286,38 @@ class Statements:
         for number, link in enumerate(links):
             m = f"m{number}."
             found.append(f"{m}origin = {self._origin} AND {m}now IS NOT NULL")
-            found.append(_entry(m, link.relation, link.key.referenced, link.was))
+            found.append(entry(m, link.relation, link.key.referenced, link.was))
         return found
 
     def _not_yet(self, row: Row) -> str:
         names = row.aliases[0]
-        was = _part(row.table, row.values, names)
+        was = part(row.table, row.values, names)
         return (
             f"NOT EXISTS (SELECT FROM {LEDGER} WHERE origin = {self._origin}"
-            f" AND {_entry('', target(row.table), names, was)})"
+            f" AND {entry('', target(row.table), names, was)})"
         )
+
+    def _alike(self, row: Row) -> str:
+        """Return what follows SELECT to find the row `t` as it is to be."""
+        new = {
+            name: f"m{number}.now[{place}]"
+            for number, link in reversed(tuple(enumerate(row.links)))
+            for place, name in enumerate(link.key.columns, start=1)
+        }
+        tables = [f"{LEDGER} AS m{number}" for number in range(len(row.links))]
+        where = self._known(row.links)
+        if row.aliases:
+            names = row.aliases[0]
+            was = part(row.table, row.values, names)
+            tables.append(f"{LEDGER} AS own")
+            where.append(f"own.origin = {self._origin}")
+            where.append(entry("own.", target(row.table), names, was))
+            new |= {name: f"own.now[{n}]" for n, name in enumerate(names, start=1)}
+        kept = [each for each in row.table.columns if each.name not in new]
+        where += [f"concat(t.{identifier(name)}) = {now}" for name, now in new.items()]
+        where += as_it_was(row.table, row.values, kept, by_key=not row.aliases)
+        origin = ", ".join([f"{written(row.table)} AS t", *tables])
+        return f"1 FROM {origin} WHERE {' AND '.join(where)}"
 
     def _no_such(self, row: Row, given: Mapping[str, str]) -> str:
         alike = " AND ".join(
@@ -300,14 +326,14 @@ class Statements:
             for name, value in given.items()
             if not row.table.columns[row.table.position(name)].generated
         )
-        return f"NOT EXISTS (SELECT FROM {_written(row.table)} AS t WHERE {alike})"
+        return f"NOT EXISTS (SELECT FROM {written(row.table)} AS t WHERE {alike})"
 
     def _alias(self, row: Row, names: Sequence[str]) -> str:
         how = "'renumbered'" if row.drawn else "'followed'"
         now = ", ".join(f"concat(born.{identifier(name)})" for name in names)
         return (
             f"SELECT {self._origin}, {literal(str(target(row.table)))}, {array(names)},"
-            f" {array(_part(row.table, row.values, names))}, ARRAY[{now}], {how}"
+            f" {array(part(row.table, row.values, names))}, ARRAY[{now}], {how}"
             " FROM born"
         )
 
@@ -325,76 +351,11 @@ class Statements:
         self, row: Row, before: Values, *, only_new: bool = False
     ) -> list[str]:
         given = self._given(row)
-        linked = {} if only_new else _linked(row)
+        moved = {} if only_new else linked(row)
         return [
             f"{identifier(column.name)} = {given[column.name]}"
             for column, old, new in zip(
                 row.table.columns, before, row.values, strict=True
             )
-            if not column.generated and (old != new or column.name in linked)
+            if not column.generated and (old != new or column.name in moved)
         ]
-
-
-def _plain(table: Table) -> str:
-    """Return what rows are put into: the topmost table finds the partition itself."""
-    return qualified(target(table))
-
-
-def _written(table: Table) -> str:
-    """Return what rows are changed in: not in tables that inherit from this one."""
-    return f"{'' if table.root else 'ONLY '}{qualified(target(table))}"
-
-
-def _names(aliases: Iterable[Sequence[str]]) -> list[str]:
-    return list(dict.fromkeys(name for names in aliases for name in names))
-
-
-def _part(table: Table, values: Values, names: Sequence[str]) -> tuple[str, ...]:
-    """Return a key that is noted; only keys without a NULL are."""
-    return key_of(table, values, names) or ()
-
-
-def _entry(prefix: str, relation: Name, names: Sequence[str], was: Values) -> str:
-    return (
-        f"{prefix}relation = {literal(str(relation))} AND {prefix}columns ="
-        f" {array(names)} AND {prefix}was = {array(was)}"
-    )
-
-
-def _linked(row: Row) -> dict[str, str]:
-    """Return the new values of columns that refer to a row with another key."""
-    found: dict[str, str] = {}
-    for number, link in enumerate(row.links):
-        for place, name in enumerate(link.key.columns, start=1):
-            kind = column_of(row.table, name).type
-            if name not in row.blank:
-                found.setdefault(name, f"(m{number}.now[{place}])::{kind}")
-    return found
-
-
-def _keyed(table: Table, values: Values) -> list[str]:
-    """Return the conditions under which row `t` has this key; none without one."""
-    found = []
-    for name in table.keys[0] if table.keys else ():
-        value = values[table.position(name)]
-        told = "IS NULL" if value is None else f"= {literal(value)}"
-        found.append(f"t.{identifier(name)} {told}")
-    return found
-
-
-def _as_it_was(
-    table: Table, before: Values, columns: Iterable[Column], *, keyed: bool = True
-) -> list[str]:
-    """Return the conditions under which row `t` has these values."""
-    found = _keyed(table, before) if keyed else []
-    for column in columns:
-        if column.generated:
-            continue
-        name, value = identifier(column.name), before[table.position(column.name)]
-        if value is None:
-            found.append(f"num_nulls(t.{name}) = 1")
-        else:
-            found.append(f'concat(t.{name}) COLLATE "C" = {literal(value)}')
-        if value == "":
-            found.append(f"num_nulls(t.{name}) = 0")
-    return found or ["true"]

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from agent.divergence.model import Difference, DifferenceKind, Table, Values
 from agent.divergence.rescue_quote import shown
-from agent.divergence.rescue_sql import Link, Row
+from agent.divergence.rescue_row import Link, Need, Row
 
 
 class Deed(StrEnum):
@@ -46,6 +46,14 @@ class Step:
     """Tried before, when another row may have held it."""
     row: Row | None = None
     """What is inserted, where the table has a key."""
+    needs: tuple[Need, ...] = ()
+    """What has to be on the winner as the losing side has it before."""
+    done: Callable[[], str] | None = None
+    """The query whether the winner has already what this would do."""
+    chosen: bool = True
+    """Whether a person chose to leave it out, or the winner has it."""
+    retried: bool = False
+    """Another step tries it again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,14 @@ class Part:
     """Reads the rows again, and yields them."""
 
 
-def left_out(table: Table, one: Difference, reason: str, detail: str = "") -> Step:
+def left_out(
+    table: Table,
+    one: Difference,
+    reason: str,
+    detail: str = "",
+    *,
+    chosen: bool = False,
+) -> Step:
     """Return the step of a row that is not written, with all of its versions."""
     versions = [
         f"{name}: {shown(table, values)}"
@@ -67,4 +82,5 @@ def left_out(table: Table, one: Difference, reason: str, detail: str = "") -> St
     ]
     text = f"-- {one.kind.value}, left out: {reason}{detail}; {'; '.join(versions)}"
     plain = text.encode("ascii", "backslashreplace").decode("ascii")
-    return Step(Deed.LEFT_OUT, plain, one.kind, one.loser or one.winner or (), reason)
+    values = one.loser or one.winner or ()
+    return Step(Deed.LEFT_OUT, plain, one.kind, values, reason, chosen=chosen)

@@ -217,7 +217,11 @@ def test_a_conflict_is_decided_for_the_losing_side_only_when_told(forked16):
         (5, "a5", "b5", 7),
         (6, "won", "b6", 8),  # not the version that was compared
     ]
-    assert result.tables["public.pairs"] == {"inserted": 1, "updated": 1, "skipped": 1}
+    assert result.tables["public.pairs"] == {
+        "inserted": 1,
+        "updated": 1,
+        "changed-there": 1,
+    }
     assert not sides.apply(theirs).tables["public.pairs"]["updated"]
 
 
@@ -293,7 +297,7 @@ def test_rows_without_a_key_are_counted_and_come_back_once(forked, tmp_path):
     assert sides.psql(tmp_path / "out" / index.scripts[0]).returncode == 0
     assert sides.ask(query) == wanted
     assert sides.psql(tmp_path / "out" / index.scripts[0]).returncode == 0
-    assert sides.apply().tables["public.log"] == {"skipped": 6}
+    assert sides.apply().tables["public.log"] == {"already-there": 6}
     assert sides.ask(query) == wanted
 
 
@@ -508,7 +512,7 @@ def test_bytes_that_are_no_text_come_back_from_a_database_without_encoding(
     assert sorted(sides.read("winner")["public.raw"]) == sorted(
         sides.read("loser")["public.raw"]
     )
-    assert sides.apply().tables["public.raw"] == {"skipped": 4}
+    assert sides.apply().tables["public.raw"] == {"already-there": 4}
     for form in (Format.CSV, Format.JSONL):
         sides.write(tmp_path / form.value, form)
     [file] = (tmp_path / "csv" / "winner").iterdir()
@@ -579,7 +583,7 @@ def test_a_row_whose_unique_value_is_taken_is_named_and_not_passed_over(forked16
     sides = forked16(fork, lost, won)
     # After the comparison: the values of one to renumber and of one that is not.
     sides.run("winner", "INSERT INTO t VALUES (11, 'a', 'z'), (12, 'z', 'd')")
-    for tables in ({"refused": 2, "inserted": 1}, {"refused": 2, "skipped": 1}):
+    for tables in ({"refused": 2, "inserted": 1}, {"refused": 2, "already-there": 1}):
         result = sides.apply()
         assert result.tables["public.t"] == tables
         assert {one.key["id"] for one in result.refusals} == {"1", "2"}
