@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent.cli.console import safe, stacked, words
-from agent.web.loss import facts
+from agent.web.loss import facts, singular
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -129,7 +129,11 @@ def _rows(report: Json) -> Iterator[tuple[str, str | None, str | None]]:
         counts = table["wrote"]
         if report["winner"] is not None:
             counts = {kind: table[kind] for kind in kinds}
-        told = (f"{count} {kind}" for kind, count in counts.items() if count)
+        told = (
+            f"{count} {singular(kind, count)}"
+            for kind, count in counts.items()
+            if count
+        )
         notes = (
             table["partition_of"] and f"partition of {table['partition_of']}",
             None if table["key"] else "no key",

@@ -66,7 +66,10 @@ def make_report(task: Task, door: Door | None, known: Circumstances) -> Report:
         delivered=known.delivered,
     )
     redaction = Redaction(known.redact, secrets.token_bytes(SALT_BYTES))
-    style = Style(redaction, task.made_wall_s, known.top)
+    made_s = task.made_wall_s  # when it began; the winner was read after that
+    if comparison is not None:
+        made_s = max(made_s, comparison.against.at_s)
+    style = Style(redaction, made_s, known.top)
     manifest = manifests.read(task.snapshot)
     report = build(manifest, extraction, comparison, folder, style, found)
     report = replace(report, winner=_reached(report.winner, door))

@@ -56,7 +56,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One line of when and who."""
+    """One line of when."""
 
     name: str
     text: str
@@ -195,13 +195,13 @@ def _figures(report: Json) -> Iterator[Figure]:
         return
     for name, word, meaning in _MEANINGS:
         text = meaning.format(loser=report["node"], winner=winner["name"])
-        yield Figure(totals[name], word, text)
+        yield Figure(totals[name], singular(word, totals[name]), text)
     if totals["unknown"]:
         yield Figure(totals["unknown"], "unknown", "could not be found out")
 
 
 def facts(report: Json) -> Iterator[Fact]:
-    """Yield when and by whom was written what a report is about."""
+    """Yield when what a report is about was written, and by whom, where it is known."""
     fork, today = report["fork"], report["made"]
     yield Fact(
         "Fork",
@@ -214,13 +214,14 @@ def facts(report: Json) -> Iterator[Fact]:
     if winner is not None:
         stood = f"; read at {winner['lsn']}" if winner["lsn"] else ""
         yield Fact(f"Written by {winner['name']}", _side(winner, today) + stood)
+    yield Fact("Who", _who(report))
     for one in report["rescues"][-RESCUES_MAX:]:
         yield Fact("Rescued", _rescue(one), warn=not one["counted"])
     for one in report["perhaps_never_acknowledged"]:
         yield Fact(
             "Perhaps never acknowledged",
-            f"{one['count']} commits were still waiting for a synchronous standby"
-            f"{_span(one, today)}: their clients may have been told that they failed",
+            f"{_counted(one['count'], 'commit')} still waited for a synchronous standby"
+            f"{_span(one, today)}: whoever asked may have been told of a failure",
             warn=True,
         )
     for one in report["perhaps_delivered"]:
@@ -231,6 +232,18 @@ def facts(report: Json) -> Iterator[Fact]:
             " lost here",
             warn=True,
         )
+
+
+def singular(kind: str, count: int) -> str:
+    """Return the word for rows of a kind: one of them is a conflict, a collision."""
+    return kind.removesuffix("s") if count == 1 else kind
+
+
+def _who(report: Json) -> str:
+    nobody = "a server's log has no names, so nobody can tell who wrote a row"
+    if any(each["audited"] for each in report["managers"]):
+        return f"{nobody}; those of the manager's audit log stand beside its things"
+    return nobody
 
 
 def _rescue(one: Json) -> str:
@@ -247,9 +260,11 @@ def _rescue(one: Json) -> str:
 def _side(side: Json, today: str) -> str:
     if side["committed"] is None:
         return "not known how many transactions"
-    parts = [f"{side['committed']} transactions committed{_span(side, today)}"]
+    count = _counted(side["committed"], "transaction")
+    parts = [f"{count} committed{_span(side, today)}"]
     if side["maintenance"]:
-        parts.append(f"of which {side['maintenance']} were the server's own")
+        own = "was" if side["maintenance"] == 1 else "were"
+        parts.append(f"of which {side['maintenance']} {own} the server's own")
     if side["aborted"]:
         parts.append(f"{side['aborted']} rolled back")
     return ", ".join(parts)
@@ -260,6 +275,9 @@ def _span(one: Json, today: str) -> str:
     first, last = one["first"], one["last"]
     if first is None or last is None:
         return ""
+    if first[:19] == last[:19]:
+        told = clock if first[:10] == today[:10] else day_and_clock
+        return f" at {told(first)} UTC"
     if first[:10] == last[:10] == today[:10]:
         return f" from {clock(first)} to {clock(last)} UTC"
     return f" from {day_and_clock(first)} to {day_and_clock(last)} UTC"
@@ -301,4 +319,8 @@ def _alike(equal: int) -> str:
 
 
 def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count} rows"
+    return _counted(count, "row")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"

@@ -161,6 +161,7 @@ def test_rows_things_and_objects_are_told(splitguard, lost: Lost):
     } <= named
     assert "public.audit_log__storage_id_seq" in {name for _, name, _ in named}
     assert found["loser"]["user"] == found["loser"]["committed"] > 5
+    assert found["made"] >= found["winner"]["at"]
     step = found.pop("next_step")
     assert "user=" not in json.dumps(found), "no connection string is passed on"
     assert '--apply "' in step

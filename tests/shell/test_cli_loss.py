@@ -2,17 +2,17 @@
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from rich.console import Console
 
 from agent.api.ports import LossPhase, LossStand
 from agent.cli.loss_view import view
-from agent.divergence.report import Report
+from agent.divergence.report import Counts, Report
 from agent.divergence.report_plain import plain
 from tests.fix_desk import card, healthy, resynced
-from tests.fix_losses import managers_report, shop_report
+from tests.fix_losses import managers_report, shop_report, shop_tables
 
 
 @dataclass
@@ -127,6 +127,11 @@ def test_an_example_shows_what_a_person_knows_a_lost_row_by():
     assert "id = 20117: customer = Æther <co>, status = paid" in drawn(
         shop_report(), 200
     )
+
+
+def test_a_single_conflict_is_one():
+    one = replace(shop_tables()[0], counts=Counts(lost=2, conflicts=1, collisions=1))
+    assert "2 lost, 1 conflict, 1 collision" in drawn(shop_report(tables=(one,)), 200)
 
 
 def test_no_colour_is_needed_to_read_it():

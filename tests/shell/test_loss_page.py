@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from agent.divergence.report import Report
+from agent.divergence.report import Counts, Report, Side, Waiting
 from agent.divergence.report_plain import plain
 from agent.web.loss import content_security_policy, render_loss
-from tests.fix_losses import managers_report, shop_report, shop_tables
+from tests.fix_losses import NIGHT_S, managers_report, shop_report, shop_tables
 
 CALM = shop_report(
     tables=shop_tables()[3:], objects=(), gaps=(), waiting=(), delivered=(), released=()
@@ -56,7 +56,8 @@ def test_it_says_what_how_much_who_when_and_what_next():
         "splitguard loss rescue 20261123T165500Z-n1-4f1a --format sql",
         "Released by mira at 2026-11-23 16:55:01 UTC, for n1: the shop must open",
         "Not protected past LSN 0/5A00000",
-        "2 commits were still waiting for a synchronous standby",
+        "2 commits still waited for a synchronous standby from 16:54:01 to 16:54:10",
+        "a server&#39;s log has no names",
         "slot to_warehouse (pgoutput, database shop) stood at 0/59F0000",
         "partition of public.order_lines",
         "10 rows that the losing side wrote are the same on the winner.",
@@ -86,6 +87,23 @@ def test_values_from_the_database_stay_text():
     odd = replace(shop_report(), headline="<b>x</b>; `rm`", node="<n>")
     assert "<b>x" not in page(odd)
     assert "<n>" not in page(odd)
+
+
+def test_one_is_one_and_an_instant_is_no_span():
+    one = replace(shop_tables()[0], counts=Counts(lost=2, conflicts=1, collisions=1))
+    moment = Waiting(1, NIGHT_S, NIGHT_S + 0.5)
+    side = Side(1, 0, 0, 1, NIGHT_S, NIGHT_S + 0.5)
+    seen = text(shop_report(tables=(one,), waiting=(moment,), loser=side))
+    assert "1 conflict rows of before" in seen
+    assert "1 collision two different rows" in seen
+    assert "1 commit still waited for a synchronous standby at 16:53:01 UTC:" in seen
+    assert "1 transaction committed at 16:53:01 UTC, of which 1 was" in seen
+
+
+def test_who_wrote_is_told_where_an_audit_log_has_it_and_else_that_nobody_knows():
+    assert "When and who" not in text(shop_report())
+    assert "audit log stand beside its things" not in text(shop_report())
+    assert "audit log stand beside its things" in text(managers_report())
 
 
 def test_the_state_is_told_in_words():
