@@ -3,8 +3,8 @@
 Theory of operation. It needs no agent: it reads what a report left beside a snapshot.
 Files are the default. With --apply everything is tried on the winner first and rolled
 back, what came of it is shown, and only a person's word (an answer, or --yes) makes it
-stay. Whatever is left out is counted with its reason; exit code 1 when the winner
-refused rows.
+stay. Whatever is left out is counted and listed with its reason; exit code 1 when rows
+are not on the winner though nobody chose that.
 """
 
 import sys
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from agent.divergence.rescue import Ordered, Ran, Rescue, Way
+    from agent.divergence.rescue_apply import LeftOut, Refusal
     from agent.divergence.rescue_files import Index
 
 TIMEOUT_S = 300.0
@@ -82,7 +83,9 @@ _Apply = Annotated[
     typer.Option(
         "--apply",
         metavar="DSN",
-        help="Put the rows into this server, the winner, after a dry run.",
+        help="Put the rows into this server, the winner, after a dry run. The role"
+        " has to own the tables, or be a superuser: it needs SELECT, INSERT, UPDATE,"
+        " DELETE, and CREATE on the database for what a rescue notes there.",
         show_default=False,
     ),
 ]
@@ -135,6 +138,15 @@ def rescue(  # noqa: PLR0913 - typer makes an option of each
         Wish(tuple(tables or ()), only, on_conflict, collisions),
         database,
     )
+    unmatched = made.unmatched()
+    if unmatched:
+        known = made.names()
+        more = f" and {len(known) - SHOWN_MAX} more" if len(known) > SHOWN_MAX else ""
+        raise typer.BadParameter(
+            f"no table matches {', '.join(unmatched)}; the losing side wrote into:"
+            f" {', '.join(known[:SHOWN_MAX]) or 'none'}{more}",
+            param_hint="--tables",
+        )
     if apply is None:
         return _write(call, made, to or Path(f"{Path(snapshot).name}-rescue"), form)
     from agent.cli.keeping import me, now_s
@@ -250,8 +262,7 @@ def _apply(
         call.out.data(_shown(tried), lambda: _table(tried))
     _tell(tried)
     if not _any(tried):
-        say("splitguard: there is nothing to put into the winner")
-        return 1 if _refused(tried) else 0
+        return _nothing(made, tried, ordered)
     if not yes and not _agreed(tried):
         say("splitguard: nothing was written")
         return 1
@@ -260,9 +271,31 @@ def _apply(
         done.append(ran)
         say(f"splitguard: database {safe(ran.database)} is committed")
         if ran.details is not None:
-            say(f"splitguard: what was renumbered or refused: {ran.details}")
+            say(f"splitguard: what was renumbered, refused, left out: {ran.details}")
     call.out.data(_shown(done), lambda: _table(done))
-    return 1 if _refused(done) else 0
+    return 1 if _outstanding(done) else 0
+
+
+def _nothing(made: "Rescue", tried: "list[Ran]", ordered: "Ordered") -> int:
+    """Say that nothing can be put in, and what is still not there."""
+    left = _outstanding(tried)
+    more = f"; {left} rows are not there as the losing side has them" if left else ""
+    say(f"splitguard: there is nothing to put into the winner{more}")
+    for place in _kept(made, tried, ordered):
+        say(f"splitguard: what was refused or left out: {place}")
+    return 1 if left else 0
+
+
+def _kept(made: "Rescue", ran: "Iterable[Ran]", ordered: "Ordered") -> "Iterator[Path]":
+    """Write down what cannot be put in; yield where, as far as there is room."""
+    for each in ran:
+        try:
+            place = made.keep(each, ordered)
+        except OSError as error:
+            say(f"splitguard: what was left out cannot be kept: {error.strerror}")
+        else:
+            if place is not None:
+                yield place
 
 
 def _applied(made: "Rescue", way: "Way", ordered: "Ordered") -> "Iterator[Ran]":
@@ -283,8 +316,8 @@ def _agreed(tried: "Iterable[Ran]") -> bool:
         raise DivergenceError(
             "this was a dry run, nothing was written", "give --yes to have it done"
         )
-    refused = _refused(tried)
-    left = f", and leave out the {refused} that it refuses" if refused else ""
+    count = _outstanding(tried)
+    left = f", and leave out {count} that it does not take" if count else ""
     return typer.confirm(f"Put these rows into the winner{left}?", err=True)
 
 
@@ -298,8 +331,9 @@ def _any(ran: "Iterable[Ran]") -> bool:
     )
 
 
-def _refused(ran: "Iterable[Ran]") -> int:
-    return sum(each.result.refused for each in ran)
+def _outstanding(ran: "Iterable[Ran]") -> int:
+    """Return how many rows are not put in though nobody chose that."""
+    return sum(each.result.outstanding for each in ran)
 
 
 def _tell(ran: "Iterable[Ran]") -> None:
@@ -310,11 +344,15 @@ def _tell(ran: "Iterable[Ran]") -> None:
         for reason, count in each.result.reasons.items():
             say(f"splitguard: left out {count}: {safe(reason)}")
         for one in each.result.refusals[:SHOWN_MAX]:
-            key = ", ".join(f"{name} = {value}" for name, value in one.key.items())
-            say(
-                f"splitguard: refused {safe(one.table)} ({safe(key)}):"
-                f" {safe(one.message)}"
-            )
+            say(f"splitguard: refused {_row(one)}: {safe(one.message)}")
+        open_first = sorted(each.result.left_out, key=lambda one: one.chosen)
+        for out in open_first[:SHOWN_MAX]:
+            say(f"splitguard: left out {_row(out)}: {safe(out.reason)}")
+
+
+def _row(one: "Refusal | LeftOut") -> str:
+    key = ", ".join(f"{name} = {value}" for name, value in one.key.items())
+    return f"{safe(one.table)} ({safe(key)})"
 
 
 def _shown(ran: "Iterable[Ran]") -> dict[str, Any]:
@@ -327,6 +365,7 @@ def _shown(ran: "Iterable[Ran]") -> dict[str, Any]:
                     name: dict(counts) for name, counts in each.result.tables.items()
                 },
                 "left_out": dict(each.result.reasons),
+                "outstanding": each.result.outstanding,
                 "new_keys": each.result.new_keys,
                 "details": str(each.details) if each.details else None,
                 "notes": list(each.notes),

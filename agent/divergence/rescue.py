@@ -8,13 +8,13 @@ by itself.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psycopg
 
 from agent.divergence import rescue_journal, shelf
-from agent.divergence.model import Name
+from agent.divergence.model import Name, Table
 from agent.divergence.rescue_apply import Applier, Result
 from agent.divergence.rescue_files import Index, notes, write_folder
 from agent.divergence.rescue_journal import Act
@@ -85,6 +85,32 @@ class Rescue:
         """What nobody compared, so that nothing of it can be rescued."""
         found = (*self._kept.extraction.unread, *self._kept.comparison.uncompared)
         return tuple(f"not compared: {each.what}: {each.reason}" for each in found)
+
+    def unmatched(self) -> tuple[str, ...]:
+        """Return the patterns of tables that name none of those to be rescued."""
+        tables = [table for _, table in self._tables()]
+        return tuple(
+            pattern
+            for pattern in self._wish.patterns
+            if not any(Wish((pattern,)).wants(table) for table in tables)
+        )
+
+    def names(self) -> tuple[str, ...]:
+        """Return the tables that there are."""
+        return tuple(sorted({str(table.name) for _, table in self._tables()}))
+
+    def _tables(self) -> Iterator[tuple[str, Table]]:
+        for lost in self._kept.databases:
+            if self._database in {None, lost.database}:
+                yield from ((lost.database, table) for table in lost.tables)
+
+    def keep(self, ran: Ran, ordered: Ordered) -> Path | None:
+        """Write down what a dry run left out; return where. Raises OSError."""
+        at = rescue_journal.instant(ordered.wall_s)
+        act = Act(at, ordered.who, ordered.reason, ran.database, "", {})
+        plain = replace(ran.result, new_keys=0)
+        with shelf.alone(self._snapshot):
+            return rescue_journal.keep_details(self._folder, act, plain, ())
 
     def write(self, to: Path, form: Format) -> Index:
         """Write files. Raises DivergenceError where something is there already."""

@@ -44,6 +44,11 @@ SINCE = {
     Deed.DELETED: "the winner changed it since, or has rows that refer to it",
     Deed.BOUND: "the winner changed it since, its reference was not set",
 }
+ROLE = (
+    "name a role that owns the tables, or a superuser: it needs SELECT, INSERT, UPDATE"
+    " and DELETE on them, USAGE on their sequences, and CREATE and TEMPORARY on the"
+    " database for what a rescue notes there"
+)
 LISTED_MAX = 100_000
 """Rows of each list that are kept; all are counted."""
 _SAVE, _BACK, _KEEP = (
@@ -369,7 +374,8 @@ def _explained(error: psycopg.Error, *, lost: bool) -> SplitguardError:
             " (pg_locks, pg_prepared_xacts), or try again"
         ),
         "57014": "it took longer than the statement timeout",
-        "42501": "the role lacks a permission: see the message",
+        "25006": f"the role, or this server, only reads: {ROLE}",
+        "42501": ROLE,
         "40P01": "it met another session in a deadlock: try again",
     }
     return type(told)(told.message, hints.get(error.sqlstate or "", ""))

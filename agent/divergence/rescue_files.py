@@ -140,20 +140,24 @@ def _write_database(folder: Path, index: Index, goal: Target, plan: Plan) -> Non
             script.line(line)
         script.close()
         index.scripts.append(f"{place.name}/{SCRIPT}")
-    index.notes += notes(goal.database, plan)
+    index.notes += notes(goal.database, plan, index.form)
     fsync_path(place)
 
 
-def notes(database: str, plan: Plan) -> list[str]:
+def notes(database: str, plan: Plan, form: Format = Format.SQL) -> list[str]:
     """Return what a person has to know of a plan beside its rows."""
+    rows = "is in the files, but cannot be put in as it is"
+    stays = "is left out" if form is Format.SQL else rows
     views = [f"{view.name} is a materialised view" for view in plan.survey.views]
     manager = is_managers(plan.survey.order.tables)
+    tables = {table.name: table for table in plan.survey.order.tables}
     return [
         *([f"{database}: {WAY_BACK}"] if manager else []),
         *(f"{database}: {view}: REFRESH it when all is done" for view in views),
         *(
-            f"{database}: {table} is left out: {reason}"
+            f"{database}: {table} {stays}: {reason}"
             for table, reason in plan.survey.missing.items()
+            if plan.survey.wish.wants(tables[table])
         ),
     ]
 

@@ -2,8 +2,9 @@
 
 Theory of operation. Each rescue writes a line before its transaction and one after it,
 so that one which was cut off is seen as begun. The lines lie beside the rows,
-`loss/rescues.jsonl` in the snapshot's folder; what one rescue refused or renumbered
-lies in a folder of its own below `loss/rescues`. Written durably, never rewritten.
+`loss/rescues.jsonl` in the snapshot's folder; what one rescue refused, left out or
+renumbered lies in a folder of its own below `loss/rescues`. Written durably, never
+rewritten.
 """
 
 import json
@@ -21,6 +22,7 @@ from agent.snapshot.files import PRIVATE_FILE, fsync_path, write_all
 JOURNAL = "rescues.jsonl"
 FOLDER = "rescues"
 REFUSED = "refused.jsonl"
+LEFT_OUT = "left_out.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,12 @@ def note(
 def keep_details(
     folder: Path, act: Act, result: Result, mapping: Iterable[bytes]
 ) -> Path | None:
-    """Write what was refused and renumbered; return where, if anything was.
+    """Write what was refused, left out and renumbered; return where, if anything was.
 
     `mapping` is the CSV of new keys. Raises OSError.
     """
     refused = result.refusals
-    if not refused and not result.new_keys:
+    if not refused and not result.left_out and not result.new_keys:
         return None
     make_folder(folder / FOLDER)
     stem = act.at.replace(":", "")
@@ -87,6 +89,9 @@ def keep_details(
             place / REFUSED,
             (json.dumps(asdict(each)).encode("ascii") + b"\n" for each in refused),
         )
+    if result.left_out:
+        lines = (json.dumps(asdict(each)).encode("ascii") for each in result.left_out)
+        _write(place / LEFT_OUT, (line + b"\n" for line in lines))
     if result.new_keys:
         _write(place / MAPPING, mapping)
     fsync_path(place)

@@ -163,6 +163,39 @@ def test_a_losing_side_is_written_as_files_for_nobody_else(
     assert not (tmp_path / "x").exists()
 
 
+def test_rows_that_are_not_put_in_are_listed_and_make_exit_code_1(splitguard, split16):
+    order = ("loss", "rescue", split16.folder, "--apply", split16.winner.dsn,
+             "--reason", "split", "--yes")  # fmt: skip
+    typo = splitguard("loss", "rescue", split16.folder, "--tables", "typo")
+    said = " ".join(typo.words.split())
+    assert (typo.code, "no table matches typo" in said) == (2, True)
+    assert "public.users" in said
+    # Somebody goes on working on the winner after the comparison.
+    split16.winner.query("UPDATE jobs SET what = 'newer' WHERE id = 1")
+    done = splitguard(*order)
+    again = splitguard(*order, "-o", "json")
+    assert "left out public.jobs (id = 1)" in done.words
+    for ran in (done, again):
+        assert ran.code == 1, ran.words
+        [place] = [line.partition("left out: ")[2] for line in ran.words.splitlines()
+                   if "left out: /" in line]  # fmt: skip
+        lines = (Path(place) / "left_out.jsonl").read_text().splitlines()
+        listed = {(one["table"], one["key"].get("id")): one["chosen"]
+                  for one in map(json.loads, lines)}  # fmt: skip
+        assert listed["public.jobs", "2"] is True
+        assert listed["public.jobs", "1"] is False
+    assert "nothing to put into the winner" in again.words
+
+
+def test_a_role_that_may_not_write_is_told_what_it_needs(splitguard, split16):
+    split16.winner.query("CREATE ROLE reader LOGIN; GRANT pg_read_all_data TO reader")
+    split16.winner.query("ALTER ROLE reader SET default_transaction_read_only = on")
+    dsn = split16.winner.dsn.replace("user=postgres", "user=reader")
+    ran = splitguard("loss", "rescue", split16.folder, "--apply", dsn, "--reason", "y")
+    assert ran.code == 1
+    assert "owns the tables, or a superuser" in " ".join(ran.words.split())
+
+
 def test_what_cannot_be_rescued_says_why(splitguard, split16, tmp_path):
     order = ("loss", "rescue", split16.folder)
     dsn = split16.winner.dsn
