@@ -52,7 +52,7 @@ def grant(server: Server) -> None:
     mapping = re.search(
         r"^-- +(splitguard +)postgres( +splitguard_local)$", words, re.MULTILINE
     )
-    assert len(lines) == 3
+    assert len(lines) == 5
     assert mapping is not None
     hba = "\n".join(lines).replace("hostssl", "host").replace("10.0.0.1", "127.0.0.1")
     user = owner_of(server.data_dir).name
