@@ -150,10 +150,19 @@ def rescue(  # noqa: PLR0913 - typer makes an option of each
     if apply is None:
         return _write(call, made, to or Path(f"{Path(snapshot).name}-rescue"), form)
     from agent.cli.keeping import me, now_s
+    from agent.cli.loss_anew import compare_anew
     from agent.divergence.rescue import Ordered, Way
 
     way = Way(apply, _timeout_s(call))
     ordered = Ordered(who or me(), reason or "", now_s())
+    place = _place(call, snapshot, folder)
+    try:
+        compare_anew(call, place, way, ordered.wall_s)
+    except OSError as error:
+        raise SnapshotError(
+            f"the comparison cannot be kept: {error.filename or ''} {error.strerror}",
+            "make room, or run this as the user that the agent runs as",
+        ) from error
     return _apply(call, made, way, ordered, yes=yes)
 
 
