@@ -18,12 +18,10 @@ from agent.cli.call import Call
 from agent.cli.console import safe, say
 from agent.cli.loss_progress import progress
 from agent.cli.which import place_of, programs_of
-from agent.config.secret import read_secret
 from agent.core.lineage import Fork, Lineage, Switch
 from agent.core.lsn import Lsn
 from agent.divergence import losses, parting, rescued, shelf
 from agent.divergence import report as reports
-from agent.divergence.job import AgentThere
 from agent.divergence.making import Circumstances, make_report
 from agent.divergence.remote import story_of_agent
 from agent.divergence.report_plain import plain
@@ -209,25 +207,6 @@ class _Work:
                 )
                 door = replace(door, story_of=told)
             return self._made(Opponent(door, fork))
-
-    def _agent_of(self, name: str) -> AgentThere | None:
-        """Return how the agent beside a node is asked what its server did, if at all.
-
-        Without it the comparison rests on the winner's rows alone, which is said.
-        """
-        settings = self._settings
-        nodes = () if settings is None else settings.nodes
-        url = next((each.agent for each in nodes if each.name == name), None)
-        if settings is None or url is None:
-            return None
-        file = settings.auth.peer_token_file
-        try:
-            token = read_secret(file) if file is not None else ""
-        except ConfigError as error:
-            say(f"splitguard: the agent of {safe(name)} is not asked: {error.message}")
-            return None
-        files = (settings.tls.ca, settings.tls.cert, settings.tls.key)
-        return AgentThere(url, token, *(str(one) if one else None for one in files))
 
     def _with_story(self, door: Door, fork: Fork) -> Door:
         """Have the agent beside a node of the configuration tell of the node's log."""
