@@ -19,6 +19,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from agent.core.kinship import past_fork
+from agent.core.lineage import Lineage
+from agent.core.state import Position
+from agent.divergence import parting
 from agent.errors import LabError
 from agent.lab.client import Promise
 from agent.lab.edits import Edit, Key
@@ -26,6 +30,7 @@ from agent.lab.evidence import snapshots_of
 from agent.lab.plan import Plan
 from agent.lab.stage import Stage
 from agent.lab.tally import Object
+from agent.snapshot.manifest import Manifest
 
 COMMAND_S = 120.0
 STOP_S = 20.0
@@ -76,7 +81,8 @@ def recover(stage: Stage, losers: Iterable[str], winner: str) -> Recovery:
     Raises LabError when a command fails.
     """
     recovery = Recovery()
-    found = [(node, _snapshot_of(stage.plan, node)) for node in losers]
+    line = parting.lineage_of(stage.plan.owner_dsn(winner))
+    found = [(node, _snapshot_of(stage.plan, node, line)) for node in losers]
     kept = [(node, snapshot) for node, snapshot in found if snapshot is not None]
     for node, snapshot in kept:
         _report(stage, node, snapshot, winner, recovery)
@@ -85,14 +91,25 @@ def recover(stage: Stage, losers: Iterable[str], winner: str) -> Recovery:
     return recovery
 
 
-def _snapshot_of(plan: Plan, node: str) -> str | None:
-    """Return a loser's snapshot that reaches furthest; None where it has none."""
+def _snapshot_of(plan: Plan, node: str, line: Lineage | None) -> str | None:
+    """Return a loser's snapshot that reaches furthest; None where it has none.
+
+    One that was taken after the resync, or holds nothing past the fork from the
+    winner's line, is of no losing side.
+    """
     whole = [
         (manifest.timeline, manifest.end_lsn or manifest.tail_lsn, manifest.id)
         for owner, manifest, _ in snapshots_of(plan)
-        if owner == node and manifest.complete
+        if owner == node and manifest.complete and _lost(manifest, line)
     ]
     return max(whole)[-1] if whole else None
+
+
+def _lost(manifest: Manifest, line: Lineage | None) -> bool:
+    """Whether a snapshot holds what this line lacks; an unknown one may."""
+    end = manifest.end_lsn or manifest.tail_lsn
+    position = Position(manifest.timeline, end, 0.0)
+    return line is None or past_fork(position, manifest.lineage, line) is not None
 
 
 def _report(
