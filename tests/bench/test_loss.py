@@ -52,6 +52,8 @@ def copied(stage: Stage, primary: Server) -> Server:
     """Return a standby that is a cold copy: replaying the filling takes minutes."""
     primary.stop()
     primary.configure(**LASTING)
+    primary.start()  # what was logged with less is no beginning for a standby
+    primary.stop()
     standby = stage.server("n2", LASTING)
     shutil.rmtree(standby.data_dir)
     seconds("cp", "-a", "--reflink=auto", primary.data_dir, standby.data_dir)
