@@ -12,15 +12,14 @@ from pathlib import Path
 
 from agent import codec
 from agent.core.lsn import Lsn
+from agent.divergence import kept
 from agent.divergence.extracted import Unread
 from agent.divergence.model import DifferenceKind, Table
 from agent.divergence.rowfiles import Written
-from agent.errors import CodecError, SnapshotError
 from agent.snapshot.files import write_atomically
 
 FORMAT = 1
 NAME = "comparison.json"
-BYTES_MAX = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,20 +100,5 @@ def load(folder: Path) -> Comparison | None:
 
     Raises SnapshotError when it is not what we wrote.
     """
-    path = folder / NAME
     again = "compare again: `splitguard loss report SNAPSHOT`"
-    try:
-        if path.stat().st_size > BYTES_MAX:
-            raise SnapshotError(f"{path} is too large", again)
-        found = codec.from_json(path.read_bytes(), Comparison)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise SnapshotError(f"{path} cannot be read: {error.strerror}") from error
-    except CodecError as error:
-        raise SnapshotError(f"{path} is garbled: {error.message}", again) from error
-    if found.format != FORMAT:
-        raise SnapshotError(
-            f"{path} has format {found.format}, this version reads {FORMAT}", again
-        )
-    return found
+    return kept.read(folder / NAME, Comparison, FORMAT, again)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from agent import codec
 from agent.core.lsn import Lsn
+from agent.divergence import kept
 from agent.divergence.model import DifferenceKind
-from agent.errors import CodecError, SnapshotError
 from agent.snapshot.files import write_atomically
 
 FORMAT = 1
@@ -326,22 +326,5 @@ def load(folder: Path) -> Report | None:
 
     Raises SnapshotError when it cannot be read or is of another format.
     """
-    path = folder / NAME
-    try:
-        if path.stat().st_size > BYTES_MAX:
-            raise SnapshotError(f"{path} is too large to be a loss report")
-        text = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise SnapshotError(f"{path} cannot be read: {error.strerror}") from error
-    hint = "make it anew: `splitguard loss report SNAPSHOT`"
-    try:
-        report = codec.from_json(text, Report)
-    except CodecError as error:
-        raise SnapshotError(f"{path} is garbled: {error.message}", hint) from error
-    if report.format != FORMAT:
-        raise SnapshotError(
-            f"{path} has format {report.format}, this version reads {FORMAT}", hint
-        )
-    return report
+    again = "make it anew: `splitguard loss report SNAPSHOT`"
+    return kept.read(folder / NAME, Report, FORMAT, again, BYTES_MAX)

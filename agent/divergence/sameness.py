@@ -53,18 +53,6 @@ class Sameness:
         found = tuple(ours[self._positions[column]] for column in columns)
         return None if None in found else found
 
-    def differs_only_in(
-        self, ours: Values, aligned: Values, columns: Sequence[str]
-    ) -> bool:
-        """Whether the rows are the same but for these columns."""
-        spared = {self._positions[column] for column in columns}
-        return all(
-            at in spared
-            or ours[at] == aligned[at]
-            or (as_json and _same_json(ours[at], aligned[at]))
-            for at, as_json in self._compared
-        )
-
 
 def _same_json(one: str | None, other: str | None) -> bool:
     if one is None or other is None:

@@ -16,9 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agent import codec
+from agent.divergence import kept
 from agent.divergence.extracted import FORMAT, Extraction, TableRows
 from agent.divergence.rowfiles import read_back
-from agent.errors import CodecError, SnapshotError
+from agent.errors import SnapshotError
 from agent.snapshot.files import (
     PRIVATE_FOLDER,
     clone_file,
@@ -34,8 +35,6 @@ ROWS = "rows"
 DIFFERENCES = "differences"
 RECORD = ("rescues.jsonl", "rescues")
 """What rescues left: who ordered them, and what they refused and renumbered."""
-BYTES_MAX = 1 << 30
-"""A larger record is none of ours."""
 _NEW, _OLD = FOLDER + ".new", FOLDER + ".old"
 _FILE = re.compile(rf"{ROWS}/[0-9]+-[0-9]+\.jsonl\.zst")
 _AGAIN = "have the rows extracted again from the snapshot"
@@ -169,21 +168,9 @@ def read_extraction(folder: Path) -> Extraction | None:
     Raises SnapshotError when it is not what we wrote.
     """
     path = folder / EXTRACTION
-    try:
-        if path.stat().st_size > BYTES_MAX:
-            raise SnapshotError(f"{path} is too large", _AGAIN)
-        extraction = codec.from_json(path.read_bytes(), Extraction)
-    except FileNotFoundError:
+    extraction = kept.read(path, Extraction, FORMAT, _AGAIN)
+    if extraction is None:
         return None
-    except OSError as error:
-        raise SnapshotError(f"{path} cannot be read: {error.strerror}") from error
-    except CodecError as error:
-        raise SnapshotError(f"{path} is garbled: {error.message}", _AGAIN) from error
-    if extraction.format != FORMAT:
-        raise SnapshotError(
-            f"{path} has format {extraction.format}, this version reads {FORMAT}",
-            _AGAIN,
-        )
     for table in _tables(extraction):
         if _FILE.fullmatch(table.file) is None:
             raise SnapshotError(f"{path} names a foreign file: {table.file!r:.200}")

@@ -13,7 +13,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -179,12 +179,6 @@ def find_active(plan: Plan, nodes: tuple[str, ...]) -> str | None:
                 if connection.getresponse().status in OK:
                     return node
     return None
-
-
-def read_promises(path: Path) -> Iterator[Promise]:
-    """Yield the promises in a file of acknowledgements."""
-    for line in path.read_text("utf-8").splitlines():
-        yield Promise(**json.loads(line))
 
 
 def order(
