@@ -75,6 +75,10 @@ say = echo "$(1)" >&2
 	PYTHON=$(PYTHON) flock Makefile tests/setup/patroni.sh .venv/patroni
 	touch $@
 
+.venv/.cfy: requirements-cfy.lock tests/setup/cfy.sh | .venv/.python
+	PYTHON=$(PYTHON) flock Makefile tests/setup/cfy.sh .venv/cfy
+	touch $@
+
 .venv/.servers: tests/setup/servers.py | .venv/.python packages
 	$(PYTHON) tests/setup/servers.py .venv/servers
 	touch $@
@@ -90,6 +94,7 @@ locks: setup ## rewrite requirements*.lock from pyproject.toml (UPGRADE=1: newes
 	$(COMPILE) -c requirements-dev.lock --extra lab pyproject.toml -o requirements-lab.lock
 	$(COMPILE) -c requirements-dev.lock --group build -o requirements-build.lock
 	$(COMPILE) $(UPGRADE_FLAG) --group patroni -o requirements-patroni.lock
+	$(COMPILE) $(UPGRADE_FLAG) --group cfy -o requirements-cfy.lock
 
 UPGRADE ?=
 UPGRADE_FLAG := $(if $(UPGRADE),--upgrade,)

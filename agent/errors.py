@@ -65,6 +65,24 @@ class AgentUnreachableError(SplitguardError):
     """The agent does not answer on its socket or address."""
 
 
+class ManagerError(SplitguardError):
+    """A manager refused, did not answer as agreed, or cannot do it."""
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        status: int | None = None,
+        code: str = "",
+    ) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        """The HTTP status; None when there was no answer."""
+        self.code = code
+        """The manager's own `error_code`; empty when it gave none."""
+
+
 class GuardError(SplitguardError):
     """The gate in front of a resync cannot be put up, looked at or taken away."""
 

@@ -15,7 +15,8 @@ PACKAGE_DOCSTRING_LINES_MIN = 3
 TOP_LEVEL = {
     ".ci", ".editorconfig", ".gitattributes", ".gitignore", "CHANGELOG.md",
     "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "agent", "deploy", "openapi",
-    "pyproject.toml", "requirements-build.lock", "requirements-dev.lock",
+    "pyproject.toml", "requirements-build.lock", "requirements-cfy.lock",
+    "requirements-dev.lock",
     "requirements-lab.lock", "requirements-patroni.lock", "requirements.lock", "tests",
 }  # fmt: skip
 

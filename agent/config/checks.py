@@ -28,6 +28,9 @@ FILE_KEYS = (
     ("auth", "peer_token_file"),
     ("auth", "tokens_file"),
     ("offsite", "credentials_file"),
+    ("vnfm", "password_file"),
+    ("vnfm", "token_file"),
+    ("vnfm", "ca"),
 )
 
 

@@ -54,6 +54,11 @@ _SAMPLES: dict[str, Any] = {
     "capture.keep_days": 30,
     "resync.follow": "user=replicator passfile=/var/lib/postgresql/.pgpass",
     "capture.keep_gib": 500,
+    "vnfm.password_file": "/etc/splitguard/manager.password",
+    "vnfm.token_file": "/etc/splitguard/manager.token",
+    "vnfm.ca": "/etc/splitguard/tls/manager-ca.pem",
+    "vnfm.dir": "/var/lib/splitguard/manager-snapshots",
+    "vnfm.schedule": "30 2 * * *",
     "guard.patroni": "/etc/patroni/config.yml",
     "guard.repmgr": "/etc/repmgr.conf",
 }

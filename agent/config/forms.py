@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 RESERVED_NAMES = frozenset({"cluster"})
@@ -292,3 +293,14 @@ def server_of(text: str) -> tuple[str, str]:
         return "", ""
     host = pairs.get("hostaddr") or pairs.get("host", "")
     return host, pairs.get("port", POSTGRES_PORT)
+
+
+def time_zone(value: str) -> str:
+    """Return the name if it is one of a time zone; ValueError otherwise."""
+    try:
+        ZoneInfo(value)
+    except (ValueError, OSError, ZoneInfoNotFoundError) as error:
+        raise ValueError(
+            'no time zone of this machine; give one such as "UTC" or "Europe/Berlin"'
+        ) from error
+    return value

@@ -33,6 +33,7 @@ from agent.config.kinds import (
 )
 from agent.config.loss import LossSettings
 from agent.config.receivers import ChannelSettings, RouteSettings
+from agent.config.vnfm import VnfmSettings
 from agent.core.policy import Minimum, NodeSpec, Policy, WinnerRule
 from agent.errors import ConfigError
 
@@ -295,6 +296,7 @@ class Settings(Table):
     guard: GuardSettings = GuardSettings()
     resync: ResyncSettings = ResyncSettings()
     loss: LossSettings = LossSettings()
+    vnfm: VnfmSettings = VnfmSettings()
     lb: LbSettings = LbSettings()
     channels: tuple[ChannelSettings, ...] = ()
     """Receivers of notices, each with its own [[channels]]."""
@@ -323,6 +325,11 @@ class Settings(Table):
         """Return nodes, then witnesses as nodes that have only an agent."""
         witnesses = (NodeSettings(name=w.name, agent=w.agent) for w in self.witnesses)
         return (*self.nodes, *witnesses)
+
+    @property
+    def manager_snapshots_dir(self) -> Path:
+        """Return the folder that holds the managers' snapshots."""
+        return self.vnfm.dir or self.state_dir / "manager-snapshots"
 
     def node_settings(self, name: str) -> NodeSettings:
         """Return the node or witness called `name`; KeyError when there is none."""
