@@ -7,6 +7,7 @@ as events too; the core never assumes that an action succeeded.
 from dataclasses import dataclass
 
 from agent.core.capture import CaptureStatus
+from agent.core.care import ManagerCare
 from agent.core.gate import Gate
 from agent.core.loss import Loss
 from agent.core.moment import Moment
@@ -178,6 +179,14 @@ class ReceiversTried:
 
 
 @dataclass(frozen=True, slots=True)
+class ManagerCareTold:
+    """The manager beside this agent was asked, or a snapshot began or ended there."""
+
+    at: Moment
+    care: ManagerCare
+
+
+@dataclass(frozen=True, slots=True)
 class NoticeDelivered:
     """Every receiver of a notice has it."""
 
@@ -203,5 +212,8 @@ Event = (
     | MaintenanceEnded
     | WinnerDecided
     | ReceiversTried
+    | ManagerCareTold
     | NoticeDelivered
 )
+Looked = Surveyed | GateSeen | ReceiversTried | ManagerCareTold
+"""What the shell found out, each in place of what it told before."""

@@ -209,13 +209,18 @@ def _for_isolation(state: State, policy: Policy) -> set[Level]:
     if not local_writable(state, policy):
         return set()
     levels = {Level.TAIL, Level.PIN}
+    if not written_past(state, policy):
+        return levels
+    return levels | {Level.ROWS, Level.FULL}
+
+
+def written_past(state: State, policy: Policy) -> bool:
+    """Whether the local server is known to hold what no other node has confirmed."""
     sight = local_sight(state, policy)
     confirmed = state.knowledge.confirmed_xid
     if sight is None or sight.next_xid is None or confirmed is None:
-        return levels
-    if sight.next_xid <= confirmed:
-        return levels
-    return levels | {Level.ROWS, Level.FULL}
+        return False
+    return sight.next_xid > confirmed
 
 
 def _for_split(state: State, policy: Policy) -> set[Level]:

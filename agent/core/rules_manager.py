@@ -67,10 +67,14 @@ def _managers(scene: Scene) -> dict[str, ManagerSight]:
 
 def _every_one_is(told: ManagerSight) -> bool:
     """Whether a manager is of a version of which every one is active."""
-    numbers = _NUMBERS(told.version or "")
-    if numbers is None:
-        return False
-    return tuple(int(one or 0) for one in numbers.groups()) >= ALL_ACTIVE
+    numbers = numbers_of(told.version or "")
+    return numbers is not None and numbers >= ALL_ACTIVE
+
+
+def numbers_of(version: str) -> tuple[int, ...] | None:
+    """Return a version's first three numbers; None where it begins with none."""
+    found = _NUMBERS(version)
+    return None if found is None else tuple(int(one or 0) for one in found.groups())
 
 
 def _in_words(told: ManagerSight | None) -> str:

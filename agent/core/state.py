@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.core.capture import Capture
+from agent.core.care import ManagerCare
 from agent.core.gate import Gate
 from agent.core.incident import Incident
 from agent.core.lineage import Lineage
@@ -214,6 +215,8 @@ class View:
     """What the last look found that a full copy would need."""
     gate: Gate | None = None
     """What the last look at this machine's HA software found."""
+    care: ManagerCare | None = None
+    """How the manager beside this agent fares, once it was asked with a login."""
     receivers: int = 0
     """How many receivers of notices there are, once one of them has failed."""
     failing: tuple[Failing, ...] = ()

@@ -14,17 +14,15 @@ timed by this one's clock; the ledger's monotonic values are counted from now.
 
 from collections.abc import Iterator
 
-from agent.core import highwater, positions, proof, selfdoubt
+from agent.core import highwater, looked, positions, proof, selfdoubt
 from agent.core.agreement import failover_is_over, standing_failover
 from agent.core.detector import channels, key, marks_after
 from agent.core.event import (
     Event,
-    GateSeen,
+    Looked,
     Observed,
-    ReceiversTried,
     ServerRead,
     Started,
-    Surveyed,
     Ticked,
 )
 from agent.core.frozen import replace
@@ -63,10 +61,10 @@ def fold(state: State, event: Event, policy: Policy) -> State:
             return _observed(state, event.observation, event.at, policy)
         case ServerRead():
             return _server_read(state, event, policy)
-        case Surveyed() | GateSeen() | ReceiversTried():
-            return replace(state, view=_looked(state.view, event))
         case Ticked():
             return _ticked(state, event, policy)
+        case _ if isinstance(event, Looked):
+            return replace(state, view=looked.fold(state.view, event))
         case _:
             return state
 
@@ -300,17 +298,6 @@ def _server_read(state: State, event: ServerRead, policy: Policy) -> State:
         return known
     lineage = facts.lineage
     return replace(known, knowledge=_with_lineage(state.knowledge, policy.me, lineage))
-
-
-def _looked(view: View, event: Surveyed | GateSeen | ReceiversTried) -> View:
-    """Take in what the shell found out of this machine and of the receivers."""
-    match event:
-        case Surveyed():
-            return replace(view, readiness=event.readiness)
-        case GateSeen():
-            return replace(view, gate=event.gate)
-        case _:
-            return replace(view, receivers=event.receivers, failing=event.failing)
 
 
 def _ticked(state: State, event: Ticked, policy: Policy) -> State:
