@@ -76,3 +76,20 @@ async def test_silence_in_the_middle_ends_the_download(client, network):
 async def test_a_download_from_nowhere_names_the_place(client):
     with pytest.raises(UnreachableError, match="not an address"):
         await client.download(Request("GET", "gopher://x"), lambda _: None, 1)
+
+
+async def test_a_slow_taker_is_waited_for_between_two_pieces(client, network):
+    there = await network.answer(http("200 OK", bytes(300_000)))
+    running = 0
+    taken: list[int] = []
+
+    async def take(piece):
+        nonlocal running
+        running += 1
+        assert running == 1
+        await asyncio.sleep(0)
+        taken.append(len(piece))
+        running -= 1
+
+    await client.download(Request("GET", there.url), take, 5)
+    assert sum(taken) == 300_000
