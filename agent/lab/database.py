@@ -5,7 +5,7 @@ acknowledged only when its commit came back on that very connection.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,9 @@ class Database:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self.where: Callable[[], str | None] = lambda: None
+        """Returns how to reach the database that the manager's tables are read and
+        written in; None: it is the server's own."""
         self._received = 0
         """The timeline that was last seen to be received; 0 before the first."""
 
@@ -71,7 +74,7 @@ class Database:
         with self._server.connect() as connection:
             cursor = connection.cursor(row_factory=dict_row)
             row = cursor.execute(POSITION).fetchone() or {}
-        with self._connect() as connection:
+        with self._server.connect(MANAGER_ROLE, DATABASE) as connection:
             newest = connection.execute(NEWEST).fetchone()
         self._received = row["received_tli"] or self._received
         timeline = timeline_now(row, self._received, self.histories())
@@ -129,7 +132,7 @@ class Database:
             "INSERT INTO {} (id, tenant_name, content) VALUES (%s, %s, %s)"
         ).format(sql.Identifier(_known(item.kind)))
         try:
-            with self._connect() as connection:
+            with self.connect() as connection:
                 connection.execute(statement, (item.id, item.tenant, item.content))
         except psycopg.errors.UniqueViolation as error:
             raise TakenError(item.id) from error
@@ -140,7 +143,7 @@ class Database:
             "INSERT INTO {} (id, tenant_name, content) VALUES (%s, %s, %s) "
             "ON CONFLICT (tenant_name, id) DO NOTHING"
         ).format(sql.Identifier(_known(item.kind)))
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute(statement, (item.id, item.tenant, item.content))
 
     def describe(self, item: Item, description: str) -> bool:
@@ -148,7 +151,7 @@ class Database:
         statement = sql.SQL(
             "UPDATE {} SET description = %s WHERE tenant_name = %s AND id = %s"
         ).format(sql.Identifier(_known(item.kind)))
-        with self._connect() as connection:
+        with self.connect() as connection:
             values = (description, item.tenant, item.id)
             return connection.execute(statement, values).rowcount > 0
 
@@ -157,7 +160,7 @@ class Database:
         statement = sql.SQL("DELETE FROM {} WHERE tenant_name = %s AND id = %s").format(
             sql.Identifier(_known(item.kind))
         )
-        with self._connect() as connection:
+        with self.connect() as connection:
             return connection.execute(statement, (item.tenant, item.id)).rowcount > 0
 
     def objects(self, kind: str, tenant: str) -> list[dict[str, Any]]:
@@ -180,7 +183,7 @@ class Database:
     def put_snapshot(self, tenant: str, name: str, status: str) -> None:
         """Add a snapshot's row. Raises TakenError when it is there."""
         try:
-            with self._connect() as connection:
+            with self.connect() as connection:
                 connection.execute(
                     "INSERT INTO snapshots (id, tenant_name, status) "
                     "VALUES (%s, %s, %s)",
@@ -191,7 +194,7 @@ class Database:
 
     def set_snapshot(self, tenant: str, name: str, status: str, error: str) -> None:
         """Change a snapshot's status."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute(
                 "UPDATE snapshots SET status = %s, error = %s "
                 "WHERE tenant_name = %s AND id = %s",
@@ -200,21 +203,31 @@ class Database:
 
     def drop_snapshot(self, tenant: str, name: str) -> None:
         """Remove a snapshot's row."""
-        with self._connect() as connection:
+        with self.connect() as connection:
             connection.execute(
                 "DELETE FROM snapshots WHERE tenant_name = %s AND id = %s",
                 (tenant, name),
             )
 
-    def _connect(self) -> psycopg.Connection:
-        return self._server.connect(MANAGER_ROLE, DATABASE)
+    def is_empty(self) -> bool:
+        """Whether the manager's tables have no row. Raises psycopg.Error."""
+        tables = (*KINDS, "snapshots")
+        found = sql.SQL(" UNION ALL ").join(
+            sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))
+            for table in tables
+        )
+        return not any(row["count"] for row in self._rows(found, ()))
+
+    def connect(self) -> psycopg.Connection:
+        """Connect to the manager's database as its owner. Raises psycopg.Error."""
+        return self._server.connect(MANAGER_ROLE, DATABASE, self.where())
 
     def _rows(
         self,
         statement: sql.Composed | sql.SQL,
         values: Sequence[str] | Mapping[str, object],
     ) -> list[dict[str, Any]]:
-        with self._connect() as connection:
+        with self.connect() as connection:
             cursor = connection.cursor(row_factory=dict_row)
             return cursor.execute(statement, values).fetchall()
 

@@ -42,8 +42,15 @@ class Options:
     """Whether the agents capture, and the managers ask before they resync."""
     settle_s: float = 3.0
     """How long managers that meet look at each other before one wins."""
+    manager: str = "4.5.5"
+    """The version of Cloudify Manager that the stand-ins follow: 4.5.5 or 7.0.5."""
     crash_at: tuple[str, ...] = ()
     """`node:point`: crash points handed to that node's agent, for tests."""
+
+    @property
+    def all_active(self) -> bool:
+        """Whether every manager is active: from 5.0.5 on."""
+        return not self.manager.startswith("4.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +229,11 @@ class Layout:
         return self.state_dir / "secrets"
 
     @property
+    def manager_password(self) -> Path:
+        """The managers' password, as the agents have it."""
+        return self.secrets / "manager-password"
+
+    @property
     def passfile(self) -> Path:
         """The passwords of the agents' roles and of the manager's, for libpq."""
         return self.secrets / "pgpass"
@@ -276,6 +288,27 @@ class NodeLayout:
     def manager_files(self) -> Path:
         """Where the stand-in manager keeps its own snapshots' archives."""
         return self.root / "manager"
+
+    @property
+    def membership(self) -> Path:
+        """Which nodes belong to the manager's cluster."""
+        return self.root / "cluster.json"
+
+    @property
+    def certificates(self) -> tuple[Path, Path]:
+        """The folders that the guide names: the administrator's, the manager's."""
+        disk = self.root / "disk"
+        return (disk / "home/admin/files/ssl", disk / "etc/cloudify/ssl")
+
+    @property
+    def manager_snapshots(self) -> Path:
+        """Where the agent keeps the manager's snapshots."""
+        return self.root / "manager-snapshots"
+
+    @property
+    def hands(self) -> Path:
+        """The machine's socket, for what an operator does to it."""
+        return self.root / "hands"
 
     @property
     def resync_mark(self) -> Path:

@@ -129,6 +129,18 @@ async def _replace(loser: Loser, winner: str) -> bool:
     return await _clone(loser, winner)
 
 
+async def copy(loser: Loser, source: str) -> None:
+    """Make a node whose database holds nothing a standby of `source`."""
+    await _stop(loser)
+    loser.stopped()
+    loser.plan.layout.node(loser.name).resync_mark.write_text(source)
+    while True:
+        if await _clone(loser, source):
+            break
+        await asyncio.sleep(AGAIN_S)
+    await _start(loser, source)
+
+
 async def _clone(loser: Loser, winner: str) -> bool:
     loser.say(f"cloning from {winner}")
     shutil.rmtree(loser.server.data_dir, ignore_errors=True)

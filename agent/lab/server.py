@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from agent.errors import LabError
 from agent.lab.account import Account
-from agent.lab.plan import Layout, NodeLayout
+from agent.lab.plan import Layout, NodeLayout, Plan
 from agent.lab.processes import Launch, end, launch
 
 READY_S = 60.0
@@ -43,6 +44,17 @@ class Installed:
     bin_dir: Path
     account: Account
     port: int
+
+
+def installed(plan: Plan, name: str) -> Installed:
+    """Return what a node's server needs to know."""
+    return Installed(
+        layout=plan.layout,
+        node=plan.layout.node(name),
+        bin_dir=Path(plan.bin_dir),
+        account=plan.account,
+        port=plan.node(name).postgres_port,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +84,20 @@ class Server:
         return (self.data_dir / STANDBY_SIGNAL).exists()
 
     def connect(
-        self, user: str = "postgres", dbname: str = "postgres"
+        self, user: str = "postgres", dbname: str = "postgres", at: str | None = None
     ) -> psycopg.Connection:
-        """Connect through the unix socket. Blocking; raises psycopg.Error."""
-        return psycopg.connect(
+        """Connect through the unix socket, or by the connection string `at`.
+
+        Blocking; raises psycopg.Error.
+        """
+        own = make_conninfo(
             host=str(self._at.node.socket_dir),
             port=self._at.port,
             user=user,
             dbname=dbname,
+        )
+        return psycopg.connect(
+            at or own,
             connect_timeout=CONNECT_S,
             options=f"-c statement_timeout={STATEMENT_MS}",
             autocommit=True,

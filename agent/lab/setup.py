@@ -17,14 +17,12 @@ import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psycopg
-
 from agent.errors import LabError
-from agent.lab import texts
+from agent.lab import fresh, texts
 from agent.lab.account import Account, server_account
 from agent.lab.binaries import Binaries, find_binaries
+from agent.lab.membership import Membership, save
 from agent.lab.plan import (
-    DATABASE,
     HOST,
     MANAGER_ROLE,
     NODES,
@@ -39,11 +37,10 @@ from agent.lab.plan import (
     save_plan,
 )
 from agent.lab.ports import hold_port, port_of
-from agent.lab.schema import cluster_statements, manager_statements
 from agent.lab.server import (
     STANDBY_SIGNAL,
-    Installed,
     Server,
+    installed,
     make_private,
     write_private,
 )
@@ -115,9 +112,10 @@ async def prepare(layout: Layout, options: Options) -> Ground:
     plan, holders = draw_up(layout, options, binaries, account)
     save_plan(plan)
     _write_secrets(plan)
-    await _make_template(plan, binaries)
+    await _make_template(plan)
+    cluster = secrets.token_hex(8)
     for node in plan.nodes:
-        await asyncio.to_thread(_make_node, plan, node.name)
+        await asyncio.to_thread(_make_node, plan, node.name, cluster)
     await asyncio.to_thread(shutil.rmtree, layout.template)
     return Ground(plan, holders)
 
@@ -150,17 +148,6 @@ def draw_up(
         options=options,
     )
     return plan, tuple(holders)
-
-
-def installed(plan: Plan, name: str) -> Installed:
-    """Return what a node's server needs to know."""
-    return Installed(
-        layout=plan.layout,
-        node=plan.layout.node(name),
-        bin_dir=Path(plan.bin_dir),
-        account=plan.account,
-        port=plan.node(name).postgres_port,
-    )
 
 
 def _draw_secrets() -> Secrets:
@@ -197,6 +184,7 @@ def _write_secrets(plan: Plan) -> None:
     write_private(folder / "tokens.jsonl", lines, None)
     write_private(folder / "peer", [known.peer], None)
     write_private(folder / "webhook", [known.webhook], None)
+    write_private(plan.layout.manager_password, [known.manager], None)
     passwords = [
         f"{HOST}:*:*:splitguard_probe:{known.probe}",
         f"{HOST}:*:*:splitguard_loss:{known.loss}",
@@ -205,53 +193,23 @@ def _write_secrets(plan: Plan) -> None:
     write_private(plan.layout.passfile, passwords, None)
 
 
-async def _make_template(plan: Plan, binaries: Binaries) -> None:
-    """Initialise a cluster, give it roles and tables, and stop it cleanly."""
-    layout = plan.layout
-    make_private(layout.template, plan.account)
-    at = replace(installed(plan, NODES[0]), node=layout.node(layout.template.name))
-    for folder in (at.node.socket_dir, at.node.server_home):
+async def _make_template(plan: Plan) -> None:
+    """Make the database cluster that all nodes begin with."""
+    at = installed(plan, NODES[0])
+    home = plan.layout.node(plan.layout.template.name)
+    for folder in (home.socket_dir, home.server_home):
         make_private(folder, plan.account)
-    server = Server(at)
-    ran = await server.run(
-        "initdb", f"--pgdata={server.data_dir}", "--username=postgres", "--no-sync",
-        "--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8",
-        "--locale=C", "--no-instructions",
-    )  # fmt: skip
-    if ran.code != 0:
-        raise LabError(f"initdb failed: {ran.output.strip()[-300:]}")
-    conf = texts.POSTGRESQL_CONF.format(
-        host="", port=at.port, socket_dir=at.node.socket_dir, name="template"
-    )
-    server.write("postgresql.conf", f"{conf}listen_addresses = ''\n")
-    server.write("pg_hba.conf", texts.HBA_CONF)
-    await server.start()
-    try:
-        await asyncio.to_thread(_fill, server, binaries.major, plan.secrets)
-    finally:
-        await server.stop()
+    await fresh.make_database(plan, replace(at, node=home))
 
 
-def _fill(server: Server, major: int, known: Secrets) -> None:
-    try:
-        with server.connect() as connection:
-            for statement in cluster_statements(major, known):
-                connection.execute(statement)
-        with server.connect(MANAGER_ROLE, DATABASE) as connection:
-            for statement in manager_statements():
-                connection.execute(statement)
-    except psycopg.Error as error:
-        raise LabError(f"the lab's database cannot be filled: {error}") from error
-
-
-def _make_node(plan: Plan, name: str) -> None:
+def _make_node(plan: Plan, name: str, cluster: str) -> None:
     layout = plan.layout.node(name)
     layout.root.mkdir(mode=0o711)
     layout.root.chmod(0o711)
-    for folder in (layout.socket_dir, layout.server_home):
-        make_private(folder, plan.account)
-    for folder in (layout.agent_state, layout.captures, layout.manager_files):
+    fresh.make_folders(plan, name)
+    for folder in (layout.agent_state, layout.captures, layout.manager_snapshots):
         folder.mkdir(mode=0o700)
+    save(layout.membership, Membership(cluster, 1, NODES))
     password = f"{HOST}:*:*:replicator:{plan.secrets.replicator}"
     write_private(texts.passfile(layout), [password], plan.account)
     write_private(layout.agent_config, [texts.agent_toml(plan, name)], None)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.core.lsn import Lsn
+from agent.lab.membership import Membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class Standing:
     """Whether it has seen another active manager and knows who will win."""
     note: str = ""
     """What it does or waits for, in words."""
+    membership: Membership = field(default_factory=Membership)
+    """Which nodes belong to its cluster, as far as it knows."""
 
 
 def contains(history: ServerStanding, other: ServerStanding) -> bool:

@@ -7,7 +7,7 @@ again after every resync, because pg_rewind brings those of its source along.
 import json
 from pathlib import Path
 
-from agent.lab.plan import HOST, NodeLayout, Plan
+from agent.lab.plan import DATABASE, HOST, MANAGER_ROLE, NodeLayout, Plan
 
 POSTGRESQL_CONF = """\
 # Written by splitguard lab.
@@ -92,6 +92,14 @@ def source_conninfo(plan: Plan, name: str, source: str, service: str) -> str:
     )
 
 
+def manager_conninfo(plan: Plan, name: str, primary: str) -> str:
+    """Return how a manager reaches the primary on another node."""
+    return (
+        f"host={HOST} port={plan.way(name, primary, 'postgres')} dbname={DATABASE} "
+        f"user={MANAGER_ROLE} password={plan.secrets.manager}"
+    )
+
+
 def passfile(layout: NodeLayout) -> Path:
     """Return where the server's user finds the passwords of its upstreams."""
     return layout.server_home / "pgpass"
@@ -127,6 +135,11 @@ def agent_toml(plan: Plan, name: str) -> str:
         f"dir = {_quoted(layout.captures)}",
         "reserve = 16",
         'winner_rule = "newest-commit"',
+        "\n[vnfm]",
+        'username = "admin"',
+        f"password_file = {_quoted(plan.layout.manager_password)}",
+        f"dir = {_quoted(layout.manager_snapshots)}",
+        f"certificates = [{', '.join(_quoted(path) for path in layout.certificates)}]",
         "\n[[channels]]",
         'name = "lab"',
         'type = "webhook"',
