@@ -148,7 +148,7 @@ def _plain(seen: Observation) -> dict[str, Any]:
 
 
 def _manager_role(seen: Observation) -> str | None:
-    if seen.manager is None:
+    if seen.manager is None or seen.manager.silent:
         return None
     return "active" if seen.manager.active else "not active"
 

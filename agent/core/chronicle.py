@@ -226,6 +226,8 @@ def _answer(seen: Observation | Sight) -> tuple[str, str]:
     if seen.postgres is not None:
         return _postgres(seen.postgres)
     if seen.manager is not None:
+        if seen.manager.silent:
+            return "answers", "answers"
         what = f"says that it is {'' if seen.manager.active else 'not '}active"
         return what, what
     if isinstance(seen, Observation) and seen.report is not None and seen.report.doubt:

@@ -147,7 +147,11 @@ class ManagerSight:
     """What a node's manager says of itself."""
 
     active: bool
+    """False also where it does not say; see `silent`."""
     version: str | None
+    """`4.x` and `7.x` where no more than that shows."""
+    silent: bool = False
+    """Whether it lives, and wants a login before it says whether it is active."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +243,9 @@ class IncidentBrief:
     since_wall_s: float
     taken: Taken | None = None
     """What a person has taken of it; None also of an older agent."""
+    moved: bool = False
+    """Whether any stage of it said that the primary had moved; an older agent tells
+    of the present stage only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from agent.core.observation import Channel, Observation, Outcome
 from agent.ports import Clock
-from agent.probe.manager import ManagerProbe
+from agent.probe.manager import Line, ManagerProbe
 from agent.probe.peer import PeerProbe
 from agent.probe.postgres import PostgresProbe
 from agent.probe.result import Result, failure
@@ -49,8 +49,10 @@ class NetworkProber:
         self._clock = clock
         self._probes: dict[tuple[str, Channel], _Probe] = {}
         self._turns: dict[tuple[str, Channel], asyncio.Lock] = {}
+        clients = (http, manager_http or http)
+        line = Line()
         for target in targets.values():
-            probes = _probes(target, settings, clock, (http, manager_http or http))
+            probes = _probes(target, settings, clock, clients, line)
             for channel, probe in probes.items():
                 self._probes[target.name, channel] = probe
                 self._turns[target.name, channel] = asyncio.Lock()
@@ -109,6 +111,7 @@ def _probes(
     settings: ProbeSettings,
     clock: Clock,
     clients: tuple[HttpClient, HttpClient],
+    line: Line,
 ) -> Mapping[Channel, _Probe]:
     """Return a probe for each channel that the node has."""
     probes: dict[Channel, _Probe] = {}
@@ -121,6 +124,6 @@ def _probes(
         )
     if target.manager_url is not None:
         probes[Channel.MANAGER] = ManagerProbe(
-            target.manager_url, settings.deadline_s, clock, manager_http
+            target.manager_url, settings.deadline_s, clock, manager_http, line
         )
     return probes

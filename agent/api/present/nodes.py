@@ -107,7 +107,7 @@ def node_out(
         lag_bytes=lag_bytes(frame, name),
         upstream=postgres.upstream if postgres else None,
         postgres_version=postgres.version_num if postgres else None,
-        manager_active=manager.active if manager else None,
+        manager_active=_says_active(manager),
         manager_version=manager.version if manager else None,
         doubt=_doubt(frame, name),
         agent=_channel(frame, spec, Channel.AGENT, rows),
@@ -212,6 +212,10 @@ def _timeline(frame: Frame, name: str, role: Role) -> int | None:
 def _manager(frame: Frame, name: str) -> ManagerSight | None:
     seen = frame.state.view.alive.get(f"{name}/{Channel.MANAGER}")
     return seen.manager if seen else None
+
+
+def _says_active(manager: ManagerSight | None) -> bool | None:
+    return None if manager is None or manager.silent else manager.active
 
 
 def _doubt(frame: Frame, name: str) -> str | None:
