@@ -31,7 +31,7 @@ pytest = found=(); for path in $(1); do \
 
 .PHONY: check setup locks lint format types imports fast sim sim-selftest mutants soak \
         histories postgres system system-slow system-all chaos accept browser rest test crash packages bench \
-        openapi readme demo clean help
+        openapi readme runbooks demo clean help
 
 check: lint types imports fast ## what a commit must pass, under two minutes
 
@@ -179,6 +179,9 @@ openapi: setup ## rewrite openapi/splitguard.json from the routes
 
 readme: setup ## rewrite the table of verdicts in README.md from the rule table
 	$(BIN)/python tests/setup/readme.py
+
+runbooks: setup ## rewrite deploy/runbooks from the recovery scenarios
+	$(BIN)/python -m agent.vnfm.recovery deploy/runbooks
 
 demo: .venv/.demo ## a split brain on three real servers, and nothing lost
 	$(BIN)/splitguard lab story split-brain
