@@ -39,6 +39,69 @@ CREATE TABLE snapshots (
     UNIQUE (tenant_name, id)
 )"""
 
+EXECUTIONS = """
+CREATE TABLE executions (
+    _storage_id serial PRIMARY KEY,
+    id text NOT NULL UNIQUE,
+    tenant_name text NOT NULL,
+    workflow_id text NOT NULL,
+    status text NOT NULL,
+    error text NOT NULL DEFAULT '',
+    is_system_workflow boolean NOT NULL DEFAULT true,
+    created_by text NOT NULL,
+    parameters jsonb NOT NULL DEFAULT '{}',
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at timestamptz,
+    ended_at timestamptz
+)"""
+
+TOKENS = """
+CREATE TABLE tokens (
+    id text PRIMARY KEY,
+    secret_hash text NOT NULL,
+    username text NOT NULL,
+    description text,
+    expiration_date timestamptz,
+    last_used timestamptz
+)"""
+
+MAINTENANCE = """
+CREATE TABLE maintenance_mode (
+    id int PRIMARY KEY CHECK (id = 1),
+    status text NOT NULL,
+    activation_requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    activated_at timestamptz,
+    requested_by text NOT NULL
+)"""
+
+AUDIT_LOG = """
+CREATE TABLE audit_log (
+    _storage_id serial PRIMARY KEY,
+    ref_table text NOT NULL,
+    ref_id int NOT NULL,
+    ref_identifier jsonb NOT NULL,
+    operation text NOT NULL,
+    creator_name text NOT NULL,
+    execution_id text,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+)"""
+
+AUDIT = """
+CREATE FUNCTION write_audit_log() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    changed record := CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+BEGIN
+    INSERT INTO audit_log
+        (ref_table, ref_id, ref_identifier, operation, creator_name)
+    VALUES (
+        TG_TABLE_NAME, changed._storage_id,
+        jsonb_build_object('id', changed.id, 'tenant_name', changed.tenant_name),
+        CASE TG_OP WHEN 'INSERT' THEN 'create' ELSE lower(TG_OP) END,
+        coalesce(nullif(current_setting('audit.username', true), ''), 'admin'));
+    RETURN NULL;
+END $$"""
+"""Written by triggers, as a manager's is from 6.2 on."""
+
 REWIND = (
     "pg_ls_dir(text, boolean, boolean)",
     "pg_stat_file(text, boolean)",
@@ -84,13 +147,28 @@ def cluster_statements(major: int, secrets: Secrets) -> list[sql.Composed | sql.
     return found
 
 
-def manager_statements() -> list[sql.Composed | sql.SQL]:
+def manager_statements(*, audited: bool = False) -> list[sql.Composed | sql.SQL]:
     """Return the statements for the manager's database, as its owner."""
     tables: list[sql.Composed | sql.SQL] = [
         sql.SQL(TABLE).format(kind=sql.Identifier(kind)) for kind in KINDS
     ]
+    more = (SNAPSHOTS, EXECUTIONS, TOKENS, MAINTENANCE)
+    tables += [sql.SQL(statement) for statement in more]
+    if audited:
+        tables += _audit_statements()
     read = sql.SQL(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {READERS}")
-    return [*tables, sql.SQL(SNAPSHOTS), read]
+    return [*tables, read]
+
+
+def _audit_statements() -> list[sql.Composed | sql.SQL]:
+    triggers = [
+        sql.SQL(
+            "CREATE TRIGGER audit_{table} AFTER INSERT OR UPDATE OR DELETE ON {name} "
+            "FOR EACH ROW EXECUTE FUNCTION write_audit_log()"
+        ).format(table=sql.SQL(table), name=sql.Identifier(table))
+        for table in (*KINDS, "snapshots", "executions")
+    ]
+    return [sql.SQL(AUDIT_LOG), sql.SQL(AUDIT), *triggers]
 
 
 def _login(role: str, password: str) -> sql.Composed:

@@ -48,9 +48,9 @@ class Asked:
 
     def one(self, name: str) -> str | None:
         """Return a parameter of the query; None when it is not there."""
-        return self.query.get(name, [None])[0]  # type: ignore[list-item] # a default
+        return self.query.get(name, [None])[0]
 
-    def flag(self, name: str, default: bool) -> bool:  # noqa: FBT001 - what it is
+    def flag(self, name: str, default: bool) -> bool:
         """Return a parameter of the query as a truth value. Raises Refusal."""
         found = self.one(name)
         return default if found is None else truth(name, found)
@@ -93,7 +93,7 @@ class Body:
             raise Unforeseen("KeyError", f"'{name}'")
         return self.plain[name]
 
-    def flag(self, name: str, default: bool) -> bool:  # noqa: FBT001 - what it is
+    def flag(self, name: str, default: bool) -> bool:
         """Return a truth value. Raises Refusal, Unforeseen."""
         return truth(name, self.get(name, default))
 
