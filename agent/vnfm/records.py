@@ -155,6 +155,16 @@ class ClusterStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterStart:
+    """How far a manager of the 4.x line is in starting or joining a cluster."""
+
+    initialized: bool
+    error: str
+    lines: tuple[str, ...] = ()
+    """The end of what it says while it does that."""
+
+
+@dataclass(frozen=True, slots=True)
 class Maintenance:
     """The manager's maintenance mode."""
 
