@@ -148,7 +148,7 @@ class Asking:
         ask = Ask("ask how far its cluster is", "GET", "/cluster", query)
         return shapes.cluster_start(await self._wire.told(ask))
 
-    async def holdings(self) -> dict[str, int]:
+    async def holds(self) -> dict[str, int]:
         """Return how many blueprints, deployments, plugins and secrets it has.
 
         All tenants are counted. Raises ManagerError.
