@@ -35,7 +35,7 @@ SETTLE_ROUNDS = 8
 """So many that the longest hold (3 s) and two misses are over."""
 STEP_S = 0.2
 """The pause between two rounds while something is done to the servers."""
-NOT_COMPARED = (Family.PROTECTION, Family.READY)
+NOT_COMPARED = (Family.PROTECTION, Family.READY, Family.KEEPING)
 KEYS = {"verdict", "family", "subject", "by"}
 
 

@@ -48,7 +48,8 @@ MEANINGS = {
     ),
     VerdictCode.UNPROTECTED: "A losing side exists, and no copy of it is being made.",
     VerdictCode.CAPTURE_NOT_READY: (
-        "The next split could not be captured here, or its resync not be held back."
+        "The next split could not be captured here, its resync not be held back, or "
+        "the manager's snapshots not be relied on."
     ),
     VerdictCode.DESTRUCTIVE_CONFIG: (
         "HA software is set to delete a losing side's data, with no guard in front."
@@ -66,7 +67,8 @@ MEANINGS = {
         "Settings that must be the same on all nodes differ; agents may judge unlike."
     ),
     VerdictCode.ROLE_MISMATCH: (
-        "The manager that says it is active stands beside a standby, not the primary."
+        "A manager says that it is active beside a standby, or beside another active "
+        "one."
     ),
     VerdictCode.CANNOT_ALERT: (
         "A receiver of notices does not take them; what is wrong is not told there."
@@ -79,7 +81,17 @@ PIN_LEFT = 607
 """The row of `unprotected` that is about a server which is gone already."""
 LATE_REPLAY = 809
 """The row of `standby-lagging` that is about replay alone."""
+TWO_ACTIVE = 873
+"""The row of `role-mismatch` that is about two managers which say they are active."""
+MANAGER_KEPT = 881
+"""The row of `capture-not-ready` that is about the manager's snapshots."""
 STEPS_OF_ROWS = {
+    TWO_ACTIVE: (
+        "Stop clients from writing through either of them, and keep what both hold: run"
+        " `splitguard vnfm snapshots create --wait ID` against each, with `--manager`."
+        " When the managers see each other again the one with the newest database stays"
+        " active (`splitguard winner show`), and what the other one took is lost there."
+    ),
     LATE_REPLAY: (
         "What {subject} has received is safe on it, but its readers see old rows and a"
         " promotion takes longer. If somebody has paused replay there, run `SELECT"
@@ -128,7 +140,10 @@ NEXT_STEPS = {
         "back in a way that waits until it is kept: {way_back}. Otherwise read "
         "PostgreSQL's log on {subject} and start it through the HA software."
     ),
-    VerdictCode.MANAGER_DOWN: "Read the manager's log on {subject} and restart it.",
+    VerdictCode.MANAGER_DOWN: (
+        "Run `cfy_manager status` on {subject}, read the logs below /var/log/cloudify "
+        "there and run `cfy_manager restart`."
+    ),
     VerdictCode.LINK_DOWN: "Check the network and the firewalls between {pair}.",
     VerdictCode.FAILOVER: (
         "Check that the clients follow to {to}, then run `splitguard incidents ack "
@@ -254,7 +269,7 @@ IN_GENERAL = {
     "hint": (
         "mend what the verdict gives as its reason. `splitguard grants` prints what a"
         " copy needs of PostgreSQL, `splitguard guard check` what is missing before"
-        " the guard."
+        " the guard, `splitguard vnfm status` how the manager fares."
     ),
     "losers": "LOSER",
     "nodes": "the nodes that it names",

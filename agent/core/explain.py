@@ -10,7 +10,8 @@ so here is put together below.
 
 from collections.abc import Callable, Mapping
 
-from agent.core.counsel import LATE_REPLAY, MEANINGS, PIN_LEFT
+from agent.core import explain_managers as managers
+from agent.core.counsel import LATE_REPLAY, MANAGER_KEPT, MEANINGS, PIN_LEFT
 from agent.core.incident import Incident, Status
 from agent.core.nextstep import next_step
 from agent.core.policy import Policy, WinnerRule
@@ -269,8 +270,10 @@ def _twin(verdict: Verdict, _: Policy) -> str:
     )
 
 
-def _not_ready(verdict: Verdict, _: Policy) -> str:
+def _not_ready(verdict: Verdict, policy: Policy) -> str:
     words = _words(verdict)
+    if verdict.rule == MANAGER_KEPT:
+        return managers.not_kept(verdict, policy)
     if "guard" not in words:
         return (
             f"The server on {verdict.subject} could not be captured: {words['reason']}."
@@ -354,10 +357,7 @@ _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
         "PostgreSQL on {subject} answers nobody ({reason}); the node answers on "
         "{answers_on}."
     ),
-    VerdictCode.MANAGER_DOWN: _plain(
-        "The manager on {subject} answers nobody ({reason}); the node answers on "
-        "{answers_on}."
-    ),
+    VerdictCode.MANAGER_DOWN: managers.down,
     VerdictCode.LINK_DOWN: _link,
     VerdictCode.FAILOVER: _failover,
     VerdictCode.NO_PRIMARY: _plain(
@@ -391,10 +391,6 @@ _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
     VerdictCode.CONFIG_DRIFT: _plain(
         "Settings that must be the same on all nodes differ: {reason}."
     ),
-    VerdictCode.ROLE_MISMATCH: _plain(
-        "The manager on {subject} says that it is active, but its PostgreSQL is a"
-        " standby: the primary is {primary}, whose manager {primary_manager}. What"
-        " needs to write there fails."
-    ),
+    VerdictCode.ROLE_MISMATCH: managers.mismatch,
     VerdictCode.CANNOT_ALERT: _deaf,
 }

@@ -166,14 +166,14 @@ def _due(care: ManagerCare, names: list[str], wall_s: float) -> bool:
 def _passive(state: State, care: ManagerCare, policy: Policy) -> bool:
     """Whether the manager here says that it is not the active one."""
     seen = state.view.latest.get(_place(policy.me))
-    if seen is not None and seen.manager is not None:
+    if seen is not None and seen.manager is not None and not seen.manager.silent:
         return not seen.manager.active
     return care.active is False
 
 
 def _says_active(state: State, node: str, now_s: float, policy: Policy) -> bool:
     seen = state.view.latest.get(_place(node))
-    if seen is not None and seen.manager is not None:
+    if seen is not None and seen.manager is not None and not seen.manager.silent:
         return seen.manager.active and _answers(seen, now_s, policy)
     care = state.view.care
     if node != policy.me or care is None or not _answers(seen, now_s, policy):

@@ -16,6 +16,7 @@ from itertools import combinations
 
 from agent.core import (
     rules_agents,
+    rules_keeping,
     rules_manager,
     rules_other,
     rules_primary,
@@ -43,6 +44,7 @@ TABLE: tuple[Rule, ...] = (
     *rules_replication.ROWS,
     *rules_agents.ROWS,
     *rules_manager.ROWS,
+    *rules_keeping.ROWS,
     *LAST,
 )
 TRIED = TABLE[: -len(LAST)]
@@ -57,6 +59,7 @@ HEADLINES = (
     Family.SELF,
     Family.LINK,
     Family.READY,
+    Family.KEEPING,
     Family.ALERT,
     Family.ROLE,
     Family.SETTINGS,

@@ -1,22 +1,25 @@
-"""The row about a manager whose active node is not PostgreSQL's primary.
+"""The rows about managers that say they are active where only one may be.
 
 Theory of operation. A manager of the 4.x line stands beside its own PostgreSQL and says
 whether it is active; only one is, and its database has to be the primary. When the
 active one's database is a standby, what clients write there fails, and nobody tells
-of it: both servers answer. From 5.0.5 on every manager is active and none of them
-stands for a database, so their word means nothing here; nor does it while no manager
-says that it is inactive. A handover moves one after the other, in either order;
-the hold time waits for that. Source: Cloudify Manager's documentation of HA clusters,
-4.5.5.
+of it: both servers answer. When two say that they are active and no database tells
+which of them may be, each takes what clients send; in a split that is on record the
+databases tell it, and the split says more. From 5.0.5 on every manager is active and
+none of them stands for a database, so their word means nothing here; nor does it while
+neither a version nor a manager that says it is inactive shows which line this is. A
+handover moves one after the other, in either order; the hold time waits for that.
+Source: Cloudify Manager's documentation of HA clusters, 4.5.5.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from agent.core.detector import Look, key
 from agent.core.observation import Channel, ManagerSight
 from agent.core.rule import Finding, Hold, Rule, Scope
 from agent.core.scene import Scene
+from agent.core.standing import living
 from agent.core.verdict import Family, Severity, VerdictCode
 
 ALL_ACTIVE = (5, 0, 5)
@@ -26,16 +29,11 @@ _NUMBERS = re.compile(r"(\d{1,4})(?:\.(\d{1,4}))?(?:\.(\d{1,4}))?").match
 
 def role_mismatch(scene: Scene, node: str) -> Finding | None:
     """Find a manager that says it is active beside a standby."""
-    primary = scene.sole_primary
-    own = scene.sights.get(node)
-    if primary is None or own is None or not own.sight.in_recovery:
-        return None
-    managers = scene.once("managers", lambda: _managers(scene))
+    managers = _of_one_line(scene)
     told = managers.get(node)
-    if told is None or not told.active or _every_one_is(told):
+    primary = scene.sole_primary
+    if primary is None or told is None or not _beside_standby(scene, node):
         return None
-    if all(one.active for one in managers.values()):
-        return None  # that any of them can be inactive is not known
     return Finding(
         {
             "primary": primary.node,
@@ -45,12 +43,62 @@ def role_mismatch(scene: Scene, node: str) -> Finding | None:
     )
 
 
-def _managed_standbys(scene: Scene) -> Collection[str]:
-    """Return the standbys beside a manager that says it is active."""
-    if not scene.policy.has_managers or scene.sole_primary is None:
+def two_active(scene: Scene, node: str) -> Finding | None:
+    """Find two managers of which both say that they are active, and nothing else."""
+    managers = _of_one_line(scene)
+    told = managers.get(node)
+    if told is None or not told.active or _in_split(scene):
+        return None
+    rivals = [
+        name
+        for name, one in managers.items()
+        if one.active and name != node and not _beside_standby(scene, name)
+    ]
+    if not rivals or _beside_standby(scene, node):
+        return None
+    return Finding({"rivals": ", ".join(rivals), "version": told.version})
+
+
+def _beside_standby(scene: Scene, node: str) -> bool:
+    """Whether a manager says that it is active beside a standby of the primary."""
+    told, own = _of_one_line(scene).get(node), scene.sights.get(node)
+    if told is None or not told.active or own is None or scene.sole_primary is None:
+        return False
+    return own.sight.in_recovery
+
+
+def _in_split(scene: Scene) -> bool:
+    """Whether a split is on record, or about to be: it names both sides."""
+    if len(scene.writable) > 1:
+        return True
+    return any(one.verdict.family is Family.SPLIT for one in living(scene.state))
+
+
+def _acting(scene: Scene) -> Collection[str]:
+    """Return the nodes whose manager says that it is active."""
+    if not scene.policy.has_managers:
         return ()
-    managers = scene.once("managers", lambda: _managers(scene))
-    return [name for name, told in managers.items() if told.active]
+    return [name for name, told in _of_one_line(scene).items() if told.active]
+
+
+def _of_one_line(scene: Scene) -> Mapping[str, ManagerSight]:
+    """Return what managers say that are known to be of the 4.x line; else nothing."""
+    return scene.once("managers of 4.x", lambda: _divided(scene, _managers(scene)))
+
+
+def _divided(
+    scene: Scene, managers: Mapping[str, ManagerSight]
+) -> Mapping[str, ManagerSight]:
+    told = [numbers_of(one.version or "") for one in managers.values()]
+    care = scene.state.view.care
+    if care is not None:
+        told.append(numbers_of(care.version))
+    known = [one for one in told if one is not None]
+    if any(one >= ALL_ACTIVE for one in known):
+        return {}
+    if known or not all(one.active for one in managers.values()):
+        return managers
+    return {}
 
 
 def _managers(scene: Scene) -> dict[str, ManagerSight]:
@@ -60,12 +108,13 @@ def _managers(scene: Scene) -> dict[str, ManagerSight]:
     for node in scene.policy.nodes:
         seen = latest.get(key(node.name, Channel.MANAGER))
         looked = scene.looks.get((node.name, Channel.MANAGER)) is Look.SEEN
-        if looked and seen is not None and seen.manager is not None:
-            found[node.name] = seen.manager
+        if not looked or seen is None or seen.manager is None or seen.manager.silent:
+            continue
+        found[node.name] = seen.manager
     return found
 
 
-def _every_one_is(told: ManagerSight) -> bool:
+def every_one_is(told: ManagerSight) -> bool:
     """Whether a manager is of a version of which every one is active."""
     numbers = numbers_of(told.version or "")
     return numbers is not None and numbers >= ALL_ACTIVE
@@ -92,7 +141,18 @@ ROWS = (
         Scope.NODES,
         "A manager says that it is active beside a standby.",
         role_mismatch,
-        about=_managed_standbys,
+        about=_acting,
+        hold=Hold.SETTINGS,
+    ),
+    Rule(
+        873,
+        VerdictCode.ROLE_MISMATCH,
+        Family.ROLE,
+        Severity.CRITICAL,
+        Scope.NODES,
+        "Two managers say that they are active, and no database tells which may be.",
+        two_active,
+        about=_acting,
         hold=Hold.SETTINGS,
     ),
 )

@@ -137,7 +137,17 @@ def agent_down(scene: Scene, node: str) -> Finding | None:
 
 def manager_down(scene: Scene, node: str) -> Finding | None:
     """Find the manager silent for everybody while the node answers otherwise."""
-    return _channel_down(scene, node, Channel.MANAGER)
+    found = _channel_down(scene, node, Channel.MANAGER)
+    care = scene.state.view.care
+    own = scene.looks.get((scene.me, Channel.MANAGER)) is Look.SEEN
+    if found is None or care is None or node == scene.me or not own:
+        return found
+    said = ", ".join(
+        f"{one.kind} {one.name} {one.status}" for one in care.members if not one.works
+    )
+    if not said:
+        return found
+    return Finding({**found.evidence, "cluster_says": said, "said_by": scene.me})
 
 
 def _channel_down(scene: Scene, node: str, channel: Channel) -> Finding | None:

@@ -21,6 +21,7 @@ from agent.core.prediction import decided, winner
 from agent.core.proof import same_server
 from agent.core.quorum import majority
 from agent.core.rule import Finding, Hold, Rule, Scope
+from agent.core.rules_manager import every_one_is
 from agent.core.rules_reach import beside_primary
 from agent.core.scene import Scene, ServerSight
 from agent.core.standing import local_facts, local_sight
@@ -315,12 +316,9 @@ def says_active(scene: Scene, _: str) -> Finding | None:
 def _active(scene: Scene, node: str) -> bool:
     seen = scene.state.view.latest.get(key(node, Channel.MANAGER))
     fresh = scene.looks.get((node, Channel.MANAGER)) is Look.SEEN
-    return (
-        fresh
-        and seen is not None
-        and seen.manager is not None
-        and (seen.manager.active)
-    )
+    if not fresh or seen is None or seen.manager is None:
+        return False
+    return seen.manager.active and not every_one_is(seen.manager)
 
 
 ROWS = (

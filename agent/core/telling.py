@@ -33,7 +33,7 @@ TOLD_KEPT = 200
 STAGES = 1000
 """More than the largest number of a rule: what tells a second failover, which goes
 to another timeline, from the first one."""
-OWN = (Family.SELF, Family.PROTECTION, Family.READY)
+OWN = (Family.SELF, Family.PROTECTION, Family.READY, Family.KEEPING)
 
 
 def heard_of(state: State, observation: Observation) -> State:

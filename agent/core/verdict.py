@@ -18,7 +18,7 @@ class Family(StrEnum):
 
     The first one per subject and family is told, so what may not hide another trouble
     of the same node is a family of its own: an agent that nobody hears, settings that
-    differ, a manager beside a standby.
+    differ, a manager beside a standby, or one whose snapshots fail.
     """
 
     SELF = "self"
@@ -31,6 +31,7 @@ class Family(StrEnum):
     ALERT = "alert"
     SETTINGS = "settings"
     ROLE = "role"
+    KEEPING = "keeping"
     OTHER = "other"
 
 

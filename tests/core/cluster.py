@@ -114,7 +114,7 @@ class Cluster:
         }
         self.active = {name: name == "n1" for name in names}
         self.managers_up = dict.fromkeys(names, True)
-        self.manager_version = "6.2"
+        self.manager_version = "4.5.5"
         self.cuts: set[tuple[str, str]] = set()
         self.deaf: set[tuple[str, str, Channel]] = set()
         """Who cannot reach whom on one channel only."""

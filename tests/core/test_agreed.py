@@ -58,6 +58,8 @@ ROWS = {
     861: "cannot-alert alert critical nodes alert accuses",
     863: "cannot-alert alert warning nodes alert accuses",
     871: "role-mismatch role critical nodes settings accuses",
+    873: "role-mismatch role critical nodes settings accuses",
+    881: "capture-not-ready keeping warning self warning",
     901: "unknown other unknown cluster critical",
     903: "healthy other ok cluster critical",
 }
@@ -89,7 +91,7 @@ NAMES = {
     "rule.Scope": "self, nodes, pairs, cluster",
     "verdict.Family": (
         "self, reach, link, primary, split, protection, ready, alert, settings, "
-        "role, other"
+        "role, keeping, other"
     ),
     "verdict.Severity": "ok, info, unknown, warning, critical",
     "verdict.VerdictCode": (
@@ -105,6 +107,7 @@ NAMES = {
 """By enumeration: the texts of its members, which are their names in small letters."""
 
 LIMITS = {
+    "agreement.CLOCKS_AGREE_S": 30.0,
     "chronicle.JUMP_S": 1.0,
     "chronicle.LAG_S": 3.0,
     "chronicle.TOGETHER_S": 1.5,
@@ -211,6 +214,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     },
     "observation.IncidentBrief": {
         "taken": None,
+        "moved": False,
     },
     "observation.CaptureBrief": {
         "incidents": (),
@@ -228,6 +232,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "settings": {},
         "receivers": 0,
         "deaf": (),
+        "wall_s": None,
     },
     "observation.Observation": {
         "postgres": None,
