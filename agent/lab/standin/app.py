@@ -5,8 +5,8 @@ gates in the order of the field's: nginx (a dead service, the body), the cluster
 only the active manager answers), one of a few workers, the database (from 5.0.5 on a
 standby is waited for, 45 s long), the route, the maintenance mode, the login, and the
 write that each Basic login makes, which a standby refuses. A handler blocks, so it
-runs in a thread. Routes are for v2 to v3.1; v1 is gone. Others than the manager's own
-(those of the 4.x cluster) are handed in.
+runs in a thread. Other routes than the manager's own (those of the 4.x cluster) are
+handed in.
 """
 
 import asyncio
@@ -15,7 +15,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -24,20 +23,27 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from agent.lab.standin import executions, health, snapshots, upkeep
+from agent.lab.standin import upkeep
 from agent.lab.standin.answers import (
-    NOT_ALLOWED,
     Misread,
     Refusal,
     Unforeseen,
     error,
     internal,
     nginx_html,
-    unknown_route,
 )
 from agent.lab.standin.asked import Asked, query_of
 from agent.lab.standin.desk import Desk
 from agent.lab.standin.door import Door
+from agent.lab.standin.routing import (
+    FREE_IN_MAINTENANCE,
+    HELD_WHILE_ACTIVATING,
+    OBJECT_ROUTES,
+    ROUTES,
+    Found,
+    Route,
+    Router,
+)
 from agent.lab.standin.rows import Rows
 from agent.lab.standin.traits import WORKERS, Connect, Faults, Office, Traits
 from agent.lab.standin.works import Works
@@ -51,138 +57,9 @@ MASTER = (
     "This node is not the cluster's active manager. The client should query the "
     "cluster status to learn the master's address"
 )
-_VERSIONED = re.compile(r"/api/(v2|v2\.1|v3|v3\.1)/(.+)").fullmatch
-
-Handler = Callable[..., Response]
-"""Takes the desk, the request, and what the path has in the place of `<…>`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """What answers one verb at one path."""
-
-    method: str
-    path: str
-    """Below `/api/v3.1/`; `<name>` stands for anything without a slash."""
-    handler: Handler
-    action: str = ""
-    """What only administrators may do; empty: anybody who is logged in."""
-    login: bool = True
-    when: Callable[[Traits], bool] = lambda _: True
-    uploads: bool = False
-    """Whether the body is spooled to a file."""
-
-
-def _later(traits: Traits) -> bool:
-    return traits.all_active
-
-
-def _seventh(traits: Traits) -> bool:
-    return traits.has_new_format
-
-
-def _community(traits: Traits) -> bool:
-    return traits.edition == "community" and traits.all_active
-
-
-ONE, ARCHIVE = "snapshots/<id>", "snapshots/<id>/archive"
-ROUTES = (
-    Route("GET", "snapshots", snapshots.snapshots, "snapshot_list"),
-    Route("GET", ONE, snapshots.snapshot, "snapshot_get"),
-    Route("PUT", ONE, snapshots.create, "snapshot_create"),
-    Route("DELETE", ONE, snapshots.remove, "snapshot_delete"),
-    Route("PATCH", ONE, snapshots.set_status, "snapshot_status_update"),
-    Route("PUT", ARCHIVE, snapshots.upload, "snapshot_upload", uploads=True),
-    Route("GET", ARCHIVE, snapshots.download, "snapshot_download"),
-    Route("POST", f"{ONE}/restore", snapshots.restore, "snapshot_restore"),
-    Route("GET", "snapshot-status", snapshots.restore_status, login=False, when=_later),
-    Route("GET", "executions", executions.executions),
-    Route("GET", "executions/<id>", executions.execution),
-    Route("POST", "executions/<id>", executions.act, "execution_cancel"),
-    Route("GET", "maintenance", upkeep.maintenance),
-    Route(
-        "POST", "maintenance/<action>", upkeep.set_maintenance, "maintenance_mode_set"
-    ),
-    Route("GET", "tokens", upkeep.tokens),
-    Route("POST", "tokens", upkeep.make_token),
-    Route("GET", "tokens/<id>", upkeep.token, when=_seventh),
-    Route("DELETE", "tokens/<id>", upkeep.drop_token, when=_seventh),
-    Route("GET", "audit", upkeep.audit, "audit_log_view", when=_seventh),
-    Route("GET", "ok", health.ok, login=False, when=_seventh),
-    Route("GET", "status", health.status),
-    Route("GET", "version", health.version),
-    Route("GET", "cluster-status", health.cluster_status, when=_later),
-    Route("GET", "managers", health.managers, when=_later),
-    Route("GET", "brokers", health.brokers, when=_later),
-    Route("GET", "db-nodes", health.db_nodes, when=_later),
-    *(
-        Route(method, kind, health.premium_only, when=_community)
-        for method in ("POST", "PUT", "DELETE")
-        for kind in ("managers", "brokers", "db-nodes")
-    ),
-)
-FREE_IN_MAINTENANCE = (
-    "brokers",
-    "managers",
-    "db-nodes",
-    "cluster",
-    "config",
-    "status",
-    "version",
-    "license",
-    "maintenance",
-    "cluster-status",
-    "file-server-auth",
-    "ok",
-    "snapshots",
-    "snapshot-status",
-)
-HELD_WHILE_ACTIVATING = {
-    "snapshots/<id>": ("POST", "PATCH", "PUT"),
-    "snapshots/<id>/restore": ("POST",),
-    "executions": ("POST", "PATCH", "PUT"),
-}
 MAINTENANCE_WORDS = (
     "Your request was rejected since Cloudify manager is currently in maintenance mode"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The route of a request, and what its path says."""
-
-    route: Route
-    names: tuple[str, ...]
-
-
-class Router:
-    """Finds routes."""
-
-    def __init__(self, traits: Traits, routes: Iterable[Route]) -> None:
-        self._routes = [
-            (re.compile(_pattern(each.path)), each)
-            for each in routes
-            if each.when(traits)
-        ]
-
-    def find(self, method: str, path: str) -> Found:
-        """Return what answers. Raises Misread: 404 or 405."""
-        known = _VERSIONED(path)
-        tail = known[2] if known else "version" if path == "/api/version" else ""
-        here = [
-            Found(route, match.groups())
-            for pattern, route in self._routes
-            if (match := pattern.fullmatch(tail))
-        ]
-        if not here:
-            raise unknown_route()
-        verb = "GET" if method == "HEAD" else method
-        for found in here:
-            if found.route.method == verb:
-                return found
-        verbs = sorted({each.route.method for each in here} | {"OPTIONS"})
-        allowed = ", ".join(["HEAD", *verbs] if "GET" in verbs else verbs)
-        raise Misread(405, "Method Not Allowed", NOT_ALLOWED, allowed)
 
 
 class Standin:
@@ -234,13 +111,27 @@ class Standin:
                 spooled.unlink(missing_ok=True)
 
     def _handle(self, found: Found, asked: Asked) -> Response:
-        """Pass the gates that need the database, and do it. Blocking."""
-        route, desk = found.route, self.desk
+        """Wait for a database that takes writes, and do it. Blocking.
+
+        From 5.0.5 on a standby is asked again and again; then the request goes on.
+        """
+        desk = self.desk
         if desk.faults.database_down:
             raise psycopg.OperationalError(
                 "connection to server failed: Connection refused"
             )
-        standby = self._stall()
+        until = time.monotonic() + desk.traits.stall_s
+        while True:
+            with desk.rows.session():
+                standby = desk.rows.in_recovery
+                late = time.monotonic() >= until or desk.closing.is_set()
+                if not standby or late or not desk.traits.all_active:
+                    return self._pass(found, asked, standby=standby)
+            desk.closing.wait(min(LOOK_S, desk.traits.stall_s / 10))
+
+    def _pass(self, found: Found, asked: Asked, *, standby: bool) -> Response:
+        """Pass the gates that need the database, and do it. Blocking."""
+        route, desk = found.route, self.desk
         refused = self._in_maintenance(route, asked)
         if refused is not None:
             return refused
@@ -269,17 +160,6 @@ class Standin:
             message = "This node was removed from the cluster"
             raise Refusal(400, "removed_from_cluster", message)
         raise Refusal(400, "not_cluster_master", MASTER)
-
-    def _stall(self) -> bool:
-        """Wait for a database that takes writes; whether it is still a standby."""
-        desk = self.desk
-        until = time.monotonic() + desk.traits.stall_s
-        while desk.rows.in_recovery:
-            if not desk.traits.all_active or time.monotonic() >= until:
-                return True
-            if desk.closing.wait(min(LOOK_S, desk.traits.stall_s / 10)):
-                return True
-        return False
 
     def _in_maintenance(self, route: Route, asked: Asked) -> Response | None:
         """Return what maintenance mode answers; None: it lets the request pass."""
@@ -320,7 +200,7 @@ def make_desk(
 
 def add_to(app: FastAPI, desk: Desk, more: Iterable[Route] = ()) -> Standin:
     """Put a stand-in manager's `/api` into an application, after its other routes."""
-    standin = Standin(desk, (*ROUTES, *more))
+    standin = Standin(desk, (*ROUTES, *OBJECT_ROUTES, *more))
     methods = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"]
     answer: Callable[[Request], Awaitable[Response]] = standin.answer
     app.add_api_route("/{path:path}", answer, methods=methods, response_model=None)
@@ -362,10 +242,6 @@ class Broken(Response):
             await send(message)
 
         await self._whole(scope, receive, send_part)
-
-
-def _pattern(path: str) -> str:
-    return re.sub(r"<\w+>", r"([^/]+)", path.replace(".", r"\."))
 
 
 def _asked(request: Request) -> Asked:

@@ -1,14 +1,17 @@
 """The manager's rows: snapshots, executions, tokens, maintenance, audit. Blocking.
 
-Theory of operation. Each call uses a connection of its own, so that a write counts
-only once its commit came back on that very connection. Times are kept with their zone
-and shown as the service shows them: UTC, milliseconds, `Z`. The database's password,
-which the service keeps in an execution's parameters, is no part of a row here.
+Theory of operation. A request has a connection of its own, and so has each step of a
+worker: a write counts only once its commit came back on that very connection. Times
+are kept with their zone and shown as the service shows them: UTC, milliseconds, `Z`.
+The database's password, which the service keeps in an execution's parameters, is no
+part of a row here.
 """
 
+import contextlib
 import json
+import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -55,15 +58,39 @@ class Rows:
     """The manager's tables. Methods raise psycopg.Error."""
 
     def __init__(self, connect: Connect) -> None:
-        self.connect = connect
+        self._connect = connect
+        self._request = threading.local()
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[None]:
+        """Use one connection for all that this thread asks meanwhile."""
+        with self._connect() as connection:
+            self._request.connection = connection
+            try:
+                yield
+            finally:
+                del self._request.connection
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[psycopg.Connection]:
+        """Yield this thread's connection, or one of its own."""
+        held = getattr(self._request, "connection", None)
+        if held is not None:
+            yield held
+            return
+        with self._connect() as connection:
+            yield connection
 
     def ask(
-        self, statement: str, values: Sequence[object] | Mapping[str, object] = ()
+        self,
+        statement: str | sql.Composed,
+        values: Sequence[object] | Mapping[str, object] = (),
     ) -> list[dict[str, Any]]:
         """Run one statement of ours; return its rows, if it has any."""
+        query = sql.SQL(statement) if isinstance(statement, str) else statement
         with self.connect() as connection:
             cursor = connection.cursor(row_factory=dict_row)
-            cursor.execute(sql.SQL(statement), values)
+            cursor.execute(query, values)
             return cursor.fetchall() if cursor.description else []
 
     @property
