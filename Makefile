@@ -30,7 +30,7 @@ pytest = found=(); for path in $(1); do \
     [ $${\#found[@]} -eq 0 ] || $(BIN)/python -m pytest "$${found[@]}" $(ARGS)
 
 .PHONY: check setup locks lint format types imports fast sim sim-selftest mutants soak \
-        histories postgres system system-slow system-all chaos accept browser rest test crash packages bench \
+        histories postgres contract system system-slow system-all chaos accept browser rest test crash packages bench \
         openapi readme runbooks demo clean help
 
 check: lint types imports fast ## what a commit must pass, under two minutes
@@ -137,7 +137,10 @@ process: setup packages ## the shim, disks and stores without a server, in two p
 	$(BIN)/python -m pytest tests/process -n 2 $(ARGS)
 
 postgres: setup packages .venv/.servers ## tests against real PostgreSQL servers, in two processes
-	$(BIN)/python -m pytest tests/postgres -n 2 $(ARGS)
+	$(BIN)/python -m pytest tests/postgres tests/contract -n 2 $(ARGS)
+
+contract: setup packages ## what the client expects of managers, held against SPLITGUARD_VNFM_URL, else stand-ins
+	$(BIN)/python -m pytest tests/contract $(ARGS)
 
 system: setup packages .venv/.patroni ## real Patroni clusters: cuts, frozen processes, dead agents
 	$(BIN)/python -m pytest tests/system -m "not slow_system" $(ARGS)
@@ -158,7 +161,7 @@ browser: setup packages ## the page in a real Chromium
 
 rest: process postgres .venv/.patroni ## what test runs beside fast
 	$(BIN)/python -m pytest tests $(FAST:%=--ignore=%) --ignore=tests/postgres --ignore=tests/process \
-	  --ignore=tests/bench --ignore=tests/crash --ignore=tests/chaos \
+	  --ignore=tests/contract --ignore=tests/bench --ignore=tests/crash --ignore=tests/chaos \
 	  -m "not slow_system" $(ARGS)
 
 test: fast rest ## every test but those of bench, crash, chaos and system-slow

@@ -149,12 +149,12 @@ class Asking:
         return shapes.cluster_start(await self._wire.told(ask))
 
     async def holds(self) -> dict[str, int]:
-        """Return how many blueprints, deployments, plugins and secrets it has.
+        """Return how many blueprints, deployments and plugins it has.
 
         All tenants are counted. Raises ManagerError.
         """
         found = {}
-        for kind in ("blueprints", "deployments", "plugins", "secrets"):
+        for kind in ("blueprints", "deployments", "plugins"):
             query: Query = {"_all_tenants": "true", "_size": 1}
             plain = await self._wire.told(
                 Ask(f"count {kind}", "GET", f"/{kind}", query)
