@@ -30,8 +30,9 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 """Of whatever has an id: an incident, a snapshot."""
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C", bound="Call")
 
-_CONFIG = Annotated[
+CONFIG = Annotated[
     Path | None,
     typer.Option(
         "--config",
@@ -62,7 +63,7 @@ _TOKEN_FILE = Annotated[
         show_default=False,
     ),
 ]
-_OUTPUT = Annotated[
+OUTPUT = Annotated[
     Output, typer.Option("--output", "-o", help="How data is printed on stdout.")
 ]
 
@@ -113,11 +114,12 @@ class Call:
 
 def asks_agent(command: Callable[Concatenate[Call, P], R]) -> Callable[..., R]:
     """Give a command the options by which it finds the agent."""
-    return _with_options(
+    return with_options(
         command,
+        Call,
         {
-            "output": (_OUTPUT, Output.TABLE),
-            "config": (_CONFIG, None),
+            "output": (OUTPUT, Output.TABLE),
+            "config": (CONFIG, None),
             "socket": (_SOCKET, None),
             "url": (_URL, None),
             "token_file": (_TOKEN_FILE, None),
@@ -127,19 +129,25 @@ def asks_agent(command: Callable[Concatenate[Call, P], R]) -> Callable[..., R]:
 
 def reads_config(command: Callable[Concatenate[Call, P], R]) -> Callable[..., R]:
     """Give a command the options by which it finds the configuration."""
-    return _with_options(
-        command, {"output": (_OUTPUT, Output.TABLE), "config": (_CONFIG, None)}
+    return with_options(
+        command, Call, {"output": (OUTPUT, Output.TABLE), "config": (CONFIG, None)}
     )
 
 
 def prints(command: Callable[Concatenate[Call, P], R]) -> Callable[..., R]:
     """Give a command the option by which it prints; it needs nothing else."""
-    return _with_options(command, {"output": (_OUTPUT, Output.TABLE)})
+    return with_options(command, Call, {"output": (OUTPUT, Output.TABLE)})
 
 
-def _with_options(
-    command: Callable[Concatenate[Call, P], R], shared: dict[str, tuple[Any, object]]
+def with_options(
+    command: Callable[Concatenate[C, P], R],
+    made: type[C],
+    shared: dict[str, tuple[Any, object]],
 ) -> Callable[..., R]:
+    """Give a command the shared options, each with its kind and default.
+
+    They fill the Call, of class `made`, that the command gets first.
+    """
     signature = inspect.signature(command, eval_str=True)
     own = list(signature.parameters.values())[1:]
     extra = [
@@ -152,7 +160,7 @@ def _with_options(
     @functools.wraps(command)
     def called(*args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - typer fills them
         options = {name: kwargs.pop(name) for name in shared}
-        return command(Call(**options), *args, **kwargs)
+        return command(made(**options), *args, **kwargs)
 
     parameters = [
         *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own),

@@ -30,6 +30,7 @@ from agent.cli import (
     snapshots,
     status,
     token,
+    vnfm,
     winner,
 )
 from agent.cli.console import say
@@ -68,6 +69,7 @@ def make_app(argv: list[str]) -> typer.Typer:
     app.add_typer(guard.app, name="guard")
     app.add_typer(maintenance.app, name="maintenance")
     app.add_typer(winner.app, name="winner")
+    app.add_typer(vnfm.app, name="vnfm")
     app.add_typer(journal.app, name="journal")
     replay.add_to(app)
     resync.add_to(app)
