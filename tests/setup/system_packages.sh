@@ -11,6 +11,7 @@ needed=(
     age                                 age
     btrfs                               btrfs-progs
     chromium                            chromium
+    curl                                curl
     etcd                                etcd-server
     filefrag                            e2fsprogs
     ip                                  iproute2
