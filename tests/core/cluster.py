@@ -99,22 +99,31 @@ class Agent:
 
 
 class Cluster:
-    """Nodes n1 (primary), n2, n3, ... with their agents, healthy at the start."""
+    """Nodes n1 (primary), n2, n3, ... with their agents, healthy at the start.
 
-    def __init__(self, count: int = 3, *, managers: bool = False, **policy) -> None:
-        names = tuple(f"n{i}" for i in range(1, count + 1))
+    `apart` nodes m1, m2, ... come after them, each with a manager and no PostgreSQL;
+    all of these managers are active.
+    """
+
+    def __init__(
+        self, count: int = 3, *, managers: bool = False, apart: int = 0, **policy
+    ) -> None:
+        servers = tuple(f"n{i}" for i in range(1, count + 1))
+        alone = tuple(f"m{i}" for i in range(1, apart + 1))
+        names = (*servers, *alone)
         nodes = tuple(
-            NodeSpec(n, has_postgres=True, has_manager=managers) for n in names
+            NodeSpec(n, has_postgres=n in servers, has_manager=managers or n in alone)
+            for n in names
         )
-        self.servers = {name: Server(name, follows="n1") for name in names}
+        self.servers = {name: Server(name, follows="n1") for name in servers}
         self.servers["n1"].in_recovery, self.servers["n1"].follows = False, None
         self.agents = {
             name: Agent(Policy("test", name, nodes, **policy), 1000.0 * number)
             for number, name in enumerate(names, start=1)
         }
-        self.active = {name: name == "n1" for name in names}
+        self.active = {name: name == "n1" or name in alone for name in names}
         self.managers_up = dict.fromkeys(names, True)
-        self.manager_version = "4.5.5"
+        self.manager_version = "7.x" if alone else "4.5.5"
         self.cuts: set[tuple[str, str]] = set()
         self.deaf: set[tuple[str, str, Channel]] = set()
         """Who cannot reach whom on one channel only."""
@@ -155,7 +164,9 @@ class Cluster:
 
     def kill(self, name: str) -> None:
         """The whole machine: server, agent and manager."""
-        self.servers[name].up = self.agents[name].up = self.managers_up[name] = False
+        self.agents[name].up = self.managers_up[name] = False
+        if name in self.servers:
+            self.servers[name].up = False
 
     def run(self, rounds: int = 1) -> None:
         for _ in range(rounds):
@@ -208,11 +219,11 @@ class Cluster:
                 server.lsn = max(server.lsn, source.lsn - server.late)
 
     def _round(self, name: str, agent: Agent) -> None:
-        server = self.servers[name]
-        facts = self._facts(server)
-        if name in self.unreadable:
-            facts = ReadFailure("permission denied", "Run the agent as postgres.")
-        agent.step(ServerRead(self.at(name), facts))
+        if name in self.servers:
+            facts = self._facts(self.servers[name])
+            if name in self.unreadable:
+                facts = ReadFailure("permission denied", "Run the agent as postgres.")
+            agent.step(ServerRead(self.at(name), facts))
         for node in self.agents:
             for channel in Channel:
                 self._probe(name, node, channel, 0.01)
@@ -244,7 +255,7 @@ class Cluster:
         runs = {
             Channel.AGENT: self.agents[node].up,
             Channel.MANAGER: self.managers_up[node],
-            Channel.POSTGRES: self.servers[node].up,
+            Channel.POSTGRES: node in self.servers and self.servers[node].up,
         }
         if not runs[channel]:
             return replace(seen, outcome=Outcome.UNREACHABLE, received_s=sent + 0.001)
