@@ -123,7 +123,9 @@ class Cluster:
         }
         self.active = {name: name == "n1" or name in alone for name in names}
         self.managers_up = dict.fromkeys(names, True)
-        self.manager_version = "7.x" if alone else "4.5.5"
+        self.manager_version: str | None = "7.x" if alone else "4.5.5"
+        self.managers_silent = False
+        """Whether they want a login before they say whether they are active."""
         self.cuts: set[tuple[str, str]] = set()
         self.deaf: set[tuple[str, str, Channel]] = set()
         """Who cannot reach whom on one channel only."""
@@ -271,6 +273,8 @@ class Cluster:
         return replace(answered, postgres=self._sight(self.servers[node]))
 
     def _manager(self, node: str) -> ManagerSight:
+        if self.managers_silent:
+            return ManagerSight(False, None, silent=True)
         return ManagerSight(self.active[node], self.manager_version)
 
     def _report(self, answered: Observation, seer: str, sent_s: float) -> Observation:

@@ -8,7 +8,6 @@ from agent.core import managercare
 from agent.core.care import KEPT_MAX, TRIED_MAX, KeptBrief, ManagerCare, ManagerMember
 from agent.core.event import ManagerCareTold, Started
 from agent.core.managercare import ManagerOrder
-from agent.core.observation import ManagerSight
 from tests.core.cluster import Cluster
 
 CARE = ManagerCare("4.5.5", active=True)
@@ -22,6 +21,12 @@ def order(cluster: Cluster, name: str, more_s: float = 0.9) -> ManagerOrder | No
     agent = cluster.agents[name]
     now_s = cluster.at(name, more_s).monotonic_s
     return managercare.wanted(agent.state, now_s, agent.policy)
+
+
+def given_order(cluster: Cluster, name: str) -> ManagerOrder:
+    found = order(cluster, name)
+    assert found is not None
+    return found
 
 
 def may_look(cluster: Cluster, name: str) -> bool:
@@ -140,7 +145,7 @@ def test_a_healthy_cluster_wants_none():
 
 def test_there_is_one_for_each_incident():
     cluster = split()
-    found = order(cluster, "n2")
+    found = given_order(cluster, "n2")
     tell(cluster, "n2", CARE.begun("sg-1"))
     assert order(cluster, "n2") is None, "one is being made"
     tell(cluster, "n2", CARE.after_good(kept(*found.incident_ids, good=False)))
@@ -155,8 +160,7 @@ def test_a_manager_that_is_not_active_would_refuse_and_is_not_asked():
     cluster.active["n2"] = False
     cluster.run(2)
     assert order(cluster, "n2") is None
-    silent = ManagerSight(False, None, silent=True)
-    cluster._manager = lambda node: silent
+    cluster.managers_silent = True
     cluster.run(2)
     assert order(cluster, "n2") is not None, "it does not say so"
     tell(cluster, "n2", replace(CARE, active=False))
@@ -171,7 +175,7 @@ def test_after_a_refused_login_nothing_is_wanted():
 
 def test_what_fails_is_tried_again_later_and_later_and_then_no_more():
     cluster = split()
-    found, care, waits = order(cluster, "n2"), CARE, []
+    found, care, waits = given_order(cluster, "n2"), CARE, []
     for _ in range(managercare.TRIES_MAX):
         failed_s = cluster.at("n2", 0.9).wall_s
         care = care.after_failure("the disk is full", found.incident_ids, failed_s)
@@ -206,7 +210,7 @@ def test_a_failure_of_another_incident_holds_nothing_back():
 
 def test_a_clock_that_was_set_back_does_not_hold_a_try_back_for_ever():
     cluster = split()
-    found = order(cluster, "n2")
+    found = given_order(cluster, "n2")
     ahead_s = cluster.at("n2").wall_s + 7200.0
     tell(cluster, "n2", CARE.after_failure("x", found.incident_ids, ahead_s))
     assert order(cluster, "n2") is not None
@@ -240,8 +244,7 @@ def test_later_the_first_of_the_list_whose_manager_answers_takes_it():
 
 def test_what_a_login_has_told_counts_where_nothing_is_said_without_one():
     cluster = Cluster(managers=True)
-    silent = ManagerSight(False, None, silent=True)
-    cluster._manager = lambda node: silent
+    cluster.managers_silent = True
     cluster.run(3)
     assert scheduler(cluster) == []
     tell(cluster, "n2", CARE)

@@ -160,8 +160,7 @@ def test_row_873_is_silent_while_the_databases_tell_of_a_split():
 
 def test_row_873_a_manager_that_wants_a_login_first_is_nobodys_rival():
     cluster = rivals()
-    silent = ManagerSight(False, None, silent=True)
-    cluster._manager = lambda node: silent
+    cluster.managers_silent = True
     cluster.run(6)
     assert "role-mismatch" not in cluster.codes("n3")
 
