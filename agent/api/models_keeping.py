@@ -45,6 +45,8 @@ class SnapshotOut(Answer):
     copy has them."""
     rows_lsn: str | None = None
     """Up to here the rows are kept."""
+    manager_snapshots: list[str] = Field(default_factory=list)
+    """The manager's own snapshots of the same incident that are kept here, by id."""
 
 
 class ElsewhereOut(Answer):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from agent.api.ports_managers import ManagerSnapshots
 from agent.core.lsn import Lsn
 from agent.divergence.report import Report
 from agent.snapshot.marks import Kept, Twin
@@ -234,6 +235,8 @@ class ApiOptions:
     """None where no server stands beside the agent."""
     changes: Changes | None = None
     """The same."""
+    managers: ManagerSnapshots | None = None
+    """None where no manager stands beside the agent."""
     new_id: Callable[[], str] = _random_id
     """Makes the ids of permits and of captures on demand."""
     closing: asyncio.Event = field(default_factory=asyncio.Event)

@@ -280,6 +280,8 @@ def _details(found: dict[str, Any]) -> "RenderableType":
     shown["kept"] = f"by {mark['who']}: {safe(mark['reason'])}" if mark else None
     twin = found.get("offsite") or {}
     shown["offsite"] = twin.get("url") or safe(twin.get("error") or "") or None
+    managers = found.get("manager_snapshots") or ()
+    shown["manager_snapshots"] = safe(", ".join(managers)) or None
     capture = found.get("capture")
     if capture:
         shown["phase"] = capture["phase"]

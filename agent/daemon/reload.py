@@ -20,6 +20,7 @@ from agent.api.context import Context
 from agent.api.tokens import TokenBook
 from agent.config import Settings
 from agent.config.secret import read_secret
+from agent.daemon.managers_making import Managing
 from agent.daemon.renderer import Renderer
 from agent.errors import SplitguardError
 from agent.notify.outbox import OutboxWorker
@@ -59,6 +60,7 @@ class Reload:
     outbox: OutboxWorker
     renderer: Renderer
     receivers: HttpClient
+    managing: Managing | None = None
 
     async def run(self, asked: asyncio.Event) -> None:
         """Take over what is right each time that it is asked for, until cancelled."""
@@ -90,6 +92,8 @@ class Reload:
         self.prober.renew(peer_token)
         self.outbox.renew(channels)
         self.renderer.renew(self.settings)
+        if self.managing is not None:
+            self.managing.renew()
         log.info("configuration and tokens were read again")
         if waiting:
             log.warning("after a restart only: %s", ", ".join(waiting))

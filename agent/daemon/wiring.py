@@ -33,6 +33,7 @@ from agent.daemon.clock import SystemClock
 from agent.daemon.crash import CrashPoints
 from agent.daemon.executor import ActionExecutor
 from agent.daemon.forecast import keep_looking, keep_watching_the_gate
+from agent.daemon.managers_making import Managing, managing
 from agent.daemon.recorder import Recorder
 from agent.daemon.reload import Reload, channels_of, peer_token_of, token_book
 from agent.daemon.removals import Removals
@@ -86,6 +87,7 @@ class Assembly:
     calendar: Calendar
     sender: "Sender | None"
     losses: LossWork | None
+    managing: Managing | None
     servers: servers.Servers
     options: ApiOptions
     beside: ServerBeside | None
@@ -119,6 +121,8 @@ class Assembly:
             self._keep_counting(),
             self.reload.run(hang_up),
         ]
+        if self.managing is not None and self.managing.work is not None:
+            parts.append(self.managing.work.run())
         if self.beside is not None:
             parts.append(self.cadence.read_disk())
             parts += self._lookouts(self.beside)
@@ -212,26 +216,18 @@ async def assemble(
     prober = _prober(settings, clock, peers)
     keeper = upkeep(settings, runtime)
     beside = _beside(settings, runtime, crash, MakesWay(reserve, keeper))
-    outbox = OutboxWorker(
-        journal,
-        channels_of(settings, receivers),
-        clock,
-        _on(journal_thread),
-        lambda notice_id: runtime.post(NoticeDelivered(clock.moment(), notice_id)),
-        lambda receivers, failing: runtime.post(
-            ReceiversTried(clock.moment(), receivers, failing)
-        ),
-    )
+    outbox = _outbox(settings, journal, receivers, runtime, _on(journal_thread))
     cadence = Cadence(
         prober, beside, clock, settings.policy(), runtime.post, lambda: runtime.state
     )
     executor = ActionExecutor(prober, beside, clock, runtime.post, outbox.wake)
     runtime.employ(executor, cadence.hurry)
     losses = loss_work(settings, runtime)
-    options = _options(settings, recorder, losses)
+    managers = managing(settings, runtime)
+    options = _options(settings, recorder, losses, managers)
     app = make_app(runtime, _shelf(settings), tokens, options)
     reload = Reload(
-        read, settings, app.state.context, prober, outbox, renderer, receivers
+        read, settings, app.state.context, prober, outbox, renderer, receivers, managers
     )
     return Assembly(
         reload=reload,
@@ -242,6 +238,7 @@ async def assemble(
         calendar=calendar(settings, runtime, keeper),
         sender=sender(settings, clock),
         losses=losses,
+        managing=managers,
         servers=servers.Servers(app, tcp, unix, _server_tls(settings)),
         options=options,
         beside=beside,
@@ -250,6 +247,26 @@ async def assemble(
         journal_thread=journal_thread,
         prober=prober,
         clients=[peers, receivers],
+    )
+
+
+def _outbox(
+    settings: Settings,
+    journal: SqliteJournal,
+    receivers: HttpClient,
+    runtime: Runtime,
+    on_thread: OnThread,
+) -> OutboxWorker:
+    clock = SystemClock()
+    return OutboxWorker(
+        journal,
+        channels_of(settings, receivers),
+        clock,
+        on_thread,
+        lambda notice_id: runtime.post(NoticeDelivered(clock.moment(), notice_id)),
+        lambda receivers, failing: runtime.post(
+            ReceiversTried(clock.moment(), receivers, failing)
+        ),
     )
 
 
@@ -362,7 +379,10 @@ def _spare(settings: Settings, reserve: Reserve) -> Callable[[], bool]:
 
 
 def _options(
-    settings: Settings, recorder: Recorder, losses: LossWork | None
+    settings: Settings,
+    recorder: Recorder,
+    losses: LossWork | None,
+    managers: Managing | None,
 ) -> ApiOptions:
     host, _ = settings.listen_address
     return ApiOptions(
@@ -372,4 +392,5 @@ def _options(
         rounds=recorder,
         losses=None if losses is None else losses.maker,
         changes=None if losses is None else losses.telling,
+        managers=None if managers is None else managers.shelf,
     )

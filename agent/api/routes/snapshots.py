@@ -16,6 +16,7 @@ from agent.api.models_keeping import (
 )
 from agent.api.models_shelf import KeptOut, OffsiteOut
 from agent.api.ports import SnapshotCard
+from agent.api.ports_managers import ManagerSnapshotCard
 from agent.api.present import Frame, capture_out
 from agent.api.present.frame import lsn_text, rfc3339, rfc3339_or_none
 from agent.api.present.side import side
@@ -25,6 +26,7 @@ from agent.api.tokens import Scope
 from agent.core.capture import Capture, Phase
 from agent.core.event import CaptureAsked
 from agent.core.protection import unfinished
+from agent.errors import ManagerError
 from agent.snapshot.marks import Kept, Twin
 
 router = APIRouter(prefix="/v1/snapshots", tags=["snapshots"])
@@ -111,7 +113,11 @@ async def catalogue(ctx: Context) -> SnapshotsOut:
         and capture.status.phase is not Phase.CLOSED
     ]
     kept = [_merged(frame, card, _capture(frame, card.id)) for card in cards]
-    return SnapshotsOut(snapshots=begun + kept, elsewhere=_elsewhere(ctx, frame))
+    managers = await _of_managers(ctx)
+    return SnapshotsOut(
+        snapshots=[_joined(each, managers) for each in begun + kept],
+        elsewhere=_elsewhere(ctx, frame),
+    )
 
 
 async def one(ctx: Context, snapshot_id: str) -> SnapshotOut:
@@ -121,7 +127,30 @@ async def one(ctx: Context, snapshot_id: str) -> SnapshotOut:
     capture = _capture(frame, snapshot_id)
     if card is None and capture is None:
         raise ApiError(404, NO_SNAPSHOT, LIST_HINT)
-    return _merged(frame, card, capture)
+    return _joined(_merged(frame, card, capture), await _of_managers(ctx))
+
+
+async def _of_managers(ctx: Context) -> tuple[ManagerSnapshotCard, ...]:
+    """Return the managers' snapshots here; none where they cannot be read."""
+    shelf = ctx.options.managers
+    if shelf is None:
+        return ()
+    try:
+        return await asyncio.to_thread(shelf.list)
+    except ManagerError:
+        return ()  # their own route says why
+
+
+def _joined(
+    found: SnapshotOut, managers: tuple[ManagerSnapshotCard, ...]
+) -> SnapshotOut:
+    """Return the snapshot with the managers' snapshots of the same incident."""
+    ids = [
+        one.id
+        for one in managers
+        if one.capture_id == found.id or set(one.incident_ids) & set(found.incidents)
+    ]
+    return found.model_copy(update={"manager_snapshots": ids}) if ids else found
 
 
 def _settled(frame: Frame, snapshot_id: str) -> bool:
@@ -164,7 +193,7 @@ def _merged(
             side=side(frame, card.node, card.incident_ids),
             capture=progress,
             kept=_kept(card.kept),
-            offsite=_offsite(card.twin),
+            offsite=offsite_out(card.twin),
             rows_from=card.rows_from,
             rows_lsn=card.rows_lsn,
         )
@@ -202,7 +231,8 @@ def _kept(mark: Kept | None) -> KeptOut | None:
     return KeptOut(who=mark.who, reason=mark.reason, since=rfc3339(mark.wall_s))
 
 
-def _offsite(twin: Twin | None) -> OffsiteOut | None:
+def offsite_out(twin: Twin | None) -> OffsiteOut | None:
+    """Return what became of an archive off-site; None when none was sent."""
     if twin is None:
         return None
     when = twin.verified_wall_s
