@@ -58,9 +58,9 @@ def _reason(care: ManagerCare, wall_s: float) -> tuple[str, str] | None:
 
 def _late(care: ManagerCare, wall_s: float) -> str | None:
     """Return in words that there was no good one for too long."""
-    since_s = care.since_wall_s
-    if care.last_good_wall_s is not None:
-        since_s = care.last_good_wall_s
+    # Another agent's turn before this one's is no time without a good one.
+    known = [care.since_wall_s, care.last_good_wall_s]
+    since_s = max((one for one in known if one is not None), default=None)
     if not care.scheduled or care.alert_after_s <= 0 or since_s is None:
         return None
     if wall_s - since_s <= care.alert_after_s:
