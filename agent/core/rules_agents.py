@@ -15,6 +15,7 @@ from agent.core.detector import key
 from agent.core.observation import Channel, Deaf, Outcome
 from agent.core.rule import Finding, Hold, Rule, Scope
 from agent.core.scene import Scene
+from agent.core.standing import standing
 from agent.core.testimony import testimony
 from agent.core.verdict import Family, Severity, VerdictCode
 from agent.core.wording import names
@@ -151,7 +152,8 @@ def one_does_not_hear(scene: Scene, node: str) -> Finding | None:
 def _receivers(scene: Scene, node: str) -> tuple[int, tuple[Deaf, ...]]:
     """Return how many receivers an agent has, and which of them fail.
 
-    What a peer said last stands until it is heard again.
+    What a peer said last stands until it is heard again; a trouble of which people were
+    not told yet does not begin with the last words of somebody who is gone since.
     """
     view = scene.state.view
     if node == scene.me:
@@ -159,7 +161,17 @@ def _receivers(scene: Scene, node: str) -> tuple[int, tuple[Deaf, ...]]:
     seen = view.reports.get(node)
     if seen is None or seen.report is None:
         return 0, ()
+    if node not in scene.reports and not _is_told(scene, node):
+        return 0, ()
     return seen.report.receivers, seen.report.deaf
+
+
+def _is_told(scene: Scene, node: str) -> bool:
+    """Whether people know that receivers do not take what this agent tells."""
+    return any(
+        one.verdict.family is Family.ALERT and one.verdict.subject == node
+        for one in standing(scene.state)
+    )
 
 
 def _deaf_ones(configured: int, found: tuple[Deaf, ...]) -> Finding | None:

@@ -190,11 +190,7 @@ def no_primary(scene: Scene, _: str) -> Finding | None:
     if not all(known_not_writable(scene, node) for node in servers):
         return None
     last = scene.state.knowledge.primary
-    standbys = [
-        node
-        for node in servers
-        if scene.looks.get((node, Channel.POSTGRES)) is Look.SEEN
-    ]
+    standbys = [node for node in servers if _answers(scene, node)]
     return Finding(
         {
             "last_primary": last.node if last is not None else None,
@@ -202,6 +198,12 @@ def no_primary(scene: Scene, _: str) -> Finding | None:
             "furthest": _furthest(scene, standbys),
         }
     )
+
+
+def _answers(scene: Scene, node: str) -> bool:
+    """Whether a server answers this agent, or was lately read by another one."""
+    seen = scene.looks.get((node, Channel.POSTGRES)) is Look.SEEN
+    return (seen or node in scene.sights) and not scene.stopped(node)
 
 
 def _furthest(scene: Scene, standbys: list[str]) -> str | None:

@@ -37,6 +37,7 @@ UNSURE = ("", "?")
 
 _LABELS = {
     "answers_on": "node answers on",
+    "configured": "receivers there are",
     "confirmed_by": "voters that see it nowhere",
     "direction": "what is broken",
     "expected": "expected system id",
@@ -65,6 +66,7 @@ _LABELS = {
     "reachable": "voters it sees",
     "reached_lsn": "was seen to reach",
     "reached_timeline": "on timeline",
+    "receivers": "receivers that take nothing",
     "seen_on": "when the primary was",
     "second": "other side",
     "since_age_s": "last sign of life before that",
@@ -74,6 +76,8 @@ _LABELS = {
     "winner_rule": "who is kept follows from",
     "writable": "its server accepts writes",
 }
+_OF_COUNTS = {"failing": "how many of them that is"}
+"""Labels of evidence that elsewhere is a list of names."""
 _WINNER_RULES = {
     "frozen": "the first prediction of this split",
     "highest-timeline": "the highest timeline",
@@ -120,7 +124,7 @@ def words(verdict: Verdict) -> Words:
 def facts(evidence: Mapping[str, Fact]) -> tuple[tuple[str, str], ...]:
     """Return label and text of every piece of evidence that is known."""
     return tuple(
-        (_label(name), _text(name, value))
+        (_label(name, value), _text(name, value))
         for name, value in evidence.items()
         if is_known(value)
     )
@@ -135,7 +139,9 @@ def way(direction: str) -> str:
     return f"{seer} does not see {node}"
 
 
-def _label(name: str) -> str:
+def _label(name: str, value: Fact) -> str:
+    if isinstance(value, int) and name in _OF_COUNTS:
+        return _OF_COUNTS[name]
     if name in _LABELS:
         return _LABELS[name]
     stem = name.removesuffix("_bytes").removesuffix("_s")

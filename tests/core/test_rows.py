@@ -327,6 +327,25 @@ def test_row_403_nobody_accepts_writes():
     assert found.evidence["standbys"] == "n2,n3"
 
 
+def test_row_403_names_the_furthest_standby_whoever_reads_it():
+    """n2 cannot read n3, which has most; n1 can, and its server is stopped."""
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.servers["n2"].follows = None
+    cluster.servers["n1"].write(4)
+    cluster.run(2)
+    cluster.deaf = {("n2", "n3", Channel.POSTGRES)}
+    cluster.run(3)
+    cluster.servers["n1"].up = False
+    cluster.run(4)
+    found = cluster.verdict("n2", "no-primary").evidence
+    assert (found["standbys"], found["furthest"]) == ("n2,n3", "n3")
+    cluster.servers["n3"].up = False
+    cluster.run(4)
+    found = cluster.verdict("n2", "no-primary").evidence
+    assert (found["standbys"], found["furthest"]) == ("n2", "n2")
+
+
 @pytest.mark.fact("strict-sync")
 def test_row_405_commits_wait_for_a_synchronous_standby():
     cluster = Cluster()

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from agent.core import explain
 from agent.core.action import Tell
 from agent.core.event import ReceiversTried
@@ -186,6 +188,36 @@ def test_row_861_what_an_agent_said_last_stands_until_it_is_heard_again():
     cluster.start_agent("n3")
     cluster.run(8)
     assert cluster.incident("n1", "alert").status is Status.RESOLVED
+
+
+@pytest.mark.parametrize("row", [861, 863])
+def test_rows_861_and_863_do_not_begin_with_the_last_words_of_a_dead_agent(row):
+    cluster = Cluster()
+    cluster.run(3)
+    tried(cluster, "n3", "on-call", receivers=1 if row == 861 else 2)
+    cluster.run(2)
+    assert cluster.verdict("n1", "cannot-alert").rule == row
+    cluster.agents["n3"].up = False
+    cluster.run(30)
+    assert "cannot-alert" not in cluster.codes("n1") | cluster.codes("n2")
+    assert cluster.incidents("n1", "alert") == []
+    cluster.start_agent("n3")
+    tried(cluster, "n3", "on-call", receivers=1 if row == 861 else 2)
+    cluster.run(20)
+    assert cluster.incident("n1", "alert").status is Status.OPEN
+
+
+def test_row_861_one_standing_trouble_lets_no_other_begin_by_last_words():
+    cluster = Cluster()
+    cluster.run(3)
+    tried(cluster, "n2", "on-call", receivers=1)
+    cluster.run(17)
+    tried(cluster, "n3", "on-call", receivers=1)
+    cluster.run(2)
+    cluster.agents["n3"].up = False
+    cluster.run(30)
+    told = [one.verdict.subject for one in cluster.incidents("n1", "alert")]
+    assert told == ["n2"]
 
 
 def test_row_861_the_agent_that_others_hear_tells_what_one_cannot():

@@ -19,6 +19,10 @@ from tests.core import given
         # Figures, yes and no.
         ("past_fork_bytes", 768, ("WAL past the fork, at most", "768 bytes")),
         ("confirmed_by", 2, ("voters that see it nowhere", "2")),
+        ("failing", "n1,n2", ("last attempt failed on", "n1 and n2")),
+        ("failing", 2, ("how many of them that is", "2")),
+        ("receivers", "pager", ("receivers that take nothing", "pager")),
+        ("configured", 3, ("receivers there are", "3")),
         ("writable", True, ("its server accepts writes", "yes")),
         ("writable", False, ("its server accepts writes", "no")),
         # Words of their own.
