@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from agent.cli import lab_manager
 from agent.cli.console import Out, Output, grid, say, stacked, words
 from agent.cli.startup import while_importing
 from agent.errors import LabError
@@ -33,6 +34,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.add_typer(lab_manager.app, name="manager")
 
 StateDir = Annotated[
     Path | None,

@@ -50,6 +50,12 @@ async def _answer(line: bytes, handler: Handler) -> dict[str, object]:
     return {"ok": True, "result": result}
 
 
+def is_answered(path: Path) -> bool:
+    """Whether somebody listens on the socket at `path`."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        return connection.connect_ex(str(path)) == 0
+
+
 def ask(path: Path, do: str, **arguments: object) -> Any:  # noqa: ANN401 - JSON
     """Ask the supervisor to do something; return its result. Blocking.
 

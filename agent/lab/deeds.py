@@ -11,26 +11,39 @@ one is promoted once it has received that, and the first comes back as its stand
 import asyncio
 import secrets
 import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
-from agent.errors import LabError
+import psycopg
+
+from agent.codec import from_plain, to_plain
+from agent.errors import CodecError, SplitguardError
 from agent.lab.manager import Manager
 from agent.lab.membership import Membership
 from agent.lab.plan import HOST
 from agent.lab.resync import copy, write_files
+from agent.lab.standin import Peer
+from agent.lab.standin.cluster import Note, RefusedError
 from agent.lab.standing import ServerStanding, Standing, contains
 from agent.lab.web import CallError, send_json
 
 PROMOTE_S = 45.0
 RECEIVED_S = 10.0
 LOOK_S = 0.1
+DEED_S = 30.0
+JOINING = "joining"
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class RefusedError(LabError):
-    """A manager does not do that. Holds the code of its answer."""
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """What the active manager gives out to who is to join."""
 
-    def __init__(self, message: str, hint: str = "", *, code: str) -> None:
-        super().__init__(message, hint)
-        self.code = code
+    leader: str
+    membership: Membership
 
 
 def start_cluster(manager: Manager) -> None:
@@ -41,8 +54,8 @@ def start_cluster(manager: Manager) -> None:
     manager.say("active, a cluster of one")
 
 
-def add_member(manager: Manager, name: str) -> Membership:
-    """Put another node on the list; return what it needs to join. RefusedError."""
+def add_member(manager: Manager, name: str) -> Mapping[str, object]:
+    """Put another node on the list; return what it has to show. RefusedError."""
     manager.plan.node(name)
     if manager.membership.has(name):
         raise RefusedError(
@@ -51,7 +64,8 @@ def add_member(manager: Manager, name: str) -> Membership:
             code="conflict_error",
         )
     manager.keep(manager.membership.with_(name))
-    return manager.membership
+    shown = to_plain(_Shown(manager.name, manager.membership))
+    return shown if isinstance(shown, dict) else {}
 
 
 def remove_member(manager: Manager, name: str) -> None:
@@ -68,11 +82,16 @@ def remove_member(manager: Manager, name: str) -> None:
     manager.keep(manager.membership.without(name))
 
 
-async def join(manager: Manager, leader: str, membership: Membership) -> None:
-    """Begin to become the leader's standby. Raises RefusedError.
+async def join(manager: Manager, shown: Mapping[str, object]) -> None:
+    """Begin to become the standby of whose list it was put on. Raises RefusedError.
 
     What it had is gone then, so a manager that holds anything is refused.
     """
+    try:
+        told = from_plain(dict(shown), _Shown)
+    except CodecError as error:
+        message = f"the credentials are not those of a cluster: {error}"
+        raise RefusedError(message, code="bad_parameters_error") from error
     _in_no_cluster(manager)
     if manager.busy or manager.work.locked():
         raise RefusedError(
@@ -87,14 +106,14 @@ async def join(manager: Manager, leader: str, membership: Membership) -> None:
             f"then install {manager.name}",
             code="illegal_action_error",
         )
-    manager.soon(_copied(manager, leader, membership))
+    manager.soon(_copied(manager, told))
 
 
-async def _copied(manager: Manager, leader: str, membership: Membership) -> None:
+async def _copied(manager: Manager, told: _Shown) -> None:
     async with manager.work:
-        manager.busy = "joining"
-        manager.keep(membership)
-        await copy(manager.loser(None), leader)
+        manager.busy = JOINING
+        manager.keep(told.membership)
+        await copy(manager.loser(None), told.leader)
         await manager.look_at_server()
         manager.busy = ""
     manager.say("standby")
@@ -180,3 +199,80 @@ def _not_now(message: str) -> RefusedError:
     return RefusedError(
         message, "look at: splitguard lab status", code="illegal_action_error"
     )
+
+
+class Cluster:
+    """A manager's cluster, for the handlers of its API, which run in threads."""
+
+    def __init__(self, manager: Manager, loop: asyncio.AbstractEventLoop) -> None:
+        self._manager = manager
+        self._loop = loop
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self._manager.name
+
+    @property
+    def active(self) -> bool:
+        """Whether it takes requests for writes."""
+        return self._manager.active
+
+    @property
+    def removed(self) -> bool:
+        """Whether it was removed from its cluster."""
+        return self._manager.removed
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """The nodes of its cluster."""
+        return self._manager.peers
+
+    @property
+    def initialized(self) -> bool:
+        """Whether it belongs to a cluster, and no join is under way."""
+        manager = self._manager
+        return manager.membership.has(manager.name) and manager.busy != JOINING
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What it did lately, oldest first."""
+        return tuple(self._manager.notes)
+
+    def start_cluster(self) -> None:
+        """Make a cluster of this one manager. Raises RefusedError."""
+        self._wait(_async(start_cluster, self._manager))
+
+    def add_member(self, name: str) -> Mapping[str, object]:
+        """Put a node on the list; return what it shows when it joins."""
+        return self._wait(_async(add_member, self._manager, name))
+
+    def remove_member(self, name: str) -> None:
+        """Take a node off the list. Raises RefusedError."""
+        self._wait(_async(remove_member, self._manager, name))
+
+    def join(self, shown: Mapping[str, object]) -> None:
+        """Begin to join the cluster that gave this out. Raises RefusedError."""
+        self._wait(join(self._manager, shown))
+
+    def set_active(self, name: str) -> None:
+        """Begin to move the active role."""
+        self._loop.call_soon_threadsafe(
+            lambda: self._manager.soon(_told(self._manager, name))
+        )
+
+    def _wait(self, deed: Coroutine[object, object, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(deed, self._loop).result(DEED_S)
+
+
+async def _async(deed: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run what belongs to the loop's thread there."""
+    return deed(*args, **kwargs)
+
+
+async def _told(manager: Manager, name: str) -> None:
+    """Hand over; say why it did not work, because nobody waits for the answer."""
+    try:
+        await hand_over(manager, name)
+    except (SplitguardError, OSError, psycopg.Error) as error:
+        manager.say(f"{name} was not made active: {error}")

@@ -18,12 +18,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from agent.codec import from_plain
 from agent.errors import LabError
 from agent.lab import deeds, fresh
 from agent.lab.control import listen
+from agent.lab.front import front
 from agent.lab.manager import Manager
-from agent.lab.membership import Membership
 from agent.lab.plan import Plan, load_plan
 from agent.lab.processes import Launch, end, launch
 
@@ -71,6 +70,8 @@ class Machine:
             "install": self._install,
             "remove": self._remove,
             "start": self._start_cluster,
+            "add": self._add,
+            "drop": self._drop,
             "join": self._join,
             "set-active": self._set_active,
         }
@@ -96,11 +97,17 @@ class Machine:
     async def _start_cluster(self) -> None:
         deeds.start_cluster(self._installed())
 
-    async def _join(self, leader: str, membership: object) -> None:
-        await deeds.join(self._installed(), leader, from_plain(membership, Membership))
+    async def _add(self, name: str) -> object:
+        return deeds.add_member(self._installed(), name)
 
-    async def _set_active(self, node: str) -> None:
-        await deeds.hand_over(self._installed(), node)
+    async def _drop(self, name: str) -> None:
+        deeds.remove_member(self._installed(), name)
+
+    async def _join(self, shown: dict[str, object]) -> None:
+        await deeds.join(self._installed(), shown)
+
+    async def _set_active(self, to: str) -> None:
+        await deeds.hand_over(self._installed(), to)
 
     def _installed(self) -> Manager:
         if self.manager is None:
@@ -112,7 +119,8 @@ class Machine:
 
     def _switch_on(self) -> None:
         self.manager = Manager(self.plan, self.name)
-        self._managing = asyncio.create_task(self.manager.run())
+        app = front(self.manager)
+        self._managing = asyncio.create_task(self.manager.run(app))
 
     async def _switch_off(self) -> None:
         managing, self._managing, self.manager = self._managing, None, None

@@ -15,17 +15,18 @@ import functools
 import logging
 import signal
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 
 import psycopg
+from starlette.types import ASGIApp
 
 from agent.codec import from_plain
 from agent.errors import CodecError, LabError, SplitguardError
 from agent.lab import texts
 from agent.lab.database import Database
 from agent.lab.guard import Permits
-from agent.lab.manager_api import make_manager_app
 from agent.lab.membership import Membership, companions, load, newest, save
 from agent.lab.naive import (
     BecomeActive,
@@ -41,8 +42,8 @@ from agent.lab.ports import listen_on
 from agent.lab.processes import kill_leftovers_in
 from agent.lab.resync import Loser, bump, resync
 from agent.lab.server import Server, installed
-from agent.lab.snapshot_api import SnapshotDesk, snapshot_routes
 from agent.lab.standin import Peer
+from agent.lab.standin.cluster import Note
 from agent.lab.standing import ServerStanding, Standing, outranks
 from agent.lab.web import CallError, send_json, serving
 
@@ -50,6 +51,7 @@ POLL_TIMEOUT_S = 0.8
 LOOK_AROUND_S = 3.0
 """How long a machine that was primary looks for another one before it goes on."""
 CONTROL_S = 30.0
+NOTES_MAX = 200
 REMOVED = "removed from the cluster"
 
 log = logging.getLogger("lab.manager")
@@ -87,6 +89,7 @@ class Manager:
         """Held by whatever changes the server; never two at once."""
         self.busy = "starting"
         self._note = "starting"
+        self.notes: deque[Note] = deque(maxlen=NOTES_MAX)
         self._server_standing: ServerStanding | None = None
         self._seen: dict[str, Seen] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -134,6 +137,8 @@ class Manager:
     def say(self, words: str) -> None:
         """Note what is being done, for the log and for whoever asks."""
         self._note = words
+        cursor = self.notes[-1].cursor + 1 if self.notes else 1
+        self.notes.append(Note(int(time.time() * 1_000_000), words, cursor))
         log.info("%s", words)
 
     def keep(self, membership: Membership) -> None:
@@ -176,13 +181,13 @@ class Manager:
                 await asyncio.sleep(self.habits.poll_s / 5)
             self.say("active")
 
-    async def run(self) -> None:
-        """Be this manager until cancelled; its server ends with it."""
+    async def run(self, app: ASGIApp) -> None:
+        """Be this manager, which answers with `app`, until cancelled.
+
+        Its server ends with it.
+        """
         kill_leftovers_in(self.server.data_dir)
         self.server.forget_postmaster()
-        app = make_manager_app(self, self.database, self.plan)
-        desk = SnapshotDesk(self, self.database, self.layout.manager_files)
-        app.include_router(snapshot_routes(desk, self.plan))
         listener = listen_on(self.plan.node(self.name).manager_port)
         async with serving(app, listener):
             self.soon(self._manage())

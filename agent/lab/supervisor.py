@@ -18,7 +18,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -26,7 +25,8 @@ from typing import Any
 
 from agent.codec import from_json
 from agent.errors import LabError, SplitguardError
-from agent.lab.control import listen
+from agent.lab.control import ask, is_answered, listen
+from agent.lab.fresh import tear_down
 from agent.lab.plan import Layout, Options, Plan
 from agent.lab.ports import listen_on
 from agent.lab.processes import (
@@ -47,6 +47,7 @@ from agent.lab.web import send_json, serving
 HEALTHY_S = 60.0
 LOOK_S = 0.25
 MACHINE_STOP_S = 8.0
+MACHINE_UP_S = 20.0
 PROMOTE_S = 45.0
 log = logging.getLogger("lab.supervisor")
 
@@ -172,6 +173,7 @@ class Supervisor:
             "kill": self._kill,
             "start": self._start,
             "promote": self._promote,
+            "machine": self._machine,
             "keep": self._outlive,
             "down": self._down,
         }
@@ -250,6 +252,30 @@ class Supervisor:
         if not reply.ok:
             raise LabError(f"{node} was not promoted: {reply.body[:200]!r}")
 
+    async def _machine(self, node: str, deed: str, **wanted: object) -> object:
+        """Do at a machine what its operator does there.
+
+        Who installs a manager on a machine that does not run takes a new machine.
+        """
+        home = self._layout.node(self._known(node))
+        machine = self._machines.get(node)
+        if machine is None or machine.returncode is not None:
+            if deed != "install":
+                raise LabError(f"{node} does not run", f"start it: lab start {node}")
+            await asyncio.to_thread(tear_down, home)
+            await self._start(node)
+            await self._until_up(node)
+        return await asyncio.to_thread(ask, home.hands, deed, **wanted)
+
+    async def _until_up(self, node: str) -> None:
+        """Return once the machine can be asked. Raises LabError."""
+        hands = self._layout.node(node).hands
+        for _ in range(int(MACHINE_UP_S / LOOK_S)):
+            if is_answered(hands):
+                return
+            await asyncio.sleep(LOOK_S)
+        raise LabError(f"{node} does not come up", self._last_words())
+
     async def _status(self) -> dict[str, object]:
         plan = self._ready_plan
         pids = {
@@ -277,8 +303,7 @@ class Supervisor:
 
 def answers(layout: Layout) -> bool:
     """Whether a supervisor runs in this folder."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        return connection.connect_ex(str(layout.control)) == 0
+    return is_answered(layout.control)
 
 
 async def supervise(

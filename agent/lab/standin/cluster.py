@@ -20,6 +20,7 @@ from starlette.responses import Response
 from agent.errors import LabError
 from agent.lab.standin.answers import Refusal, Shown, bad_parameter, missing, reply
 from agent.lab.standin.asked import Asked
+from agent.lab.standin.routing import Route
 from agent.lab.standin.traits import Office, Peer
 
 STATUSES = {"not_found_error": 404, "conflict_error": 409}
@@ -201,3 +202,18 @@ def _node(peer: Peer) -> Shown:
 def _refusal(error: RefusedError) -> Refusal:
     status = STATUSES.get(error.code, OTHERWISE)
     return Refusal(status, error.code, str(error))
+
+
+def cluster_routes(office: ClusterOffice) -> tuple[Route, ...]:
+    """Return the routes of a manager of the 4.x line for its cluster."""
+    desk = ClusterDesk(office)
+    one = "cluster/nodes/<name>"
+    return (
+        Route("GET", "cluster", lambda _, asked: desk.show(asked)),
+        Route("PUT", "cluster", lambda _, asked: desk.put(asked)),
+        Route("PATCH", "cluster", lambda _, asked: desk.patch(asked)),
+        Route("GET", "cluster/nodes", lambda *_: desk.nodes()),
+        Route("GET", one, lambda _, __, name: desk.node(name)),
+        Route("PUT", one, lambda _, __, name: desk.add(name)),
+        Route("DELETE", one, lambda _, __, name: desk.remove(name)),
+    )

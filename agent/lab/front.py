@@ -1,0 +1,41 @@
+"""What a machine's manager answers on its port.
+
+Theory of operation. The manager's own API is the stand-in's; `/lab/v1` beside it is
+the lab's, and tells the managers what they have to know of each other.
+"""
+
+import asyncio
+
+from starlette.types import ASGIApp
+
+from agent.lab.deeds import Cluster
+from agent.lab.manager import Manager
+from agent.lab.manager_api import make_manager_app
+from agent.lab.plan import TENANT
+from agent.lab.standin.app import add_to, make_desk
+from agent.lab.standin.cluster import cluster_routes
+from agent.lab.standin.traits import Faults, Traits
+
+
+def front(manager: Manager) -> ASGIApp:
+    """Return the application of one manager. Called in the loop that it runs in."""
+    plan = manager.plan
+    faults = Faults()
+    app = make_manager_app(manager, plan, faults)
+    office = Cluster(manager, asyncio.get_running_loop())
+    traits = Traits(
+        version=plan.options.manager,
+        password=plan.secrets.manager,
+        tenant=TENANT,
+        open_status=True,
+    )
+    desk = make_desk(
+        office,
+        manager.database.connect,
+        traits,
+        manager.layout.manager_files,
+        faults,
+    )
+    more = () if plan.options.all_active else cluster_routes(office)
+    add_to(app, desk, more)
+    return app
