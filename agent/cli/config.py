@@ -49,6 +49,13 @@ def warnings(settings: "Settings") -> list[str]:
             "two voters can never confirm that the other is down;"
             " add [[witnesses]], an agent without a database"
         )
+    if managers_choose(settings):
+        found.append(
+            "managers are configured, and those of the 4.x line keep the newest"
+            " database after a split, even that of the smaller side: set"
+            ' capture.winner_rule = "newest-commit"; where Patroni decides (5.0.5 and'
+            ' later) set "highest-timeline", which is the default'
+        )
     unreachable = unreachable_listen(settings)
     if unreachable is not None:
         found.append(unreachable)
@@ -58,6 +65,13 @@ def warnings(settings: "Settings") -> list[str]:
             " destroys that disk destroys both; see capture.dir"
         )
     return found
+
+
+def managers_choose(settings: "Settings") -> bool:
+    """Whether managers may decide who is kept, and nobody said by which rule."""
+    if "winner_rule" in settings.capture.model_fields_set:
+        return False
+    return any(member.manager is not None for member in settings.members)
 
 
 def unreachable_listen(settings: "Settings") -> str | None:

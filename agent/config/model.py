@@ -175,8 +175,10 @@ class CaptureSettings(Table):
     """GiB that all snapshots may take together; scheduled ones go first, then others,
     each the oldest first. Default: as much as there is room for."""
     winner_rule: WinnerRule = WinnerRule.HIGHEST_TIMELINE
-    """How the HA software chooses after a split: highest-timeline (Patroni, repmgr) or
-    newest-commit (VNF Manager). It orders the work; all losers are copied anyway."""
+    """How the HA software chooses after a split: highest-timeline (Patroni, repmgr, VNF
+    Manager 2 on Cloudify 5.0.5 and later) or newest-commit (VNF Manager 1 on Cloudify
+    4.x, where the smaller side can win). It orders the work; all losers are copied
+    anyway."""
 
 
 class OffsiteSettings(Table):

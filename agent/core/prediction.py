@@ -1,14 +1,17 @@
 """Which side of a split will probably be kept.
 
 Theory of operation. The HA software in front decides, not this agent; so this is a
-prediction, it says by which rule, and it only orders the work. Whoever is the only
-one that accepts writes is the winner. Among several it is the one that an operator has
+prediction, it says by which rule, and it only orders the work. Whoever is the only one
+that accepts writes is the winner. Among several it is the one that an operator has
 pinned, who and why is shown with it; else the one that was predicted when the fork was
 first seen (a third node that follows the loser after the heal must not flip it), else
 the one on the highest timeline, ties by the number of followers and then by the order
 of the list. An agent that is cut off knows of no other side, so it predicts nobody
 unless somebody was predicted before. Where the software takes the newest commit, no
-reading tells which that is: then nobody is named, and every side is kept in full.
+reading tells which that is: then nobody is named, and every side is kept in full. The
+managers of the 4.x line choose so: a minority that is cut off turns active ("active
+minority mode"), and when the sides meet the most recently updated database stays,
+whichever side has it.
 """
 
 from dataclasses import dataclass
@@ -88,7 +91,10 @@ def _unpinned(
         reason = f"{frozen} was predicted when the fork was first seen"
         return Prediction(frozen, "frozen", reason)
     if policy.winner_rule is WinnerRule.NEWEST_COMMIT:
-        reason = "the newest commit wins, and no reading tells which side has it"
+        reason = (
+            "the newest commit wins, be it on the smaller side, and no reading tells"
+            " which side has it"
+        )
         return Prediction(None, policy.winner_rule.value, reason)
     return _highest(sides, policy)
 
