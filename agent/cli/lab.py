@@ -14,19 +14,18 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agent.cli import lab_manager
-from agent.cli.console import Out, Output, grid, say, stacked, words
+from agent.cli.console import Out, Output, grid, say
+from agent.cli.lab_tables import status_table, story_table, written_table
 from agent.cli.startup import while_importing
 from agent.errors import LabError
 from agent.lab.plan import Options, Plan, default_state_dir
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from agent.lab.handle import Lab
 
 app = typer.Typer(
@@ -72,6 +71,13 @@ class StoryName(StrEnum):
     FAILOVER = "failover"
 
 
+class ManagerVersion(StrEnum):
+    """The managers that the lab has stand-ins for."""
+
+    FOUR = "4.5.5"
+    SEVEN = "7.0.5"
+
+
 class Winner(StrEnum):
     """Which side of a split is to have the newest database."""
 
@@ -86,6 +92,9 @@ def up(  # noqa: PLR0913 - each is an option of its own
         bool, typer.Option("--detach", "-d", help="Return once it is healthy.")
     ] = False,
     pg: Pg = "16",
+    manager: Annotated[
+        ManagerVersion, typer.Option("--manager", help="Whom the managers stand for.")
+    ] = ManagerVersion.FOUR,
     output: Printed = Output.TABLE,
     state_dir: StateDir = None,
     settle: Settle = 3.0,
@@ -94,7 +103,11 @@ def up(  # noqa: PLR0913 - each is an option of its own
 ) -> None:
     """Start the lab: three servers, three managers, three agents."""
     options = Options(
-        pg=pg, agents=not no_agents, settle_s=settle, crash_at=tuple(crash_at or ())
+        pg=pg,
+        agents=not no_agents,
+        settle_s=settle,
+        manager=manager.value,
+        crash_at=tuple(crash_at or ()),
     )
     folder = _folder(state_dir)
     with _interruptible():
@@ -217,7 +230,7 @@ def write(
         "nodes": dict(written),
         "log": str(lab.layout.acknowledged),
     }
-    Out(output).data(result, lambda: _written(result))
+    Out(output).data(result, lambda: written_table(result))
     if count is not None and done < count:
         raise LabError(
             f"only {done} of {count} writes were acknowledged in {limit:g} s"
@@ -272,7 +285,7 @@ def story(  # noqa: PLR0913 - each is an option of its own
 
             played = {StoryName.NODE_DOWN: outages.node_down}
             result = played.get(name, outages.failover)(stage)
-    Out(output).data(result, lambda: _story_table(result))
+    Out(output).data(result, lambda: story_table(result))
     from agent.lab.split_brain import failed
 
     return 1 if failed(result) else 0
@@ -285,13 +298,6 @@ def down(*, state_dir: StateDir = None) -> None:
 
     folder = _folder(state_dir)
     say("the lab is gone" if end(folder) else f"no lab in {folder}")
-
-
-def _written(result: dict[str, Any]) -> "RenderableType":
-    """Return how many rows which node took."""
-    nodes = [f"{name} ({count})" for name, count in result["nodes"].items()]
-    row = (result["acknowledged"], ", ".join(nodes), result["log"])
-    return grid(("acknowledged", "by", "log"), [row])
 
 
 def _folder(state_dir: Path | None) -> Path:
@@ -337,55 +343,4 @@ def _foreground(folder: Path, options: Options, output: Output) -> None:
 
 def _show_status(lab: "Lab", output: Output) -> None:
     found = lab.status()
-    Out(output).data(found, lambda: _status_table(found))
-
-
-def _status_table(found: dict[str, Any]) -> "RenderableType":
-    nodes = found["nodes"]
-    keys = ("name", "role", "agent_url", "manager_url", "pid", "note")
-    rows = [[node[key] for key in keys] for node in nodes]
-    table = grid(("node", "role", "agent", "manager", "pid", "note"), rows)
-    lines = [words(trouble, "yellow") for trouble in found["troubles"]]
-    hint = words(
-        f"Ask the agents: export SPLITGUARD_CONFIG={found['config']}, then"
-        " `splitguard status`."
-    )
-    return stacked(table, *lines, hint)
-
-
-RESCUE = {
-    "in_winner_after": "in winner after the rescue",
-    "overwritten": "overwritten by the rescue",
-    "conflicts_left": "conflicts left to a person",
-}
-
-
-def _loss_table(loss: dict[str, Any]) -> "RenderableType":
-    """Return the headline counts of the loss report."""
-    shown = {name: count for name, count in loss.items() if name != "snapshot"}
-    shown["seconds"] = f"{loss['seconds']:.2f}"
-    return grid(
-        ("loss report", ""), [(name, str(count)) for name, count in shown.items()]
-    )
-
-
-def _story_table(result: dict[str, Any]) -> "RenderableType":
-    parts: list[RenderableType] = []
-    timings = [
-        (name.replace("_", " "), "-" if value is None else f"{value:.2f} s")
-        for name, value in result["timings_s"].items()
-    ]
-    parts.append(grid(("time", ""), timings))
-    if "writes" in result:
-        from agent.lab.split_brain import failed, truth
-
-        counts = [*result["writes"].items()]
-        counts.append(("lost without Splitguard", result["without_splitguard"]["lost"]))
-        if result["rescue"]:
-            parts += [words(""), _loss_table(result["loss"])]
-            counts += [(name, result["rescue"][key]) for key, name in RESCUE.items()]
-        rows = [(name.replace("_", " "), str(count)) for name, count in counts]
-        style = "bold red" if failed(result) else "bold green"
-        parts += [words(""), grid(("acknowledged writes", ""), rows)]
-        parts += [words(""), words(truth(result), style)]
-    return stacked(*parts)
+    Out(output).data(found, lambda: status_table(found))

@@ -17,7 +17,7 @@ import psycopg
 from agent.errors import LabError
 from agent.lab import texts
 from agent.lab.membership import Membership, save
-from agent.lab.plan import DATABASE, MANAGER_ROLE, NodeLayout, Plan, Secrets
+from agent.lab.plan import DATABASE, MANAGER_ROLE, NodeLayout, Plan
 from agent.lab.schema import cluster_statements, manager_statements
 from agent.lab.server import Installed, Server, installed, make_private
 
@@ -119,19 +119,19 @@ async def make_database(plan: Plan, at: Installed) -> None:
     server.write("pg_hba.conf", texts.HBA_CONF)
     await server.start()
     try:
-        major = plan.version_num // 10000
-        await asyncio.to_thread(_fill, server, major, plan.secrets)
+        await asyncio.to_thread(_fill, server, plan)
     finally:
         await server.stop()
 
 
-def _fill(server: Server, major: int, known: Secrets) -> None:
+def _fill(server: Server, plan: Plan) -> None:
+    major, audited = plan.version_num // 10000, plan.options.all_active
     try:
         with server.connect() as connection:
-            for statement in cluster_statements(major, known):
+            for statement in cluster_statements(major, plan.secrets):
                 connection.execute(statement)
         with server.connect(MANAGER_ROLE, DATABASE) as connection:
-            for statement in manager_statements():
+            for statement in manager_statements(audited=audited):
                 connection.execute(statement)
     except psycopg.Error as error:
         raise LabError(f"the lab's database cannot be filled: {error}") from error
