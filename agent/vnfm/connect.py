@@ -24,11 +24,6 @@ def login_of(settings: VnfmSettings) -> Login | None:
         return Login(settings.username, token=token, tenant=settings.tenant)
     if settings.password_file is None:
         return None
-    if ":" in settings.username:
-        raise ConfigError(
-            (f"vnfm.username = {settings.username!r}: has a colon",),
-            "a login with a password can have none in the user's name; use a token",
-        )
     password = _line(settings.password_file)
     return Login(settings.username, password, tenant=settings.tenant)
 

@@ -26,7 +26,8 @@ TEXT_MAX = 300
 _READ_ONLY = "read-only transaction"
 _TITLE = re.compile(rb"<title>(.{1,200}?)</title>", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(rb"<[^>]{0,500}>")
-_USER_IN_ADDRESS = re.compile(r"//[^/@\s]{1,300}@")
+_ADDRESS = re.compile(r"(//)(?:[^/@\s]{1,300}@)?([^/?#\s]{1,300})[/?#][^\s]*")
+_USER = re.compile(r"//[^/@\s]{1,300}@")
 _GATEWAY = (502, 504)
 
 _HINTS: dict[str, str] = {
@@ -71,9 +72,13 @@ class OrphanError(ManagerError):
 
 
 def line(text: str, limit: int = TEXT_MAX) -> str:
-    """Return a text of the manager's as one bounded printable line, no passwords."""
+    """Return a text of the manager's as one bounded printable line.
+
+    Of addresses in it only host and port stay: the rest can hold a password.
+    """
     shown = "".join(c if c.isprintable() else " " for c in text[: limit * 4])
-    return _USER_IN_ADDRESS.sub("//…@", " ".join(shown.split()))[:limit]
+    words = _ADDRESS.sub(r"\1\2/…", " ".join(shown.split()))
+    return _USER.sub("//", words)[:limit]
 
 
 def object_of(answer: Answer) -> dict[str, object] | None:

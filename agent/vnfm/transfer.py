@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from agent.errors import ManagerError
 from agent.ports import Clock
-from agent.transport import Answer, Request, TransportError, place
+from agent.transport import Answer, Request, TransportError
 from agent.vnfm import shapes
 from agent.vnfm.archive import Archive, check_archive
 from agent.vnfm.aside import Aside
@@ -106,10 +106,8 @@ class Sender:
         try:
             self._taken(self._wire.check(answer, self._what, login))
         except ManagerError as error:
-            # An address can hold a password; the manager repeats it.
-            words = error.message.replace(url, place(url))
             raise ManagerError(
-                words,
+                error.message,
                 error.hint or "can the manager reach that address?",
                 status=error.status,
                 code=error.code,
