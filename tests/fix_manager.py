@@ -1,18 +1,19 @@
 """Stand-in managers over real PostgreSQL servers: one of 4.5.5, one of 7.0.5.
 
-Each runs in a thread of its own on a free loopback port. Passwords, faults and the
-office are there to be read and changed: `manager_7.faults.worker_dead = True`,
-`manager_4.office.active = False`. Waits are short (`SHORT`), which `start_manager(...)`
-changes.
+Each runs in a thread of its own on a free loopback port, one of each for a module; it
+is reset before each test. Passwords, faults and the office are there to be read and
+changed: `manager_7.faults.worker_dead = True`, `manager_4.office.active = False`. Waits
+are short (`SHORT`), which `start_manager(...)` changes.
 """
 
 import asyncio
 import contextlib
+import shutil
 import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ SHORT: dict[str, Any] = {
     "broker_look_s": 0.1,
 }
 PATIENCE_S = 20.0
+SWITCHES = [each for each in fields(Faults) if each.name != "in_flight"]
 
 
 @dataclass
@@ -105,12 +107,33 @@ class Manager:
     def ended(self, execution: str) -> Any:
         """Wait until an execution has ended; its JSON."""
 
+        bypass = {"Tenant": self.tenant, "X-BYPASS-MAINTENANCE": "True"}
+
         def look() -> Any:
-            with self.http() as client:
+            with self.http(headers=bypass) as client:
                 found = client.get(f"/executions/{execution}").json()
             return found if found.get("ended_at") else None
 
         return eventually("the execution ends", look, PATIENCE_S)
+
+    def reset(self) -> None:
+        """Make it as it was when it started: no rows, no faults, nothing under way."""
+        faults, works = Faults(), self.standin.desk.works
+        self.faults.switch({f.name: getattr(faults, f.name) for f in SWITCHES})
+        works.forget()
+        eventually("nothing is under way", lambda: not works.running, PATIENCE_S)
+        if self.server.process is None:
+            self.server.start()
+        tables = (*KINDS, "snapshots", "executions", "tokens", "maintenance_mode")
+        audited = ("audit_log",) if self.traits.has_new_format else ()
+        self.query(f"TRUNCATE {', '.join((*tables, *audited))} RESTART IDENTITY")
+        shutil.rmtree(self.folder)
+        self.folder.mkdir(mode=0o700)
+        self.door.unlock()
+        works.reboots = 0
+        alone = Alone()
+        for each in fields(alone):
+            setattr(self.office, each.name, getattr(alone, each.name))
 
     def close(self) -> None:
         self._stop()
@@ -219,26 +242,43 @@ def start_manager(stage16: Stage) -> Iterator[StartManager]:
     yield from _starter(stage16)
 
 
-@pytest.fixture
-def manager_4(start_manager: StartManager) -> Manager:
-    """A manager of 4.5.5 over a PostgreSQL of its own."""
-    return start_manager("4.5.5")
-
-
-@pytest.fixture
-def manager_7(start_manager: StartManager) -> Manager:
-    """A manager of 7.0.5 over a PostgreSQL of its own."""
-    return start_manager("7.0.5")
-
-
 @pytest.fixture(scope="module")
 def started_managers(postgres_home: Path) -> Iterator[StartManager]:
-    """As `start_manager`, for a whole module: cheap where tests do not disturb it."""
+    """As `start_manager`, for a whole module."""
     with stage_of("16", postgres_home) as stage:
         yield from _starter(stage)
 
 
+@pytest.fixture(scope="module")
+def shared_manager(started_managers: StartManager) -> Callable[[str], Manager]:
+    """Gives a module's manager of a version, as if it had just been started."""
+    made: dict[str, Manager] = {}
+
+    def share(version: str) -> Manager:
+        if version in made:
+            made[version].reset()
+        else:
+            made[version] = started_managers(version)
+        return made[version]
+
+    return share
+
+
+@pytest.fixture
+def manager_4(shared_manager: Callable[[str], Manager]) -> Manager:
+    """A manager of 4.5.5 over a PostgreSQL of its own."""
+    return shared_manager("4.5.5")
+
+
+@pytest.fixture
+def manager_7(shared_manager: Callable[[str], Manager]) -> Manager:
+    """A manager of 7.0.5 over a PostgreSQL of its own."""
+    return shared_manager("7.0.5")
+
+
 @pytest.fixture(params=["4.5.5", "7.0.5"])
-def manager(request: pytest.FixtureRequest, start_manager: StartManager) -> Manager:
+def manager(
+    request: pytest.FixtureRequest, shared_manager: Callable[[str], Manager]
+) -> Manager:
     """A manager of either generation."""
-    return start_manager(request.param)
+    return shared_manager(request.param)

@@ -4,7 +4,6 @@ Each row is a trap of the managers' REST API, of either generation: what one sen
 the status, the type and the words that come back.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -202,7 +201,7 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def managers(started_managers: StartManager) -> Iterator[dict[str, Manager]]:
+def managers(started_managers: StartManager) -> dict[str, Manager]:
     """One manager of each version, with a few snapshots. The rows change nothing."""
     made = {version: started_managers(version) for version in ("4.5.5", "7.0.5")}
     for each in made.values():

@@ -341,4 +341,6 @@ def _fetch(url: str, target: Path) -> None:
             shutil.copyfileobj(found, file)
     except (OSError, ValueError, urllib.error.URLError) as error:
         target.unlink(missing_ok=True)
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise bad_parameter(f"Cannot fetch {url}: {error}") from error

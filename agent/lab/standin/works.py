@@ -47,6 +47,7 @@ class Works:
         self._waiting: deque[str] = deque()
         self._closing = threading.Event()
         self._taker: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self.reboots = 0
         """How often a restore with certificates would have rebooted the machine."""
@@ -67,6 +68,15 @@ class Works:
             if self._taker is None:
                 self._taker = threading.Thread(target=self._take_all, daemon=True)
                 self._taker.start()
+
+    @property
+    def running(self) -> int:
+        """How many executions are being done now."""
+        return sum(thread.is_alive() for thread in self._threads)
+
+    def forget(self) -> None:
+        """Drop what waits for a worker, as a broker does whose queues are purged."""
+        self._waiting.clear()
 
     def close(self) -> None:
         """Take nothing more."""
@@ -125,7 +135,10 @@ class Works:
         while not self._closing.wait(LOOK_S):
             while self._waiting and not self._faults.worker_dead:
                 name = self._waiting.popleft()
-                threading.Thread(target=self._do, args=(name,), daemon=True).start()
+                thread = threading.Thread(target=self._do, args=(name,), daemon=True)
+                self._threads = [one for one in self._threads if one.is_alive()]
+                self._threads.append(thread)
+                thread.start()
 
     def _do(self, name: str) -> None:
         """Do one execution to its end, or leave it where the worker dies."""
