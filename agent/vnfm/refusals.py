@@ -3,14 +3,15 @@
 Theory of operation. A refusal is mostly JSON with `error_code` and `message`, and
 sometimes not: nginx answers in HTML, a 304 is empty. The code chooses the advice; the
 manager's own sentence is quoted, as one bounded printable line without addresses'
-passwords. Its traceback is dropped, because it can quote what was sent.
+passwords. Of its traceback only the line that names the error is read, where the
+message says nothing (7.x): the rest can quote what was sent.
 Source: `manager_exceptions.py` of the REST service, 4.5.5 to 7.1, and what real
 managers answered.
 """
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from agent.errors import ManagerError
 from agent.transport import Answer, DeadlineError, TransportError
@@ -29,6 +30,10 @@ _TAG = re.compile(rb"<[^>]{0,500}>")
 _ADDRESS = re.compile(r"(//)(?:[^/@\s]{1,300}@)?([^/?#\s]{1,300})[/?#][^\s]*")
 _USER = re.compile(r"//[^/@\s]{1,300}@")
 _GATEWAY = (502, 504)
+INTERNAL = "internal_server_error"
+TRACE_MAX = 64 * 1024
+# Such as `sqlalchemy.exc.InternalError: …`; what was sent stands in lines below it.
+_ERROR_LINE = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception): .+)$", re.MULTILINE)
 
 _HINTS: dict[str, str] = {
     "conflict_error": "choose another id, or delete the one that is there; nothing was"
@@ -106,6 +111,10 @@ def refusal(
     plain = object_of(answer) or {}
     code, said = code_of(answer), plain.get("message")
     words = line(said) if isinstance(said, str) else _not_json(answer)
+    reason = _reason(plain)
+    if reason and reason not in words:
+        # From 7 on the message of an error that nobody foresaw is always the same.
+        words = reason
     hint = _hint(answer, code, words, login)
     message = f"{place}: cannot {what}: HTTP {answer.status}"
     if code:
@@ -186,7 +195,7 @@ _SPECIAL: tuple[
     (lambda _a, _c, w: _READ_ONLY in w, _says(
         "this manager's database is a standby: it holds each request for 45 s and then"
         " fails; ask the manager that has the primary, and ask this one rarely")),
-    (lambda a, c, _: a.status == 500 and c == "internal_server_error", _says(  # noqa: PLR2004
+    (lambda a, c, _: a.status == 500 and c == INTERNAL, _says(  # noqa: PLR2004
         "look whether its PostgreSQL answers, and into"
         " /var/log/cloudify/rest there")),
     (lambda _a, c, w: c == "snapshot_action_error" and "active" in w, _says(
@@ -197,6 +206,15 @@ _SPECIAL: tuple[
         "ids are listed by `splitguard vnfm snapshots list`; a snapshot is seen in its"
         " own tenant only")),
 )  # fmt: skip
+
+
+def _reason(plain: Mapping[str, object]) -> str:
+    """Return the line of the traceback that names the error; empty without one."""
+    trace = plain.get("server_traceback")
+    if plain.get("error_code") != INTERNAL or not isinstance(trace, str):
+        return ""
+    found = _ERROR_LINE.findall(trace[-TRACE_MAX:])
+    return line(found[-1]) if found else ""
 
 
 def _not_json(answer: Answer) -> str:

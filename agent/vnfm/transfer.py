@@ -36,7 +36,8 @@ TAKEN_S = 900.0
 """The manager copies an archive once more after its last byte, before it answers."""
 FETCHED_S = 3600.0
 """The longest that it may take to fetch one from an address."""
-TRIES_MAX = 20
+TRIES_MAX = 100
+"""A line that breaks more often waits for the next call, which goes on."""
 STALLED_MAX = 3
 """So many tries in a row without a byte are enough."""
 PAUSE_S = 1.0

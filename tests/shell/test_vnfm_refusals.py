@@ -128,6 +128,25 @@ async def test_a_refusal_says_what_is_so_and_what_to_do(manager_says, case):
         assert secret not in str(error)
 
 
+async def test_an_error_that_nobody_foresaw_is_named_from_its_traceback(manager_says):
+    trace = (
+        "Traceback (most recent call last):\n  File x, line 1\n"
+        "psycopg2.errors.ReadOnlySqlTransaction: cannot\n\n"
+        "sqlalchemy.exc.InternalError: (psycopg2.errors.ReadOnlySqlTransaction) cannot"
+        " execute UPDATE in a read-only transaction\n\n[SQL: UPDATE users SET x=%s]\n"
+        "[parameters: {'password': 'hunter2'}]\n(Background on this error at: x)\n"
+    )
+    message = "Internal error occurred in manager REST server - InternalServerError"
+    body = {"error_code": "internal_server_error", "message": message,
+            "server_traceback": trace}  # fmt: skip
+    client, _ = await manager_says(told(body, "500 INTERNAL SERVER ERROR"))
+    with pytest.raises(ManagerError, match=r"InternalError: .psycopg2") as caught:
+        await client.snapshots()
+    assert "execute UPDATE in a read-only transaction" in caught.value.message
+    assert "database is a standby" in caught.value.hint
+    assert "hunter2" not in str(caught.value)
+
+
 async def test_a_wrong_password_is_sent_once_and_named(manager_says):
     answer = refused("401 UNAUTHORIZED", "unauthorized_error", LOCKED)
     client, asked = await manager_says(answer)
