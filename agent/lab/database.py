@@ -1,12 +1,11 @@
-"""What the manager reads from and writes to the PostgreSQL beside it. Blocking.
+"""Where the PostgreSQL beside a manager is, and its part in replication. Blocking.
 
-Each call uses a connection of its own through the unix socket: a write counts as
-acknowledged only when its commit came back on that very connection.
+Each call uses a connection of its own, through the unix socket; the manager's rows are
+read and written by `agent.lab.standin.rows`, which connects by way of `connect`.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -14,7 +13,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from agent.core.lsn import Lsn
-from agent.lab.plan import DATABASE, MANAGER_ROLE, TENANT
+from agent.lab.plan import DATABASE, MANAGER_ROLE
 from agent.lab.schema import KINDS
 from agent.lab.server import Server
 from agent.lab.standing import ServerStanding
@@ -44,22 +43,8 @@ SELECT coalesce(extract(epoch FROM greatest(
 """
 
 
-class TakenError(Exception):
-    """An object of that name is there already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One blueprint, deployment or plugin."""
-
-    kind: str
-    id: str
-    content: str = ""
-    tenant: str = TENANT
-
-
 class Database:
-    """The manager's tables, and the server's position."""
+    """The server's position, and the way to the manager's tables."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -125,89 +110,6 @@ class Database:
                 )
             )
             connection.execute("SELECT pg_reload_conf()")
-
-    def add(self, item: Item) -> None:
-        """Commit one object. Raises TakenError or psycopg.Error."""
-        statement = sql.SQL(
-            "INSERT INTO {} (id, tenant_name, content) VALUES (%s, %s, %s)"
-        ).format(sql.Identifier(_known(item.kind)))
-        try:
-            with self.connect() as connection:
-                connection.execute(statement, (item.id, item.tenant, item.content))
-        except psycopg.errors.UniqueViolation as error:
-            raise TakenError(item.id) from error
-
-    def merge(self, item: Item) -> None:
-        """Commit one object unless one of that name is there."""
-        statement = sql.SQL(
-            "INSERT INTO {} (id, tenant_name, content) VALUES (%s, %s, %s) "
-            "ON CONFLICT (tenant_name, id) DO NOTHING"
-        ).format(sql.Identifier(_known(item.kind)))
-        with self.connect() as connection:
-            connection.execute(statement, (item.id, item.tenant, item.content))
-
-    def describe(self, item: Item, description: str) -> bool:
-        """Commit an object's new description; whether there is such an object."""
-        statement = sql.SQL(
-            "UPDATE {} SET description = %s WHERE tenant_name = %s AND id = %s"
-        ).format(sql.Identifier(_known(item.kind)))
-        with self.connect() as connection:
-            values = (description, item.tenant, item.id)
-            return connection.execute(statement, values).rowcount > 0
-
-    def remove(self, item: Item) -> bool:
-        """Commit that an object is gone; whether it was there."""
-        statement = sql.SQL("DELETE FROM {} WHERE tenant_name = %s AND id = %s").format(
-            sql.Identifier(_known(item.kind))
-        )
-        with self.connect() as connection:
-            return connection.execute(statement, (item.tenant, item.id)).rowcount > 0
-
-    def objects(self, kind: str, tenant: str) -> list[dict[str, Any]]:
-        """Return all objects of a kind, in order of their serial keys."""
-        statement = sql.SQL(
-            "SELECT * FROM {} WHERE tenant_name = %s ORDER BY _storage_id"
-        ).format(sql.Identifier(_known(kind)))
-        return self._rows(statement, (tenant,))
-
-    def snapshots(self, tenant: str, name: str | None = None) -> list[dict[str, Any]]:
-        """Return the manager's own snapshots, or the one called `name`."""
-        return self._rows(
-            sql.SQL(
-                "SELECT * FROM snapshots WHERE tenant_name = %(tenant)s "
-                "AND (%(name)s::text IS NULL OR id = %(name)s) ORDER BY _storage_id"
-            ),
-            {"tenant": tenant, "name": name},
-        )
-
-    def put_snapshot(self, tenant: str, name: str, status: str) -> None:
-        """Add a snapshot's row. Raises TakenError when it is there."""
-        try:
-            with self.connect() as connection:
-                connection.execute(
-                    "INSERT INTO snapshots (id, tenant_name, status) "
-                    "VALUES (%s, %s, %s)",
-                    (name, tenant, status),
-                )
-        except psycopg.errors.UniqueViolation as error:
-            raise TakenError(name) from error
-
-    def set_snapshot(self, tenant: str, name: str, status: str, error: str) -> None:
-        """Change a snapshot's status."""
-        with self.connect() as connection:
-            connection.execute(
-                "UPDATE snapshots SET status = %s, error = %s "
-                "WHERE tenant_name = %s AND id = %s",
-                (status, error, tenant, name),
-            )
-
-    def drop_snapshot(self, tenant: str, name: str) -> None:
-        """Remove a snapshot's row."""
-        with self.connect() as connection:
-            connection.execute(
-                "DELETE FROM snapshots WHERE tenant_name = %s AND id = %s",
-                (tenant, name),
-            )
 
     def is_empty(self) -> bool:
         """Whether the manager's tables have no row. Raises psycopg.Error."""
@@ -285,9 +187,3 @@ def switches_in(history: str) -> tuple[tuple[int, Lsn], ...]:
 def timeline_of(history_file: str) -> int:
     """Return the timeline that a history file is of, by its name."""
     return int(history_file.partition(".")[0], 16)
-
-
-def _known(kind: str) -> str:
-    if kind not in KINDS:
-        raise KeyError(kind)
-    return kind
