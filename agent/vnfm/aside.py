@@ -3,13 +3,15 @@
 Theory of operation. `.NAME.part` grows beside the place where the file will be, and
 `.NAME.part.json` says of which archive it is the beginning: whose, and its ETag. Only
 one process at a time writes it, which a lock on the file sees to. Nobody else may read
-it: an archive holds keys. It blocks.
+it: an archive holds keys. It blocks. Whoever was cancelled may leave a thread here that
+still writes: so one thing is done at a time, and nothing once it is closed.
 """
 
 import fcntl
 import json
 import os
 import shutil
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +29,7 @@ class Aside:
         self._target = target
         self._source = source
         self._handle = handle
+        self._lock = threading.RLock()
         self._pieces: list[bytes] = []
         self._waiting = 0
         self.path = _aside(target)
@@ -102,12 +105,13 @@ class Aside:
 
     def flush(self) -> None:
         """Write what was taken. Raises OSError; what was written counts."""
-        block = memoryview(b"".join(self._pieces))
-        self._pieces, self._waiting = [], 0
-        while block:
-            written = os.write(self._handle, block)
-            self.size += written
-            block = block[written:]
+        with self._lock:
+            block = memoryview(b"".join(self._pieces))
+            self._pieces, self._waiting = [], 0
+            while block and self._handle >= 0:
+                written = os.write(self._handle, block)
+                self.size += written
+                block = block[written:]
 
     def name_it(self) -> None:
         """Give it its name, durably. Raises OSError, and ManagerError as begin does."""
@@ -126,17 +130,19 @@ class Aside:
 
     def forget(self) -> None:
         """Give up what came, so that the next try begins anew."""
-        self._empty()
-        with suppress(OSError):
+        with self._lock, suppress(OSError):
+            self._empty()
             self._note.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go of the file, and remove it where nothing came."""
-        if not self.size:
-            with suppress(OSError):
-                self.path.unlink(missing_ok=True)
-                self._note.unlink(missing_ok=True)
-        os.close(self._handle)
+        with self._lock:
+            if not self.size:
+                with suppress(OSError):
+                    self.path.unlink(missing_ok=True)
+                    self._note.unlink(missing_ok=True)
+            os.close(self._handle)
+            self._handle = -1
 
     def _empty(self) -> None:
         os.ftruncate(self._handle, 0)

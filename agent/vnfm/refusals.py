@@ -30,6 +30,7 @@ _TAG = re.compile(rb"<[^>]{0,500}>")
 _ADDRESS = re.compile(r"(//)(?:[^/@\s]{1,300}@)?([^/?#\s]{1,300})[/?#][^\s]*")
 _USER = re.compile(r"//[^/@\s]{1,300}@")
 _GATEWAY = (502, 504)
+_TOO_LARGE = 413
 INTERNAL = "internal_server_error"
 TRACE_MAX = 64 * 1024
 # Such as `sqlalchemy.exc.InternalError: …`; what was sent stands in lines below it.
@@ -155,6 +156,11 @@ def _hint(answer: Answer, code: str, words: str, login: Login | None) -> str:
         return _HINTS[code]
     if answer.status in _GATEWAY:
         return "nginx answers there and its REST service does not: is it starting?"
+    if answer.status == _TOO_LARGE:
+        return (
+            "nginx there takes no body of that size (client_max_body_size): have the"
+            " manager fetch the archive from an address instead"
+        )
     if not code and answer.body and object_of(answer) is None:
         return "is that address a manager's, and nothing in between?"
     return ""

@@ -9,7 +9,6 @@ and written on threads: gigabytes must not hold up the loop.
 Source: nginx in front of the REST service; `upload_manager` in it.
 """
 
-import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,6 +20,7 @@ from agent.errors import ManagerError
 from agent.ports import Clock
 from agent.transport import Answer, Request, TransportError
 from agent.vnfm import shapes
+from agent.vnfm.apart import apart
 from agent.vnfm.archive import Archive, check_archive
 from agent.vnfm.aside import Aside
 from agent.vnfm.records import ManagerSnapshot, SnapshotStatus
@@ -71,13 +71,13 @@ class Sender:
 
     async def send(self, file: Path, told: Progress | None) -> None:
         """Check the archive and send it. Raises ManagerError."""
-        archive = await asyncio.to_thread(check_archive, file)
+        archive = await apart(lambda: check_archive(file))
         size = archive.size_bytes
         login = self._wire.login()
         headers = {**(login.headers() if login else {}), "content-type": OCTETS}
         request = self._request("PUT", headers)
         try:
-            opened = await asyncio.to_thread(file.open, "rb")
+            opened = await apart(lambda: file.open("rb"))
             with opened:
                 async with self._wire.stream() as http:
                     answer = await http.upload(
@@ -180,11 +180,11 @@ class Taker:
         """Fetch it, read it, name it. Raises ManagerError."""
         self._check_status()
         source = f"{self._wire.place} {self._id}"
-        aside = await asyncio.to_thread(Aside.begin, self._target, source)
+        aside = await apart(lambda: Aside.begin(self._target, source))
         try:
             await self._whole(aside, told)
-            archive = await asyncio.to_thread(check_archive, aside.path)
-            await asyncio.to_thread(aside.name_it)
+            archive = await apart(lambda: check_archive(aside.path))
+            await apart(aside.name_it)
         except ManagerError as error:
             raise self._ended(aside, error) from error
         except OSError as error:
@@ -249,13 +249,13 @@ class Taker:
                 )
         finally:
             # What came is kept, also when it breaks off.
-            await asyncio.to_thread(aside.flush)
+            await apart(aside.flush)
         if told is not None and answer.ok:
             told(aside.size, aside.total)
         return self._wire.check(answer, self._what, login)
 
     async def _written(self, aside: Aside, told: Progress | None) -> None:
-        await asyncio.to_thread(aside.flush)
+        await apart(aside.flush)
         if told is not None:
             told(aside.size, aside.total)
 
@@ -322,7 +322,7 @@ async def _pieces(
 ) -> AsyncIterator[bytes]:
     """Yield a file of `size` bytes. Raises ManagerError where it has another size."""
     sent = 0
-    while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
+    while block := await apart(lambda: file.read(BLOCK_BYTES)):
         if sent + len(block) > size:
             break
         yield block

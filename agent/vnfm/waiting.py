@@ -21,7 +21,7 @@ from agent.vnfm.records import (
     ManagerSnapshot,
     SnapshotStatus,
 )
-from agent.vnfm.refusals import KILL
+from agent.vnfm.refusals import KILL, NOT_ACTIVE
 
 T = TypeVar("T")
 
@@ -31,7 +31,8 @@ AGREE_S = 60.0
 """Within so long the two states agree, once one of them has ended."""
 Stage = Callable[[str], object]
 """Called with where it stands, in a few words, each time it was asked."""
-_FINAL = (401, 403, 404)
+_NOT_FOUND = 404
+_FINAL = (401, 403, _NOT_FOUND)
 """Refusals that waiting does not mend."""
 
 
@@ -99,6 +100,7 @@ class _Watch:
         self._until_s = self._now() + self.wait_s
         self._pause_s = POLL_S
         self._apart_s: float | None = None
+        self._passive_s: float | None = None
         self._last: ManagerError | None = None
 
     async def ask(self, question: Callable[[], Awaitable[T]]) -> T | None:
@@ -106,14 +108,27 @@ class _Watch:
         try:
             answer = await question()
         except ManagerError as error:
-            if error.status in _FINAL and (error.code or error.status != 404):  # noqa: PLR2004
+            if self._is_final(error):
                 raise
             self._last = error
             self._pause_s = min(POLL_MAX_S, self._pause_s * 2)
             self.tell("no answer")
             return None
-        self._pause_s, self._last = POLL_S, None
+        self._pause_s, self._last, self._passive_s = POLL_S, None, None
         return answer
+
+    def _is_final(self, error: ManagerError) -> bool:
+        """Whether asking again cannot help.
+
+        A 4.x manager that restarts its services may say for a while that it is not
+        active; one that goes on saying so has lost its role to another one.
+        """
+        if error.code not in NOT_ACTIVE:
+            unknown = error.status == _NOT_FOUND and not error.code
+            return error.status in _FINAL and not unknown
+        if self._passive_s is None:
+            self._passive_s = self._now()
+        return self._now() - self._passive_s > AGREE_S
 
     def tell(self, words: str) -> None:
         if self.told is not None:

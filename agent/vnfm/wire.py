@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
-from agent.errors import ManagerError
+from agent.errors import ConfigError, ManagerError
 from agent.transport import Answer, HttpClient, Request, TransportError, place
 from agent.vnfm.login import Login, LoginKept
 from agent.vnfm.refusals import line, object_of, refusal, unanswered
@@ -26,6 +26,8 @@ ANSWER_MAX_BYTES = 64 << 20
 JSON_TYPE = "application/json"
 Query = Mapping[str, str | int]
 UNAUTHORIZED_STATUS = 401
+UNREADABLE = "login_unreadable"
+"""The code where the file with the login cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Wire:
     def refusal(self, answer: Answer, what: str) -> ManagerError:
         """Return the error that this answer is."""
         try:
-            login = self._logins.for_manager(self.place)
+            login = self.login()
         except ManagerError:
             login = None
         return refusal(answer, self.place, what, login)
@@ -115,8 +117,13 @@ class Wire:
         return self._base + path + (f"?{urlencode(query)}" if query else "")
 
     def login(self) -> Login | None:
-        """Return who asks. Raises ManagerError when that was refused."""
-        return self._logins.for_manager(self.place)
+        """Return who asks. Raises ManagerError: refused before, or not to be read."""
+        try:
+            return self._logins.for_manager(self.place)
+        except ConfigError as error:
+            raise ManagerError(
+                f"{self.place}: not asked: {error.message}", error.hint, code=UNREADABLE
+            ) from error
 
     @contextlib.asynccontextmanager
     async def stream(self) -> AsyncIterator[HttpClient]:

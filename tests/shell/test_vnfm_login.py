@@ -120,3 +120,18 @@ async def test_all_clients_of_a_manager_share_its_breaker(manager_says, file):
     file.write_text("right\n")
     assert await client.snapshots() == ()
     assert len(asked) == 2
+
+
+async def test_a_password_file_that_has_gone_is_told_and_nothing_is_asked(
+    manager_says, file
+):
+    client, asked = await manager_says(
+        listed(), login=kept_login(settings(password_file=file))
+    )
+    file.unlink()
+    with pytest.raises(ManagerError, match=r"not asked: .*No such file") as caught:
+        await client.snapshots()
+    assert caught.value.code == "login_unreadable"
+    assert not asked
+    file.write_text("back\n")
+    assert await client.snapshots() == ()

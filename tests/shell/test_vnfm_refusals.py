@@ -95,6 +95,10 @@ CASES = {
         html("502 Bad Gateway"), "", "502 Bad Gateway (text/html, where JSON belongs)",
         "nginx answers there and its REST service does not",
     ),
+    "too large": (
+        html("413 Request Entity Too Large"), "", "413 Request Entity Too Large",
+        "client_max_body_size",
+    ),
     "an unknown route": (
         html("404 Not Found"), "", "404 Not Found (text/html", "address a manager's",
     ),

@@ -257,6 +257,38 @@ async def test_two_do_not_fetch_into_one_file(network, client_of, tmp_path):
     assert (tmp_path / "a.zip").read_bytes() == WHOLE
 
 
+async def test_a_download_that_is_cancelled_can_be_gone_on_with(
+    network, client_of, tmp_path
+):
+    half, forever = asyncio.Event(), asyncio.Event()
+
+    async def stall(reader, writer):
+        await head_of(reader)
+        writer.write(CREATED)
+        await head_of(reader)
+        writer.write(given()[:1_600_000])
+        await writer.drain()
+        await forever.wait()
+
+    def told_of(done: int, _: int | None) -> None:
+        if done:
+            half.set()
+
+    there = await network.listen(stall)
+    task = asyncio.create_task(
+        client_of(there.url).download("a", tmp_path / "a.zip", told_of)
+    )
+    await half.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    forever.set()
+    assert there_are(tmp_path) == [".a.zip.part", ".a.zip.part.json"]
+    part = (tmp_path / ".a.zip.part").read_bytes()
+    assert part
+    assert WHOLE.startswith(part)
+
+
 async def test_more_than_there_is_room_for_is_not_begun(manager_says, tmp_path):
     huge = b"HTTP/1.1 200 OK\r\ncontent-length: 9000000000000000\r\n\r\n"
     client, _ = await manager_says(CREATED, huge)

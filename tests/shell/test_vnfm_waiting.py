@@ -133,3 +133,19 @@ async def test_a_restores_mark_is_never_asked(manager_says):
     client, asked = await manager_says(done)
     await until_restored(client, "e-1", 60)
     assert not [one for one in asked if b"snapshot-status" in one]
+
+
+async def test_a_manager_that_stays_passive_has_lost_its_role(manager_says):
+    answer = refused("400 BAD REQUEST", "not_cluster_master", "not the master")
+    client, _ = await manager_says(answer)
+    with pytest.raises(ManagerError, match="not the master") as caught:
+        await until_made(client, "a", "e-1", 3600)
+    assert "the manager that is active" in caught.value.hint
+    assert AGREE_S < sum(client.clock.slept) < 3 * AGREE_S
+
+
+async def test_a_manager_that_is_passive_for_a_moment_is_waited_for(manager_says):
+    passive = refused("400 BAD REQUEST", "not_cluster_master", "not the master")
+    done = told(execution("e-1", "terminated", workflow_id="restore_snapshot"))
+    client, _ = await manager_says(passive, passive, done)
+    assert (await until_restored(client, "e-1", 60)).id == "e-1"
