@@ -24,6 +24,7 @@ from agent.cli import (
     journal,
     loss,
     maintenance,
+    recover,
     replay,
     resync,
     run,
@@ -73,6 +74,7 @@ def make_app(argv: list[str]) -> typer.Typer:
     app.add_typer(journal.app, name="journal")
     replay.add_to(app)
     resync.add_to(app)
+    recover.add_to(app)
     grants.add_to(app)
     app.add_typer(config.app, name="config")
     app.add_typer(token.app, name="token")

@@ -101,8 +101,8 @@ def test_managers_of_5_are_restored_in_maintenance_mode_and_join_by_themselves()
 ):
     steps = ids("whole-cluster", NEW)
     order = ["save-certificates", "snapshot", "teardown", "install",
-             "maintenance-on", "upload", "restore", "restored",
-             "maintenance-off", "joined", "healthy"]  # fmt: skip
+             "maintenance-on", "upload", "restore", "maintenance-off",
+             "restored", "joined", "healthy"]  # fmt: skip
     assert [step for step in steps if step in order] == order
     assert not {"join", "start-cluster"} & set(steps)
 

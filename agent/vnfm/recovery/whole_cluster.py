@@ -14,10 +14,10 @@ _SNAPSHOT = Step(
     Kind.DO,
     "Find the newest snapshot of a manager that was checked, and put it into {to}",
     both(
-        "Looked for in {to}, in the folder of managers' snapshots here, and beside the"
-        " other agents. While a manager still answers as active it is asked to make one"
-        " more first, unless --snapshot names one. The archive is opened and checked"
-        " again before anything is torn down."
+        "Looked for on this machine's shelf and beside the other agents. If a manager"
+        " still answers as active it is asked to make one more first, unless --snapshot"
+        " names one. The archive is opened and read to its end before anything is torn"
+        " down; it holds secrets, and lies there in plain, closed to other users."
     ),
     act="snapshot",
     changes=True,
@@ -79,7 +79,7 @@ _MAINTENANCE_OFF = Step(
     "maintenance-off",
     Kind.DO,
     "End the maintenance mode",
-    Words(new="The managers take work again."),
+    Words(new="The managers take work again, and can be asked what they hold."),
     act="maintenance-off",
     changes=True,
 )
@@ -127,8 +127,8 @@ WHOLE_CLUSTER = Scenario(
         _MAINTENANCE_ON,
         _UPLOAD,
         _RESTORE,
-        _RESTORED,
         _MAINTENANCE_OFF,
+        _RESTORED,
         _START,
         _STARTED,
         *parts.join(Each.OTHERS),
