@@ -1,7 +1,8 @@
 """Blocking work on a thread of its own, which nobody has to wait for at the end.
 
 Theory of operation. To read an archive through takes minutes. A thread of the loop's
-own pool would hold up the end of the agent for as long; this one ends with the process.
+own pool would hold up the end of the agent for as long; this one ends with the process,
+and gives way to a database on the same machine.
 """
 
 import asyncio
@@ -9,6 +10,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
+
+from agent.snapshot.pace import step_back
 
 T = TypeVar("T")
 
@@ -30,6 +33,7 @@ async def apart(work: Callable[[], T]) -> T:
             future.set_result(result)  # type: ignore[arg-type] # T may hold None
 
     def run() -> None:
+        step_back()
         result, error = None, None
         try:
             result = work()
