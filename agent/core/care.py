@@ -14,10 +14,29 @@ from agent.core.frozen import replace
 
 KEPT_MAX = 12
 """Snapshots told of, beside those of incidents."""
+TEXT_MAX = 200
+"""Characters of a text that peers are told."""
 TRIED_MAX = 50
 """Incidents whose failed attempts are counted."""
 _AWAY = ("fail", "offline")
 """The words of a member that does not do its work, in small letters."""
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerSight:
+    """What a node's manager says of itself."""
+
+    active: bool
+    """False also where it does not say; see `silent`."""
+    version: str | None
+    """`4.x` and `7.x` where no more than that shows."""
+    silent: bool = False
+    """Whether it lives, and wants a login before it says whether it is active."""
+
+    @property
+    def says(self) -> bool | None:
+        """Whether it says that it is active; None where it does not say."""
+        return None if self.silent else self.active
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +86,22 @@ class ManagerOrder:
     """What calls for it; never empty."""
     reason: str
     """The verdicts that call for it, for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class CareBrief:
+    """What peers tell each other about the manager beside them, with ages."""
+
+    version: str
+    active: bool | None
+    cluster: str
+    away: str
+    """The members that do not do their work, in words; empty without any."""
+    last_good_age_s: float | None
+    """How old the newest good snapshot is; None while there is none."""
+    running: str
+    trouble: str
+    """Why no snapshot can be relied on; empty where nothing is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +175,31 @@ class ManagerCare:
             failed=reason,
             failed_wall_s=wall_s,
             tried=tuple(before.values())[-TRIED_MAX:],
+        )
+
+    def brief(self, wall_s: float) -> CareBrief:
+        """Return what peers are told of it."""
+        good_s = self.last_good_wall_s
+        trouble = self.failed and f"the last snapshot failed: {self.failed}"
+        if self.refused_login:
+            trouble = f"it refuses the login: {self.refused_login}"
+        return CareBrief(
+            version=self.version,
+            active=self.active,
+            cluster=self.cluster,
+            away=self.away[:TEXT_MAX],
+            last_good_age_s=None if good_s is None else max(0.0, wall_s - good_s),
+            running=self.running,
+            trouble=trouble[:TEXT_MAX],
+        )
+
+    @property
+    def away(self) -> str:
+        """Which members do not do their work, in words; empty without any."""
+        return ", ".join(
+            f"{one.kind} {one.name} {one.status}"
+            for one in self.members
+            if not one.works
         )
 
     def lacking(self, kind: str) -> tuple[ManagerMember, ...]:

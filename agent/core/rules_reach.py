@@ -142,12 +142,9 @@ def manager_down(scene: Scene, node: str) -> Finding | None:
     own = scene.looks.get((scene.me, Channel.MANAGER)) is Look.SEEN
     if found is None or care is None or node == scene.me or not own:
         return found
-    said = ", ".join(
-        f"{one.kind} {one.name} {one.status}" for one in care.members if not one.works
-    )
-    if not said:
+    if not care.away:
         return found
-    return Finding({**found.evidence, "cluster_says": said, "said_by": scene.me})
+    return Finding({**found.evidence, "cluster_says": care.away, "said_by": scene.me})
 
 
 def _channel_down(scene: Scene, node: str, channel: Channel) -> Finding | None:
