@@ -11,7 +11,7 @@ one is promoted once it has received that, and the first comes back as its stand
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
@@ -225,8 +225,8 @@ class Cluster:
 
     @property
     def peers(self) -> tuple[Peer, ...]:
-        """The nodes of its cluster."""
-        return self._manager.peers
+        """The nodes of its cluster, itself included, as it sees them now."""
+        return tuple(_peers(self._manager))
 
     @property
     def initialized(self) -> bool:
@@ -263,6 +263,21 @@ class Cluster:
 
     def _wait(self, deed: Coroutine[object, object, T]) -> T:
         return asyncio.run_coroutine_threadsafe(deed, self._loop).result(DEED_S)
+
+
+def _peers(manager: Manager) -> Iterator[Peer]:
+    """Yield the nodes of a manager's cluster; each has one of every kind."""
+    if manager.removed:
+        return
+    seen = {**manager.others(), manager.name: manager.standing}
+    kinds = ("manager", "db", "broker")
+    for kind in kinds if manager.plan.options.all_active else kinds[:1]:
+        for name in manager.membership.members:
+            one = seen.get(name)
+            down = one is None or (kind == "db" and one.server is None)
+            words = (one.note if one else "it does not answer",) if down else ()
+            leads = one is not None and one.active
+            yield Peer(kind, name, HOST, not down, leads, words)
 
 
 async def _async(deed: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

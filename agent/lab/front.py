@@ -12,13 +12,16 @@ from agent.lab.deeds import Cluster
 from agent.lab.manager import Manager
 from agent.lab.manager_api import make_manager_app
 from agent.lab.plan import TENANT
-from agent.lab.standin.app import add_to, make_desk
-from agent.lab.standin.cluster import cluster_routes
+from agent.lab.standin.app import Standin, add_to, make_desk
+from agent.lab.standin.cluster import cluster_routes, manager_routes
 from agent.lab.standin.traits import Faults, Traits
 
 
-def front(manager: Manager) -> ASGIApp:
-    """Return the application of one manager. Called in the loop that it runs in."""
+def front(manager: Manager) -> tuple[ASGIApp, Standin]:
+    """Return the application of one manager, and what is to be closed in the end.
+
+    Called in the loop that it runs in.
+    """
     plan = manager.plan
     faults = Faults()
     app = make_manager_app(manager, plan, faults)
@@ -36,6 +39,5 @@ def front(manager: Manager) -> ASGIApp:
         manager.layout.manager_files,
         faults,
     )
-    more = () if plan.options.all_active else cluster_routes(office)
-    add_to(app, desk, more)
-    return app
+    routes = manager_routes if plan.options.all_active else cluster_routes
+    return app, add_to(app, desk, routes(office))

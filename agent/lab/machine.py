@@ -25,6 +25,7 @@ from agent.lab.front import front
 from agent.lab.manager import Manager
 from agent.lab.plan import Plan, load_plan
 from agent.lab.processes import Launch, end, launch
+from agent.lab.standin.app import Standin
 
 AGENT_AGAIN_S = 0.5
 AGENT_STOP_S = 5.0
@@ -41,6 +42,7 @@ class Machine:
         self.layout = plan.layout.node(name)
         self.manager: Manager | None = None
         self._managing: asyncio.Task[None] | None = None
+        self._standin: Standin | None = None
         self._hands = asyncio.Lock()
         """Held by whatever an operator does: one thing after the other."""
 
@@ -119,11 +121,14 @@ class Machine:
 
     def _switch_on(self) -> None:
         self.manager = Manager(self.plan, self.name)
-        app = front(self.manager)
+        app, self._standin = front(self.manager)
         self._managing = asyncio.create_task(self.manager.run(app))
 
     async def _switch_off(self) -> None:
         managing, self._managing, self.manager = self._managing, None, None
+        if self._standin is not None:
+            self._standin.close()
+            self._standin = None
         if managing is not None:
             managing.cancel()
             (failure,) = await asyncio.gather(managing, return_exceptions=True)

@@ -36,13 +36,13 @@ from agent.lab.naive import (
     Move,
     Naive,
     Stay,
+    StepDown,
 )
 from agent.lab.plan import HOST, Plan
 from agent.lab.ports import listen_on
 from agent.lab.processes import kill_leftovers_in
 from agent.lab.resync import Loser, bump, resync
-from agent.lab.server import Server, installed
-from agent.lab.standin import Peer
+from agent.lab.server import STANDBY_SIGNAL, Server, installed
 from agent.lab.standin.cluster import Note
 from agent.lab.standing import ServerStanding, Standing, outranks
 from agent.lab.web import CallError, send_json, serving
@@ -85,6 +85,8 @@ class Manager:
         self.membership = load(self.layout.membership)
         self.leads = False
         """Whether its database is the one that takes writes, as far as it knows."""
+        self._forced = False
+        """Whether an operator promoted it, whatever a majority says."""
         self.work = asyncio.Lock()
         """Held by whatever changes the server; never two at once."""
         self.busy = "starting"
@@ -103,22 +105,6 @@ class Manager:
     def removed(self) -> bool:
         """Whether it was removed from its cluster."""
         return self.membership.lost(self.name)
-
-    @property
-    def peers(self) -> tuple[Peer, ...]:
-        """The nodes of its cluster, itself included, as it sees them now."""
-        seen = {**self.others(), self.name: self.standing}
-        members = () if self.removed else self.membership.members
-        found = []
-        kinds = ("manager", "db", "broker")
-        for kind in kinds if self.plan.options.all_active else kinds[:1]:
-            for name in members:
-                one = seen.get(name)
-                down = one is None or (kind == "db" and one.server is None)
-                words = (one.note if one else "it does not answer",) if down else ()
-                leads = one is not None and one.active
-                found.append(Peer(kind, name, HOST, not down, leads, words))
-        return tuple(found)
 
     @property
     def standing(self) -> Standing:
@@ -158,7 +144,7 @@ class Manager:
             self.say(f"becoming active: {why}")
             await asyncio.to_thread(self.database.promote)
             await self.look_at_server()
-            self.leads = True
+            self.leads = self._forced = True
             self.say("active")
 
     async def prepare(self, histories: dict[str, str]) -> None:
@@ -207,8 +193,8 @@ class Manager:
             if not self.work.locked():
                 # Half a promotion looks like a node that is past its leader's line.
                 if self.membership.has(self.name):
-                    now_s = time.monotonic()
-                    move = self.naive.decide(self.standing, self.others(), now_s)
+                    now_s, others = time.monotonic(), self.others()
+                    move = self.naive.decide(self.standing, others, now_s, self._voters)
                     await self._until_done(functools.partial(self._make, move))
                 elif self.membership.cluster and self.leads:
                     await self._withdraw()
@@ -238,13 +224,32 @@ class Manager:
             leader = await self._look_for_leader()
             if leader is not None:
                 await self._give_up(leader)
-            elif not self.membership.lost(self.name):
-                await self.server.start()
-                self.leads = True
-                self.say("active")
+            elif not self.removed:
+                await self._start_alone()
         self.busy = ""
         if not self.leads:
-            self.say(REMOVED if self.membership.lost(self.name) else "standby")
+            self.say(REMOVED if self.removed else "standby")
+
+    async def _start_alone(self) -> None:
+        """Start what was a primary, as a standby where it needs a majority first."""
+        self.leads = 2 * (len(self.others()) + 1) > self._voters
+        if not self.leads:
+            self.server.write(STANDBY_SIGNAL, "")
+        await self.server.start()
+        if self.leads:
+            self.say("active")
+
+    @property
+    def _voters(self) -> int:
+        """Of how many a majority is asked for; 0: of none.
+
+        Whom an operator promoted stays active, until it sees the others again.
+        """
+        members = len(self.membership.members)
+        if 2 * (len(self.others()) + 1) > members:
+            self._forced = False
+        free = self._forced or not self.plan.options.all_active
+        return 0 if free else members
 
     async def _look_for_leader(self) -> str | None:
         """Return who is active already; None when nobody is, or nobody answers."""
@@ -270,9 +275,21 @@ class Manager:
                 self.say(f"following {leader}")
                 conninfo = texts.primary_conninfo(self.plan, self.name, leader)
                 await asyncio.to_thread(self.database.follow, conninfo)
+            case StepDown():
+                await self._step_down()
             case GiveUp(winner, why):
                 self.say(f"giving up for {winner}: {why}")
                 await self._give_up(winner)
+
+    async def _step_down(self) -> None:
+        """Go on as a standby of nobody, as Patroni does without its majority."""
+        async with self.work:
+            self.say("stepping down: no majority is in sight")
+            self.leads = False
+            await self.server.stop()
+            self.server.write(STANDBY_SIGNAL, "")
+            await self.server.start()
+            self.say("standby")
 
     async def _give_up(self, winner: str) -> None:
         """Become the winner's standby.

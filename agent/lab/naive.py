@@ -10,8 +10,9 @@ it sees, and returns one move. A manager that sees no other becomes active. In a
 group without an active one, the one that received most promotes. When several are
 active, the one with the lowest name notes whose database is the newest at that
 moment, waits for a settle time, and names that one the winner; the others give up.
-A manager that follows what is not its own line has lost as well. No clock is read
-here and nothing is done.
+A manager that follows what is not its own line has lost as well. From 5 on Patroni
+decides, which asks for a majority: who sees none neither becomes nor stays active. No
+clock is read here and nothing is done.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,6 +41,11 @@ class Follow:
 
 
 @dataclass(frozen=True, slots=True)
+class StepDown:
+    """Take no more writes: no majority of the cluster is in sight."""
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """This node has lost: stop its server and resync it from the winner."""
 
@@ -47,7 +53,7 @@ class GiveUp:
     why: str
 
 
-Move = Stay | BecomeActive | Follow | GiveUp
+Move = Stay | BecomeActive | Follow | StepDown | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +76,22 @@ class Naive:
         self._upstreams = upstreams
         self._habits = habits
         self._leaderless_since: float | None = None
+        self._minor_since: float | None = None
 
     def decide(
-        self, mine: Standing, others: Mapping[str, Standing], now_s: float
+        self,
+        mine: Standing,
+        others: Mapping[str, Standing],
+        now_s: float,
+        voters: int = 0,
     ) -> Move:
-        """Return the move for now. `others` are those that answered lately."""
+        """Return the move for now. `others` are those that answered lately.
+
+        `voters`: how many a majority is counted of, as from 5 on; 0: none is needed.
+        """
+        if 2 * (len(others) + 1) <= voters:
+            return self._as_minority(mine, now_s)
+        self._minor_since = None
         active = {name: other for name, other in others.items() if other.active}
         if mine.active:
             self._leaderless_since = None
@@ -85,6 +102,12 @@ class Naive:
         self._leaderless_since = None
         leader = self._leader(active)
         return Stay() if leader is None else self._as_standby(mine, leader)
+
+    def _as_minority(self, mine: Standing, now_s: float) -> Move:
+        if self._minor_since is None:
+            self._minor_since = now_s
+        patient = now_s - self._minor_since < self._habits.lost_after_s / 2
+        return Stay() if patient or not mine.active else StepDown()
 
     def _as_active(
         self, mine: Standing, active: Mapping[str, Standing], now_s: float

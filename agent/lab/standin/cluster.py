@@ -142,18 +142,24 @@ class ClusterDesk:
         """Answer `DELETE /cluster/nodes/NAME` with the node that is gone."""
         found = self._find(name)
         self._only_active()
-        try:
-            self._office.remove_member(name)
-        except RefusedError as error:
-            raise _refusal(error) from error
+        self._done_or_refused(lambda: self._office.remove_member(name))
         return reply(_node(found))
 
+    def remove_manager(self, name: str) -> Response:
+        """Answer `DELETE /managers/HOSTNAME` of 5.0.5 and later with what is gone."""
+        found = self._find(name)
+        self._done_or_refused(lambda: self._office.remove_member(name))
+        return reply({"hostname": name, "private_ip": found.address})
+
     def _done(self, deed: Callable[[], None], asked: Asked) -> Response:
+        self._done_or_refused(deed)
+        return self.show(asked)
+
+    def _done_or_refused(self, deed: Callable[[], None]) -> None:
         try:
             deed()
         except RefusedError as error:
             raise _refusal(error) from error
-        return self.show(asked)
 
     def _peers(self) -> tuple[Peer, ...]:
         if self._office.removed:
@@ -202,6 +208,16 @@ def _node(peer: Peer) -> Shown:
 def _refusal(error: RefusedError) -> Refusal:
     status = STATUSES.get(error.code, OTHERWISE)
     return Refusal(status, error.code, str(error))
+
+
+def manager_routes(office: ClusterOffice) -> tuple[Route, ...]:
+    """Return the routes of a later manager for its cluster, in the premium edition."""
+    desk = ClusterDesk(office)
+    return (
+        Route(
+            "DELETE", "managers/<name>", lambda _, __, name: desk.remove_manager(name)
+        ),
+    )
 
 
 def cluster_routes(office: ClusterOffice) -> tuple[Route, ...]:

@@ -163,6 +163,17 @@ def premium_only(_desk: Desk, _asked: Asked, *_: str) -> Response:
     raise Refusal(404, "missing_premium_package_error", PREMIUM)
 
 
+def license_check(desk: Desk, _asked: Asked) -> Response:
+    """Answer `GET /license-check`, which the client asks before it uploads.
+
+    A premium manager here has its license, and a community one no customer's id.
+    """
+    if desk.traits.edition == "premium":
+        return reply("OK")
+    words = "No Customer ID found on the manager"
+    return reply({"message": words, "error_code": "missing_cloudify_license"}, 400)
+
+
 def nodes_of(desk: Desk, kind: str) -> tuple[Peer, ...]:
     """Return the nodes of a kind; a manager alone has one of each: itself."""
     found = tuple(each for each in desk.office.peers if each.kind == kind)

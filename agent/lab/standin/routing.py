@@ -77,6 +77,7 @@ ROUTES = (
     Route("GET", "ok", health.ok, login=False, when=_seventh),
     Route("GET", "status", health.status),
     Route("GET", "version", health.version),
+    Route("GET", "license-check", health.license_check, when=_seventh),
     Route("GET", "cluster-status", health.cluster_status, when=_later),
     Route("GET", "managers", health.managers, when=_later),
     Route("GET", "brokers", health.brokers, when=_later),
