@@ -87,17 +87,16 @@ def pytest_collection_modifyitems(
 
 
 @pytest.fixture(scope="module")
-def target(
-    request: pytest.FixtureRequest, started_managers: StartManager
-) -> Iterator[Target]:
-    """The manager that this module's tests ask."""
+def target(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """The manager that this module's tests ask; a real one needs no PostgreSQL here."""
     if request.param == "real":
         told = VnfmSettings.model_validate(_told(os.environ))
         login = login_of(told)
         assert login is not None, "set SPLITGUARD_VNFM_PASSWORD_FILE"
         yield Target(URL, login, told.ca)
         return
-    manager: Manager = started_managers(request.param)
+    started: StartManager = request.getfixturevalue("started_managers")
+    manager: Manager = started(request.param)
     manager.put("blueprints", "router", "firewall")
     manager.put("deployments", "customer-1")
     login = Login(manager.username, manager.password, tenant=manager.tenant)
