@@ -3,7 +3,15 @@
 from dataclasses import replace
 
 from agent.core.lsn import Lsn
-from agent.lab.naive import BecomeActive, Follow, GiveUp, Habits, Naive, Stay
+from agent.lab.naive import (
+    BecomeActive,
+    Follow,
+    GiveUp,
+    Habits,
+    Naive,
+    Stay,
+    StepDown,
+)
 from agent.lab.standing import ServerStanding, Standing, contains, outranks
 
 HABITS = Habits()
@@ -154,3 +162,29 @@ def test_a_winner_outranks_older_timelines_and_its_own_history_only():
     assert outranks(winner, {"00000002.history": "x", "00000003.history": "mine"})
     assert not outranks(winner, {"00000003.history": "another"})
     assert not outranks(winner, {"00000004.history": "x"})
+
+
+def test_where_a_majority_is_asked_for_who_sees_nobody_does_not_become_active():
+    naive, mine = mind("n2"), standby("n2")
+    for now_s in (0.0, 2.0, 100.0):
+        assert naive.decide(mine, {}, now_s, voters=3) == Stay()
+
+
+def test_where_a_majority_is_asked_for_two_of_three_elect():
+    naive, others = mind("n2"), seen(standby("n3"))
+    naive.decide(standby("n2"), others, 0.0, voters=3)
+    move = naive.decide(standby("n2"), others, 2.0, voters=3)
+    assert isinstance(move, BecomeActive)
+
+
+def test_an_active_one_steps_down_before_the_others_have_elected():
+    naive, mine = mind("n1"), active("n1")
+    assert naive.decide(mine, {}, 0.0, voters=3) == Stay()
+    assert naive.decide(mine, {}, HABITS.lost_after_s / 2, voters=3) == StepDown()
+
+
+def test_who_sees_the_majority_again_forgets_that_it_was_alone():
+    naive, mine = mind("n1"), active("n1")
+    naive.decide(mine, {}, 0.0, voters=3)
+    naive.decide(mine, seen(standby("n2")), 1.0, voters=3)
+    assert naive.decide(mine, {}, 1.5, voters=3) == Stay()
