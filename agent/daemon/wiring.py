@@ -26,6 +26,7 @@ from agent.core.capture import CaptureStatus
 from agent.core.event import CaptureReported, NoticeDelivered, ReceiversTried, Started
 from agent.core.state import State
 from agent.daemon import sdnotify, servers
+from agent.daemon.asking import clients_of, prober_of
 from agent.daemon.beside import MIB, ServerBeside
 from agent.daemon.cadence import Cadence
 from agent.daemon.calendar import Calendar
@@ -35,7 +36,7 @@ from agent.daemon.executor import ActionExecutor
 from agent.daemon.forecast import keep_looking, keep_watching_the_gate
 from agent.daemon.managers_making import Managing, managing
 from agent.daemon.recorder import Recorder
-from agent.daemon.reload import Reload, channels_of, peer_token_of, token_book
+from agent.daemon.reload import Reload, channels_of, token_book
 from agent.daemon.removals import Removals
 from agent.daemon.renderer import Renderer
 from agent.daemon.runtime import Parts, Runtime
@@ -50,13 +51,12 @@ from agent.daemon.shelving import (
 from agent.errors import ConfigError, JournalError
 from agent.notify.outbox import OutboxWorker
 from agent.probe.prober import NetworkProber
-from agent.probe.target import ProbeSettings, Target
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.reserve import Reserve
 from agent.snapshot.settings import MakesWay
 from agent.store.opening import JOURNAL_FILE
 from agent.store.sqlite import SqliteJournal
-from agent.transport import HttpClient, Tls
+from agent.transport import HttpClient
 
 if TYPE_CHECKING:
     from agent.daemon.sender import Sender
@@ -155,6 +155,8 @@ class Assembly:
             await asyncio.to_thread(self.losses.stop)
         if self.beside is not None:
             await asyncio.to_thread(self.beside.stop)
+        if self.managing is not None:
+            await self.managing.close()
         await self.prober.close()
         for client in self.clients:
             await client.close()
@@ -197,7 +199,8 @@ async def assemble(
     _make_private(settings.state_dir, "state_dir")
     _make_private(settings.capture_dir, "capture.dir")
     tokens = token_book(settings)
-    peers, receivers = HttpClient(_client_tls(settings)), HttpClient()
+    clients = clients_of(settings)
+    receivers = clients.receivers
     tcp, unix = servers.bind_tcp(settings.listen), servers.bind_unix(settings.socket)
     journal_thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
     journal = await _on(journal_thread)(
@@ -213,7 +216,7 @@ async def assemble(
         replace(parts, render=renderer),
         State(restored.ledger, restored.knowledge),
     )
-    prober = _prober(settings, clock, peers)
+    prober = prober_of(settings, clock, clients)
     keeper = upkeep(settings, runtime)
     beside = _beside(settings, runtime, crash, MakesWay(reserve, keeper))
     outbox = _outbox(settings, journal, receivers, runtime, _on(journal_thread))
@@ -246,7 +249,7 @@ async def assemble(
         recorder=recorder,
         journal_thread=journal_thread,
         prober=prober,
-        clients=[peers, receivers],
+        clients=clients.all,
     )
 
 
@@ -321,37 +324,11 @@ def _make_private(folder: Path, key: str) -> None:
         )
 
 
-def _client_tls(settings: Settings) -> Tls | None:
-    tls = settings.tls
-    if tls.ca is None and tls.cert is None:
-        return None
-    return Tls(ca=tls.ca, cert=tls.cert, key=tls.key)
-
-
 def _server_tls(settings: Settings) -> servers.Tls | None:
     tls = settings.tls
     if tls.cert is None or tls.key is None:
         return None
     return servers.Tls(cert=tls.cert, key=tls.key, ca=tls.ca)
-
-
-def _prober(settings: Settings, clock: SystemClock, http: HttpClient) -> NetworkProber:
-    targets = {
-        member.name: Target(
-            name=member.name,
-            agent_url=member.agent,
-            postgres_dsn=member.postgres,
-            manager_url=member.manager,
-        )
-        for member in settings.members
-    }
-    shared = ProbeSettings(
-        cluster=settings.cluster,
-        me=settings.me,
-        peer_token=peer_token_of(settings),
-        deadline_s=settings.probe.deadline_s,
-    )
-    return NetworkProber(targets, shared, clock, http)
 
 
 def _beside(
