@@ -21,13 +21,15 @@ from dataclasses import dataclass, replace
 from agent.core.care import KeptBrief, ManagerCare, ManagerMember
 from agent.core.event import Event, ManagerCareTold
 from agent.core.managercare import looks_allowed, wanted
+from agent.daemon.managers_means import MeansKept
 from agent.daemon.managers_rota import Rota
-from agent.errors import ManagerError, SplitguardError
+from agent.errors import ManagerError
 from agent.ports import Clock, Desk
 from agent.vnfm.client import ManagerClient
-from agent.vnfm.keeping import Keeper, Order, order_id
+from agent.vnfm.keeping import Order, order_id
 from agent.vnfm.kept import Kept
-from agent.vnfm.login import UNAUTHORIZED, LoginKept
+from agent.vnfm.login import UNAUTHORIZED
+from agent.vnfm.records import ClusterStatus, Status
 from agent.vnfm.shelf import Shelf
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ log = logging.getLogger(__name__)
 TICK_S = 1.0
 PAUSE_S_MAX = 600.0
 """A manager that does not answer is asked at least so often."""
+MISSED_MAX = 3
+"""After so many looks in vain what it said before counts no more."""
 VERSION_EVERY = 20
 """In so many looks the version is asked for once: each question writes a row."""
 ASKED_MAX = 4
@@ -55,20 +59,6 @@ class Habits:
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What it is done with, made anew when the configuration is read anew."""
-
-    client: ManagerClient
-    logins: LoginKept
-    keeper: Keeper
-
-    @property
-    def refused(self) -> bool:
-        """Whether the manager has refused the login as it stands in its file."""
-        return bool(self.logins.reason(self.client.place))
-
-
-@dataclass(frozen=True, slots=True)
 class Stock:
     """What is kept, and what is written down of it."""
 
@@ -86,16 +76,15 @@ class ManagerWork:
         desk: Desk,
         clock: Clock,
         post: Callable[[Event], None],
-        connect: Callable[[], Means],
+        means: MeansKept,
         stock: Stock,
         habits: Habits,
     ) -> None:
-        """`connect` reads the login; it blocks and raises SplitguardError."""
+        """Nothing is asked before `run`."""
         self._desk = desk
         self._clock = clock
         self._post = post
-        self._connect = connect
-        self._means: Means | None = None
+        self._means = means
         self._shelf = stock.shelf
         self._rota = stock.rota
         self._prune = stock.prune
@@ -121,9 +110,13 @@ class ManagerWork:
             tasks.create_task(_forever(self._look_on, TICK_S, self._clock))
             tasks.create_task(_forever(self._work_on, TICK_S, self._clock))
 
-    def renew(self) -> None:
-        """Read the login anew with the next request."""
-        self._means = None
+    async def close(self) -> None:
+        """Give up what is on its way."""
+        await self._means.close()
+
+    async def renew(self) -> None:
+        """Read the login anew with the next request; what goes on ends as it began."""
+        await self._means.renew()
         self._care = replace(self._care, refused_login="")
         self._missed = 0
 
@@ -162,15 +155,12 @@ class ManagerWork:
     async def _look(self) -> None:
         """Ask the manager what it says. Failures are counted and change nothing."""
         try:
-            client = (await self._tools()).client
-            status = await client.status()
-            # One of the 4.x line that is not active answers nothing else.
-            cluster = await client.cluster_status() if status.active else None
-            version = self._care.version
-            if status.active and (not version or self._looks % VERSION_EVERY == 0):
-                version = (await client.version()).version
+            async with self._means.at_hand() as means:
+                status, cluster, version = await self._seen(means.client)
         except ManagerError as error:
             self._note(error, "looking at the manager")
+            if self._missed >= MISSED_MAX:
+                self._care = replace(self._care, active=None, cluster="", members=())
             return
         self._looks += 1
         self._missed = 0
@@ -186,6 +176,18 @@ class ManagerWork:
             ),
         )
         self._tell()
+
+    async def _seen(
+        self, client: ManagerClient
+    ) -> tuple[Status, ClusterStatus | None, str]:
+        """Return what the manager says of itself. Raises ManagerError."""
+        status, version = await client.status(), self._care.version
+        if not status.active:
+            return status, None, version  # of the 4.x line: it answers nothing else
+        cluster = await client.cluster_status()
+        if not version or self._looks % VERSION_EVERY == 0:
+            version = (await client.version()).version
+        return status, cluster, version
 
     # --- keeping ----------------------------------------------------------------
 
@@ -236,7 +238,8 @@ class ManagerWork:
         self._care = self._care.begun(order.id)
         self._tell()
         try:
-            kept = await (await self._tools()).keeper.keep(order)
+            async with self._means.at_hand() as means:
+                kept = await means.keeper.keep(order)
         except ManagerError as error:
             self._failed(order, error)
             return
@@ -258,24 +261,20 @@ class ManagerWork:
         wall_s = self._desk.now().wall_s
         self._note(error, f"manager's snapshot {order.id}")
         self._care = self._care.after_failure(error.message, order.incident_ids, wall_s)
-        self._rota.failed(error.message, wall_s, scheduled=order.scheduled)
+        self._rota.failed(
+            error.message,
+            wall_s,
+            scheduled=order.scheduled,
+            incident_ids=order.incident_ids,
+        )
         self._tell()
 
     # --- inside -----------------------------------------------------------------
 
-    async def _tools(self) -> Means:
-        """Return client and keeper, made from the configuration as it is now."""
-        if self._means is None:
-            try:
-                self._means = await asyncio.to_thread(self._connect)
-            except SplitguardError as error:
-                raise ManagerError(error.message, error.hint) from error
-        return self._means
-
     def _refused(self) -> bool:
         """Whether nothing may be asked; over once the login's file has changed."""
-        if not self._care.refused_login or self._means is None:
-            return bool(self._care.refused_login)
+        if not self._care.refused_login:
+            return False
         if self._means.refused:
             return True
         self._care = replace(self._care, refused_login="")

@@ -14,7 +14,8 @@ from agent.config import Settings
 from agent.core.observation import ServerFacts
 from agent.daemon.clock import SystemClock
 from agent.daemon.gently import gently
-from agent.daemon.managers import Habits, ManagerWork, Means, Stock
+from agent.daemon.managers import Habits, ManagerWork, Stock
+from agent.daemon.managers_means import Means, MeansKept
 from agent.daemon.managers_rota import Rota, Schedule
 from agent.daemon.managers_shelf import ManagerShelf, pruner
 from agent.daemon.runtime import Runtime
@@ -35,10 +36,15 @@ class Managing:
     work: ManagerWork | None
     """None where no manager stands beside the agent, or it has no login."""
 
-    def renew(self) -> None:
+    async def renew(self) -> None:
         """Read the login anew with the next request."""
         if self.work is not None:
-            self.work.renew()
+            await self.work.renew()
+
+    async def close(self) -> None:
+        """Give up what is on its way to the manager."""
+        if self.work is not None:
+            await self.work.close()
 
 
 def managing(settings: Settings, runtime: Runtime) -> Managing | None:
@@ -62,7 +68,7 @@ def managing(settings: Settings, runtime: Runtime) -> Managing | None:
         runtime,
         clock,
         runtime.post,
-        _connect(settings, url, shelf, _floor(settings, runtime)),
+        MeansKept(_connect(settings, url, shelf, _floor(settings, runtime))),
         Stock(
             shelf,
             Rota(settings.manager_snapshots_dir, schedule, clock.moment().wall_s),
@@ -118,9 +124,10 @@ def _connect(
     )
 
     def connect() -> Means:
-        logins = kept_login(given)
-        client = ManagerClient(url, logins, http_of(settings), clock)
-        return Means(client, logins, Keeper(client, shelf, manner, clock, gently))
+        logins, http = kept_login(given), http_of(settings)
+        client = ManagerClient(url, logins, http, clock)
+        keeper = Keeper(client, shelf, manner, clock, gently)
+        return Means(client, logins, keeper, http)
 
     return connect
 

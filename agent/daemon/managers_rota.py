@@ -19,6 +19,7 @@ from agent.core.managercare import looks_allowed, takes_scheduled
 from agent.core.moment import Moment
 from agent.core.observation import Channel
 from agent.core.policy import Policy
+from agent.core.standing import standing
 from agent.core.state import State
 from agent.daemon.calendar import next_after, put_off_s
 from agent.errors import CodecError
@@ -34,6 +35,8 @@ RETRY_S = 900.0
 """A run that failed is tried again after this."""
 GRACE_S = 120.0
 """So long the others have before their run is crossed out here: roles may just move."""
+FORGIVEN_S = 3600.0
+"""So long it is told that a snapshot failed which a person had asked for."""
 AHEAD_S_MAX = 86_400.0
 """What was done so far in the future was noted by a clock that went wrong."""
 
@@ -53,6 +56,9 @@ class Notes:
     failed: str = ""
     """Why the last snapshot failed, whoever asked for it; empty after a good one."""
     failed_wall_s: float | None = None
+    failed_for: tuple[str, ...] = ()
+    """The incidents that it was for."""
+    failed_by_clock: bool = False
     others: bool = False
     """Whether it was another agent's turn when that was last known."""
 
@@ -93,6 +99,7 @@ class Rota:
 
     def look(self, state: State, policy: Policy, now: Moment) -> bool:
         """Note whose turn it is; return whether a snapshot is to be taken now."""
+        self._let_lapse(state, now.wall_s)
         mine = takes_scheduled(state, policy, now)
         others = not mine and _others_turn(state, policy, now)
         if mine and self.notes.others:
@@ -109,19 +116,55 @@ class Rota:
 
     def succeeded(self, wall_s: float, *, scheduled: bool) -> None:
         """Note a good snapshot."""
-        self.notes = replace(self.notes, failed="", failed_wall_s=None)
+        self._forgive()
         if scheduled:
             self._cross_out(wall_s)
 
-    def failed(self, reason: str, wall_s: float, *, scheduled: bool) -> None:
+    def failed(
+        self,
+        reason: str,
+        wall_s: float,
+        *,
+        scheduled: bool,
+        incident_ids: tuple[str, ...] = (),
+    ) -> None:
         """Note a failure; after some of them the run is given up."""
-        self.notes = replace(self.notes, failed=reason, failed_wall_s=wall_s)
+        self.notes = replace(
+            self.notes,
+            failed=reason,
+            failed_wall_s=wall_s,
+            failed_for=incident_ids,
+            failed_by_clock=scheduled,
+        )
         if not scheduled:
             return
         tried = self.notes.tried + 1
         self.notes = replace(self.notes, tried=tried, again_wall_s=wall_s + RETRY_S)
         if tried >= TRIES_MAX:
             self._cross_out(wall_s)
+
+    def _let_lapse(self, state: State, wall_s: float) -> None:
+        """Forget a failure that nothing can mend any more.
+
+        One of the clock is mended by the next night's; one of an incident is past with
+        it; and who asked for one has seen what became of it.
+        """
+        notes = self.notes
+        if not notes.failed or notes.failed_by_clock:
+            return
+        going_on = {one.id for one in standing(state)} & set(notes.failed_for)
+        age_s = wall_s - (notes.failed_wall_s or 0.0)
+        if not going_on and (notes.failed_for or not 0 <= age_s < FORGIVEN_S):
+            self._forgive()
+
+    def _forgive(self) -> None:
+        self.notes = replace(
+            self.notes,
+            failed="",
+            failed_wall_s=None,
+            failed_for=(),
+            failed_by_clock=False,
+        )
 
     def save(self) -> None:
         """Write the notes down. Blocking; never raises what a disk can do."""

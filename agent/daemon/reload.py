@@ -93,7 +93,7 @@ class Reload:
         self.outbox.renew(channels)
         self.renderer.renew(self.settings)
         if self.managing is not None:
-            self.managing.renew()
+            await self.managing.renew()
         log.info("configuration and tokens were read again")
         if waiting:
             log.warning("after a restart only: %s", ", ".join(waiting))

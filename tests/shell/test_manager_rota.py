@@ -6,14 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from agent.core.care import ManagerCare
+from agent.core.care import ManagerCare, ManagerSight
 from agent.core.moment import Moment
-from agent.core.observation import Channel, ManagerSight, Observation, Outcome
+from agent.core.observation import Channel, Observation, Outcome
 from agent.core.policy import NodeSpec, Policy
 from agent.core.state import State
 from agent.core.verdict import Family, Severity, Verdict, VerdictCode
 from agent.daemon.calendar import next_after, put_off_s
-from agent.daemon.managers_rota import GRACE_S, RETRY_S, TRIES_MAX, Rota, Schedule
+from agent.daemon.managers_rota import (
+    FORGIVEN_S,
+    GRACE_S,
+    RETRY_S,
+    TRIES_MAX,
+    Rota,
+    Schedule,
+)
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -133,6 +140,22 @@ def test_a_good_one_forgets_the_failure_and_a_restart_does_not(agent: Agent):
     agent.rota.succeeded(NIGHT + 2, scheduled=False)
     told = agent.rota.told(ManagerCare(), 60.0)
     assert (told.failed, told.failed_wall_s) == ("", None)
+
+
+def test_a_failure_of_an_incident_is_past_with_it_and_one_of_the_clock_is_not(
+    agent: Agent,
+):
+    agent.rota.failed("wiped", NIGHT - DAY, scheduled=False, incident_ids=("i-1",))
+    agent.look(NIGHT - DAY + 1, True, False)
+    assert agent.rota.notes.failed == ""
+    agent.rota.failed("no such id", NIGHT - DAY, scheduled=False)
+    agent.look(NIGHT - DAY + 1, True, False)
+    assert agent.rota.notes.failed == "no such id"
+    agent.look(NIGHT - DAY + FORGIVEN_S, True, False)
+    assert agent.rota.notes.failed == ""
+    agent.rota.failed("no reply", NIGHT - DAY, scheduled=True)
+    agent.look(NIGHT - 1, True, False)
+    assert agent.rota.notes.failed == "no reply"
 
 
 def test_the_time_without_a_good_one_counts_from_when_it_became_our_turn(agent: Agent):
