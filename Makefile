@@ -153,7 +153,7 @@ system-all: system system-slow ## all that is done to real clusters
 chaos: setup packages .venv/.patroni ## seeded faults on real Patroni clusters (RUNS=n SEED=n); every fourth unguarded
 	RUNS=$(RUNS) SEED=$(SEED) $(BIN)/python -m pytest tests/chaos $(ARGS)
 
-accept: setup packages ## the installed command as a process
+accept: setup packages .venv/.cfy ## the installed command as a process
 	$(call pytest,tests/acceptance)
 
 browser: setup packages ## the page in a real Chromium

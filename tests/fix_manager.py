@@ -12,8 +12,8 @@ import shutil
 import ssl
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ import uvicorn
 
 from agent.lab.plan import DATABASE, MANAGER_ROLE
 from agent.lab.schema import KINDS, READERS, manager_statements
-from agent.lab.standin import Alone, Faults, Traits
+from agent.lab.standin import Alone, Faults, Peer, Traits
 from agent.lab.standin.app import Standin, make_standin
+from agent.lab.standin.cluster import Note, RefusedError, cluster_routes
+from agent.lab.standin.routing import Route
 from agent.lab.web import EmbeddedServer
 from tests.fix_postgres import Server, Stage, eventually, stage_of
 
@@ -41,6 +43,37 @@ SHORT: dict[str, Any] = {
 }
 PATIENCE_S = 20.0
 SWITCHES = [each for each in fields(Faults) if each.name != "in_flight"]
+
+
+@dataclass
+class Office(Alone):
+    """Where a manager sits: alone, or in the cluster that `peers` tells.
+
+    Members are taken off the list and made the active one; nobody can join.
+    """
+
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def initialized(self) -> bool:
+        return bool(self.peers)
+
+    def remove_member(self, name: str) -> None:
+        self.peers = tuple(peer for peer in self.peers if peer.name != name)
+
+    def set_active(self, name: str) -> None:
+        self.peers = tuple(
+            replace(peer, master=peer.name == name) for peer in self.peers
+        )
+
+    def start_cluster(self) -> None:
+        self.peers = (Peer("manager", self.name, "127.0.0.1", master=True),)
+
+    def add_member(self, name: str) -> Mapping[str, object]:
+        raise RefusedError("nobody joins here", code="illegal_action_error")
+
+    def join(self, shown: Mapping[str, object]) -> None:
+        raise RefusedError("nobody joins here", code="illegal_action_error")
 
 
 @dataclass
@@ -131,7 +164,7 @@ class Manager:
         self.folder.mkdir(mode=0o700)
         self.door.unlock()
         works.reboots = 0
-        alone = Alone()
+        alone = Office()
         for each in fields(alone):
             setattr(self.office, each.name, getattr(alone, each.name))
 
@@ -163,8 +196,7 @@ def run_manager(
 
     `tls`: a certificate and its key, in PEM. `close()` it.
     """
-    office = office or Alone()
-    faults = Faults()
+    office = office or Office()
 
     def connect() -> psycopg.Connection[Any]:
         return psycopg.connect(
@@ -172,7 +204,10 @@ def run_manager(
             connect_timeout=5,
         )  # fmt: skip
 
-    app, standin = make_standin(office, connect, traits, folder, faults)
+    more: tuple[Route, ...] = ()
+    if isinstance(office, Office) and not traits.all_active:
+        more = cluster_routes(office)
+    app, standin = make_standin(office, connect, traits, folder, more)
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, log_config=None, access_log=False,
         lifespan="off", timeout_graceful_shutdown=1,
@@ -193,7 +228,7 @@ def run_manager(
     scheme = "https" if tls else "http"
     url = f"{scheme}://127.0.0.1:{port}"
     return Manager(
-        url, traits, standin, office, faults, server, folder, _stop=stop
+        url, traits, standin, office, standin.desk.faults, server, folder, _stop=stop
     )  # fmt: skip
 
 

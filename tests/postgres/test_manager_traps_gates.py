@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from agent.lab.standin import Alone, Peer
+from agent.lab.standin import Peer
 from tests.fix_curl import JSON, ask, create, curl, data, kill
-from tests.fix_manager import PASSWORD, Manager, StartManager, manager_database
+from tests.fix_manager import (
+    PASSWORD,
+    Manager,
+    Office,
+    StartManager,
+    manager_database,
+)
 from tests.fix_postgres import Stage
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
@@ -171,7 +177,7 @@ def test_a_cluster_without_a_quorum_is_200_and_its_summary_500(
             for number in range(3)
         )
 
-    office = Alone(peers=peers(0))
+    office = Office(peers=peers(0))
     manager = start_manager("7.0.5", office=office)
     for dead, word, summary in ((0, "OK", 200), (1, "Degraded", 200), (2, "Fail", 500)):
         office.peers = peers(dead)

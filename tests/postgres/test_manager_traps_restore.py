@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from agent.lab.standin import Alone, Peer
+from agent.lab.standin import Peer
 from tests.fix_curl import archive, ask, create, kill, restore, upload
-from tests.fix_manager import Manager, StartManager
+from tests.fix_manager import Manager, Office, StartManager
 from tests.fix_postgres import eventually
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(120)]
@@ -162,7 +162,7 @@ def test_a_snapshot_of_a_newer_manager_is_not_restored_by_an_older_one(
 
 def test_4_x_restores_on_no_cluster_of_several_nodes(start_manager: StartManager):
     peers = tuple(Peer("manager", name, "127.0.0.1") for name in ("n1", "n2"))
-    office = Alone(peers=peers)
+    office = Office(peers=peers)
     manager = start_manager("4.5.5", office=office)
     manager.make("s1")
     refused = restore(manager, "s1")

@@ -212,12 +212,12 @@ def make_standin(
     connect: Connect,
     traits: Traits,
     folder: Path,
-    faults: Faults | None = None,
+    more: Iterable[Route] = (),
 ) -> tuple[FastAPI, Standin]:
     """Return an application that is a stand-in manager and nothing else."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    desk = make_desk(office, connect, traits, folder, faults or Faults())
-    return app, add_to(app, desk)
+    desk = make_desk(office, connect, traits, folder, Faults())
+    return app, add_to(app, desk, more)
 
 
 class Broken(Response):
