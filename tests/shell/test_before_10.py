@@ -4,12 +4,15 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.cli.grants_before_10 import SQL
 from agent.config import LocalSettings, NodeSettings, Settings
+from agent.core import managercare
 from agent.core.capture import CaptureOrder, CaptureStatus, Level, Phase
+from agent.core.care import ManagerOrder
 from agent.core.observation import Outcome, PostgresSight, ServerFacts
 from agent.daemon.beside import ServerBeside
 from agent.daemon.clock import SystemClock
@@ -134,11 +137,12 @@ class Recorded(Cluster):
         self,
         sights: dict[tuple[str, str], PostgresSight],
         disks: dict[tuple[str, str], ServerFacts],
+        **more: Any,
     ) -> None:
         self.stage = "healthy"
         self.sights = sights
         self.disks = disks
-        super().__init__(2)
+        super().__init__(2, **more)
 
     def _sight(self, server):
         return self.sights[self.stage, server.node]
@@ -168,6 +172,36 @@ async def test_the_core_calls_the_recorded_split_one(
         found = cluster.verdict(node, "split-brain").evidence
         assert found["tips"] == "n1,n2"
         assert found["fork_lsn"] == str(fork.lsn)
+
+
+async def test_where_nothing_is_copied_the_managers_of_both_sides_take_a_snapshot(
+    network: Network, tmp_path: Path, old: Old
+):
+    """Every manager through 6.4.2 stands over 9.5; its snapshot is what is kept."""
+    places = [(stage, node) for stage in STAGES for node in NODES]
+    sights = {place: await sight(network, old, *place) for place in places}
+    disks = {place: facts(old, tmp_path, *place) for place in places}
+    cluster = Recorded(sights, disks, managers=True)
+    cluster.run(5)
+    assert not any(wanted_by(cluster, node) for node in NODES)
+    cluster.cut("n2")
+    cluster.run(5)
+    assert "observer-isolated" in cluster.codes("n1")
+    assert wanted_by(cluster, "n1") is None, "it has written nothing yet"
+    cluster.stage = "split"
+    cluster.active["n2"] = True
+    cluster.run(5)
+    assert "observer-isolated" in str(wanted_by(cluster, "n1"))
+    cluster.heal()
+    cluster.run(5)
+    for node in NODES:
+        assert "split-brain" in str(wanted_by(cluster, node))
+
+
+def wanted_by(cluster: Cluster, node: str) -> ManagerOrder | None:
+    agent = cluster.agents[node]
+    now_s = cluster.at(node, 0.9).monotonic_s
+    return managercare.wanted(agent.state, now_s, agent.policy)
 
 
 def test_nothing_of_such_a_server_is_copied_and_that_is_said_beforehand(
