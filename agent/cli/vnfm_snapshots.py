@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli import vnfm_restoring, vnfm_transfer
+from agent.cli import vnfm_kept, vnfm_restoring, vnfm_transfer
 from agent.cli.console import grid, safe, say, stacked, words
 from agent.cli.vnfm_call import ManagerCall, Place, asks_manager, fetches_from_manager
 
@@ -268,7 +268,10 @@ def status(
         typer.Argument(metavar="ID", help="Of one snapshot. Default: of all."),
     ] = None,
 ) -> int:
-    """Say how a snapshot and its executions stand, or what goes on at all."""
+    """Say how a snapshot stands, or what goes on.
+
+    With its executions: only when both agree is it made, or restored.
+    """
     from agent.cli import vnfm_work as work
 
     async def ask(place: Place, client: "ManagerClient") -> dict[str, Any]:
@@ -326,6 +329,9 @@ def note(found: "ManagerSnapshot", executions: "list[Execution]") -> str | None:
             f" executions kill {works[0].id}` ends it"
         )
     return None
+
+
+vnfm_kept.add_to(app)
 
 
 def _status_table(shown: dict[str, Any]) -> "RenderableType":
