@@ -80,7 +80,8 @@ def looks_allowed(state: State, monotonic_s: float, policy: Policy) -> bool:
     """Whether the manager here may be asked with a login now, which writes a row.
 
     Not before this agent has looked around, and not on a side that may be cut off and
-    has written nothing which others lack.
+    has written nothing which others lack. A manager that is late may be asked all the
+    same: with its brokers dead it takes seconds to say so.
     """
     verdicts = state.view.verdicts
     if not verdicts or any(one.evidence.get("starting") for one in verdicts):
@@ -88,7 +89,7 @@ def looks_allowed(state: State, monotonic_s: float, policy: Policy) -> bool:
     codes = {one.code for one in verdicts}
     if not codes.isdisjoint(DOUBTED) and codes.isdisjoint(PROVEN):
         return local_writable(state, policy) and written_past(state, policy)
-    return _answers(state.view.latest.get(_place(policy.me)), monotonic_s, policy)
+    return _is_there(state.view.latest.get(_place(policy.me)), monotonic_s, policy)
 
 
 def takes_scheduled(state: State, policy: Policy, now: Moment) -> bool:
@@ -179,6 +180,13 @@ def _says_active(state: State, node: str, now_s: float, policy: Policy) -> bool:
     if node != policy.me or care is None or not _answers(seen, now_s, policy):
         return False
     return care.active is True
+
+
+def _is_there(seen: Observation | None, now_s: float, policy: Policy) -> bool:
+    """Whether a manager was not found to be gone lately."""
+    if seen is None or seen.outcome is Outcome.UNREACHABLE:
+        return False
+    return now_s - seen.received_s <= policy.fresh_s
 
 
 def _answers(seen: Observation | None, now_s: float, policy: Policy) -> bool:

@@ -8,6 +8,7 @@ from agent.core import managercare
 from agent.core.care import KEPT_MAX, TRIED_MAX, KeptBrief, ManagerCare, ManagerMember
 from agent.core.event import ManagerCareTold, Started
 from agent.core.managercare import ManagerOrder
+from agent.core.observation import Channel
 from tests.core.cluster import Cluster
 
 CARE = ManagerCare("4.5.5", active=True)
@@ -121,6 +122,15 @@ def test_a_manager_that_answers_nobody_is_not_asked_more():
     cluster.run(4)
     assert not may_look(cluster, "n1")
     assert scheduler(cluster) == []
+
+
+def test_a_manager_that_is_late_may_be_asked_and_takes_no_snapshot():
+    cluster = split()
+    cluster.deaf = {("n2", "n2", Channel.MANAGER)}
+    cluster.run(3)
+    assert may_look(cluster, "n2")
+    assert order(cluster, "n2") is None
+    assert "n2" not in scheduler(cluster)
 
 
 # --- a split ---------------------------------------------------------------------
