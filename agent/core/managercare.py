@@ -39,6 +39,7 @@ __all__ = [
     "ManagerMember",
     "ManagerOrder",
     "Tried",
+    "first_answering",
     "looks_allowed",
     "takes_scheduled",
     "wanted",
@@ -142,12 +143,23 @@ def _is_mine(state: State, now_s: float, policy: Policy) -> bool:
     return _first(state, now_s, policy, apart)
 
 
+def first_answering(state: State, now: Moment, policy: Policy) -> str | None:
+    """Return the first node of the list whose manager answers this agent now."""
+    return _first_of(state, now.monotonic_s, policy, policy.order)
+
+
 def _first(state: State, now_s: float, policy: Policy, names: Iterable[str]) -> bool:
     """Whether the manager here is the first of these that answers this agent."""
-    for name in names:
-        if _answers(state.view.latest.get(_place(name)), now_s, policy):
-            return name == policy.me
-    return False
+    return _first_of(state, now_s, policy, names) == policy.me
+
+
+def _first_of(
+    state: State, now_s: float, policy: Policy, names: Iterable[str]
+) -> str | None:
+    latest = state.view.latest
+    return next(
+        (one for one in names if _answers(latest.get(_place(one)), now_s, policy)), None
+    )
 
 
 def _due(care: ManagerCare, names: list[str], wall_s: float) -> bool:

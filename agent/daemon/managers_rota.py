@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agent import codec
 from agent.core.care import ManagerCare
-from agent.core.managercare import looks_allowed, takes_scheduled
+from agent.core.managercare import first_answering, looks_allowed, takes_scheduled
 from agent.core.moment import Moment
 from agent.core.observation import Channel
 from agent.core.policy import Policy
@@ -204,7 +204,7 @@ def _others_turn(state: State, policy: Policy, now: Moment) -> bool:
     if care is None or not looks_allowed(state, now.monotonic_s, policy):
         return False
     if Version(care.version).generation is Generation.ALL_ACTIVE:
-        return True  # one that stands before ours in the list answers
+        return first_answering(state, now, policy) not in (None, policy.me)
     seen = state.view.latest.get(f"{policy.me}/{Channel.MANAGER}")
     if seen is not None and seen.manager is not None and not seen.manager.silent:
         return not seen.manager.active
