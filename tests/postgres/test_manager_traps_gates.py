@@ -267,6 +267,27 @@ def test_a_service_that_is_down_is_nginxs_page(manager: Manager):
     assert "<h1>502 Bad Gateway</h1>" in found.text
 
 
+def test_the_plain_port_of_a_manager_with_tls_sends_everybody_away(
+    start_manager: StartManager,
+):
+    manager = start_manager("7.0.5", ssl_required=True)
+    found = ask(manager, "snapshots")
+    words = "SSL must be used for API access on SSL-enabled managers."
+    assert (found.status, found.json) == (
+        400, {"message": words, "error_code": "SSL_REQUIRED"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("state", ["missing", "expired"])
+def test_without_a_license_no_snapshots_but_the_status(
+    start_manager: StartManager, state: str
+):
+    manager = start_manager("7.0.5", license=state)
+    found = ask(manager, "snapshots")
+    assert (found.status, found.code) == (400, f"{state}_cloudify_license")
+    assert ask(manager, "status").status == 200
+
+
 def test_faults_are_switched_by_name_and_others_are_refused(manager: Manager):
     manager.faults.switch({"disk_full": True, "cut_after": 10})
     assert (manager.faults.disk_full, manager.faults.cut_after) == (True, 10)

@@ -19,6 +19,7 @@ from tests.fix_curl import (
     archive,
     ask,
     create,
+    curl,
     kill,
     restore,
     status,
@@ -296,6 +297,25 @@ def test_an_upload_is_taken_whatever_it_is(manager: Manager, tmp_path: Path):
     found = upload(manager, "s1", garbage)
     assert (found.status, found.json["status"]) == (201, "uploaded")
     assert ask(manager, "snapshots/s1/archive").body == b"no zip at all"
+
+
+def test_two_tenants_snapshots_of_one_id_have_one_archive(
+    start_manager: StartManager, tmp_path: Path
+):
+    manager = start_manager("7.0.5", more_tenants=("other",))
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    mine.write_bytes(b"mine")
+    theirs.write_bytes(b"theirs")
+    assert upload(manager, "s1", mine).status == 201
+    path = f"{manager.api}/snapshots/s1/archive"
+    login, other = ASKED[:2], ("-H", "Tenant: other")
+    sent = ("-X", "PUT", "--data-binary", f"@{theirs}")
+    assert curl(path, *login, *other, *sent).json["tenant_name"] == "other"
+    assert ask(manager, "snapshots/s1/archive").body == b"theirs"
+    [one] = ask(manager, "snapshots").json["items"]
+    assert one["tenant_name"] == "default_tenant"
+    everything = ask(manager, "snapshots?_all_tenants=true").json["items"]
+    assert [one["tenant_name"] for one in everything] == ["default_tenant", "other"]
 
 
 def test_an_upload_in_chunks_is_taken(manager: Manager, tmp_path: Path):

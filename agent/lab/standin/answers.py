@@ -19,6 +19,7 @@ JSON = "application/json"
 FLASK_HTML = "text/html; charset=utf-8"
 NGINX_HTML = "text/html"
 
+TLS_WANTED = "SSL must be used for API access on SSL-enabled managers."
 NOT_FOUND = (
     "The requested URL was not found on the server. If you entered the URL manually "
     "please check your spelling and try again."

@@ -25,18 +25,21 @@ from starlette.types import Message, Receive, Scope, Send
 
 from agent.lab.standin import upkeep
 from agent.lab.standin.answers import (
+    TLS_WANTED,
     Misread,
     Refusal,
     Unforeseen,
     error,
     internal,
     nginx_html,
+    reply,
 )
 from agent.lab.standin.asked import Asked, query_of
 from agent.lab.standin.desk import Desk
 from agent.lab.standin.door import Door
 from agent.lab.standin.routing import (
     FREE_IN_MAINTENANCE,
+    FREE_WITHOUT_LICENSE,
     HELD_WHILE_ACTIVATING,
     OBJECT_ROUTES,
     ROUTES,
@@ -73,6 +76,9 @@ class Standin:
     async def answer(self, request: Request) -> Response:
         """Answer one request."""
         faults = self.desk.faults
+        if self.desk.traits.ssl_required:
+            body = {"message": TLS_WANTED, "error_code": "SSL_REQUIRED"}
+            return reply(body, 400)
         if faults.html:
             return nginx_html(502, "Bad Gateway")
         async with self._workers:
@@ -132,6 +138,7 @@ class Standin:
     def _pass(self, found: Found, asked: Asked, *, standby: bool) -> Response:
         """Pass the gates that need the database, and do it. Blocking."""
         route, desk = found.route, self.desk
+        self._check_license(route)
         refused = self._in_maintenance(route, asked)
         if refused is not None:
             return refused
@@ -145,6 +152,15 @@ class Standin:
             if route.action:
                 desk.door.permit(asked, route.action)
         return route.handler(desk, asked, *found.names)
+
+    def _check_license(self, route: Route) -> None:
+        """Refuse what a premium manager does not do without a license."""
+        traits = self.desk.traits
+        free = route.path.split("/")[0] in FREE_WITHOUT_LICENSE
+        if traits.license == "valid" or free or not traits.all_active:
+            return
+        words = f"The license of this manager is {traits.license}"
+        raise Refusal(400, f"{traits.license}_cloudify_license", words)
 
     def _check_active(self, request: Request) -> None:
         """Refuse as a manager of the 4.x line does that is not the active one.

@@ -116,17 +116,18 @@ def new(archive: zipfile.ZipFile, source: Source) -> None:
         "execution_id": source.made["id"],
     }
     archive.writestr("metadata.json", json.dumps(metadata))
-    tenant = source.traits.tenant
+    tenants = source.traits.tenants
     common = (
-        ("tenants", [{"name": tenant}]),
+        ("tenants", [{"name": tenant} for tenant in tenants]),
         ("users", [{"username": "admin", "role": "sys_admin"}]),
     )
     for number, (kind, items) in enumerate(common):
         member = json.dumps({"type": kind, "items": items})
         archive.writestr(f"mgmt/{number:08d}.json", member)
-    pages = _pages(source.rows, tenant)
-    for number, page in enumerate(pages):
-        archive.writestr(f"tenants/{tenant}/{number:08d}.json", json.dumps(page))
+    for tenant in tenants:
+        for number, page in enumerate(_pages(source.rows, tenant)):
+            member = json.dumps(page)
+            archive.writestr(f"tenants/{tenant}/{number:08d}.json", member)
 
 
 def is_legacy(archive: zipfile.ZipFile, traits: Traits) -> bool:

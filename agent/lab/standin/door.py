@@ -46,7 +46,7 @@ class Door:
         """Check who asks, and the tenant; note both in the request."""
         asked.user = self._user(asked.headers)
         tenant = asked.headers.get("tenant", "")
-        if tenant and tenant != self._traits.tenant:
+        if tenant and tenant not in self._traits.tenants:
             message = (
                 "Authorization failed: Tried to authenticate with invalid tenant name: "
                 f"{tenant}"

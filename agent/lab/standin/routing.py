@@ -2,8 +2,8 @@
 
 Theory of operation. Routes stand under v2, v2.1, v3 and v3.1; v1 is gone. A path that
 no route has is a page of Werkzeug's with 404, one without that verb 405 with `Allow`.
-A manager has the routes of its version only. `FREE_IN_MAINTENANCE` and
-`HELD_WHILE_ACTIVATING` say what maintenance mode lets pass.
+A manager has the routes of its version only. `FREE_IN_MAINTENANCE`,
+`HELD_WHILE_ACTIVATING` and `FREE_WITHOUT_LICENSE` say what passes in odd times.
 Source: `endpoint_mapper.py` and `constants.py` of the REST service.
 """
 
@@ -105,6 +105,12 @@ FREE_IN_MAINTENANCE = (
     "ok",
     "snapshots",
     "snapshot-status",
+)
+FREE_WITHOUT_LICENSE = (
+    *(each for each in FREE_IN_MAINTENANCE if not each.startswith("snapshot")),
+    "tokens",
+    "tenants",
+    "user",
 )
 HELD_WHILE_ACTIVATING = {
     "snapshots/<id>": ("POST", "PATCH", "PUT"),

@@ -28,6 +28,11 @@ class Traits:
     password: str = field(default="admin", repr=False)
     """Of `admin`, the bootstrap administrator."""
     tenant: str = "default_tenant"
+    more_tenants: tuple[str, ...] = ()
+    ssl_required: bool = False
+    """Whether the plain port sends every client to the one with TLS."""
+    license: str = "valid"
+    """`valid`, `missing` or `expired`: of a premium manager from 5.0.5 on."""
     edition: str = "premium"
     """`premium` or `community`: the latter restores nothing of a legacy snapshot."""
     database_password: str = field(default="", repr=False)
@@ -49,6 +54,11 @@ class Traits:
     open_status: bool = False
     """Whether `/status` tells anybody, as the HAProxy check of 4.x expects of the one
     that is active. The field's wants a login; a lab's older probes have none."""
+
+    @property
+    def tenants(self) -> tuple[str, ...]:
+        """Return the names of all tenants."""
+        return (self.tenant, *self.more_tenants)
 
     @property
     def numbers(self) -> tuple[int, ...]:
