@@ -129,7 +129,14 @@ class NodeOut(Answer):
     postgres_version: int | None
     """PostgreSQL's server_version_num."""
     manager_active: bool | None
+    """Null where there is none, where it answers nobody, and where it does not say."""
     manager_version: str | None
+    manager_cluster: str | None
+    """OK, Degraded or Fail, as it says of its cluster; null without a login."""
+    manager_kept: str | None
+    """When the newest good snapshot of it was made that is kept beside it."""
+    manager_line: str | None
+    """All that in words; null where the node has no manager."""
     doubt: str | None
     """Why the agent there doubts itself."""
     agent: ChannelOut

@@ -43,6 +43,7 @@ def page(status: Status, incidents: list[dict[str, Any]]) -> "RenderableType":
         *_doubts(status),
         *_others(status),
         *_protection(status),
+        *_managers(status),
         *_incidents(status, incidents),
         *_decisions(status),
         words(""),
@@ -145,6 +146,16 @@ def _protection(status: Status) -> "list[RenderableType]":
         line = safe(each["line"]).removeprefix("protection: ")
         rows.append([safe(name), words(f"{line}{_progress(each['capture'])}")])
     return [words(""), words("Protection", "bold"), _bare(rows)]
+
+
+def _managers(status: Status) -> "list[RenderableType]":
+    """Return what each manager says and what is kept of it, where there are any."""
+    rows = [
+        [safe(node["name"]), words(safe(node["manager_line"]))]
+        for node in status["nodes"]
+        if node.get("manager_line")
+    ]
+    return [words(""), words("Managers", "bold"), _bare(rows)] if rows else []
 
 
 def _progress(capture: dict[str, Any] | None) -> str:

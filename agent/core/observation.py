@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from agent.core.care import CareBrief, ManagerSight
 from agent.core.gate import Gate
 from agent.core.incident import Taken
 from agent.core.lineage import Lineage
@@ -140,18 +141,6 @@ class PostgresSight:
     """None when it archives nothing."""
     slots: tuple[Slot, ...] = ()
     """Its replication slots by name, the first 64."""
-
-
-@dataclass(frozen=True, slots=True)
-class ManagerSight:
-    """What a node's manager says of itself."""
-
-    active: bool
-    """False also where it does not say; see `silent`."""
-    version: str | None
-    """`4.x` and `7.x` where no more than that shows."""
-    silent: bool = False
-    """Whether it lives, and wants a login before it says whether it is active."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +354,8 @@ class Report:
     """How many receivers of notices are configured there, once one of them failed."""
     deaf: tuple[Deaf, ...] = ()
     """Those of them that do not take what is sent."""
+    care: CareBrief | None = None
+    """How the manager there fares; None without a login, or from an older agent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,6 +185,8 @@ def _impossible_time(report: Report) -> str:
     ages += [age for one in report.heard for age in (one.age_s, one.round_trip_s)]
     ages += [one.ended_age_s for one in report.writable]
     ages += [one.started_age_s for one in report.writable]
+    if report.care is not None:
+        ages.append(report.care.last_good_age_s or 0.0)
     wrong = [age for age in ages if not _is_age(age)]
     if wrong:
         return f"something that is {wrong[0]} s old"

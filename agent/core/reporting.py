@@ -88,6 +88,7 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
         settings=policy.settings,
         receivers=view.receivers,
         deaf=alerting.deaf(view, at),
+        care=None if view.care is None else view.care.brief(at.wall_s),
     )
 
 

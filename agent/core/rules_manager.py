@@ -15,8 +15,9 @@ Source: Cloudify Manager's documentation of HA clusters, 4.5.5.
 import re
 from collections.abc import Collection, Mapping
 
+from agent.core.care import ManagerSight
 from agent.core.detector import Look, key
-from agent.core.observation import Channel, ManagerSight
+from agent.core.observation import Channel
 from agent.core.rule import Finding, Hold, Rule, Scope
 from agent.core.scene import Scene
 from agent.core.standing import living

@@ -21,7 +21,8 @@ import json
 import re
 from dataclasses import dataclass
 
-from agent.core.observation import ManagerSight, Outcome
+from agent.core.care import ManagerSight
+from agent.core.observation import Outcome
 from agent.ports import Clock
 from agent.probe.result import Result, failure
 from agent.probe.web import of_transport

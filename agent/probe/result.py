@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from agent.core.observation import ManagerSight, Outcome, PostgresSight, Report
+from agent.core.care import ManagerSight
+from agent.core.observation import Outcome, PostgresSight, Report
 
 REASON_LIMIT = 300
 """Characters kept of a reason: it travels in every report."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from agent.core import machine
 from agent.core.action import AskAgain
+from agent.core.care import ManagerSight
 from agent.core.event import Acknowledged, Observed, ServerRead, Started, Ticked
 from agent.core.lineage import Lineage, Switch
 from agent.core.lsn import Lsn
@@ -15,7 +16,6 @@ from agent.core.moment import Moment
 from agent.core.observation import (
     Archiver,
     Channel,
-    ManagerSight,
     Observation,
     Outcome,
     ReadFailure,

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.core.capture import Phase
+from agent.core.care import ManagerSight
 from agent.core.chronicle import Memory, Seen, concerns, fold, grouped
 from agent.core.event import (
     Acknowledged,
@@ -22,7 +23,6 @@ from agent.core.event import (
 )
 from agent.core.observation import (
     Channel,
-    ManagerSight,
     Observation,
     Outcome,
     ReadFailure,

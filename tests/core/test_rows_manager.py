@@ -3,9 +3,9 @@
 import pytest
 
 from agent.core import explain
+from agent.core.care import ManagerSight
 from agent.core.incident import Status
 from agent.core.nextstep import next_step
-from agent.core.observation import ManagerSight
 from agent.core.rules_manager import every_one_is
 from tests.core.cluster import Cluster
 

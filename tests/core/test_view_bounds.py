@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 
 from agent.core import view
+from agent.core.care import ManagerSight
 from agent.core.event import GateSeen, Surveyed, Ticked
 from agent.core.gate import Gate
 from agent.core.lsn import Lsn
 from agent.core.observation import (
     Channel,
-    ManagerSight,
     Observation,
     Outcome,
     SelfHealth,

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from agent.core.care import ManagerSight
 from agent.core.moment import Moment
-from agent.core.observation import ManagerSight, Outcome
+from agent.core.observation import Outcome
 from agent.probe import manager
 from agent.probe.manager import Line, ManagerProbe, judge
 from agent.transport import Answer, HttpClient

@@ -21,6 +21,7 @@ from agent.core import event as events
 from agent.core import machine
 from agent.core.action import Action, AskAgain, CloseCapture, RunCapture, Tell
 from agent.core.capture import CaptureStatus
+from agent.core.care import ManagerSight
 from agent.core.frozen import replace
 from agent.core.incident import Incident
 from agent.core.machine import Step
@@ -29,7 +30,6 @@ from agent.core.notice import Notice
 from agent.core.observation import (
     Channel,
     Failing,
-    ManagerSight,
     Observation,
     Outcome,
     ReadFailure,

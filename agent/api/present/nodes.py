@@ -14,10 +14,10 @@ from agent.api.present.frame import Frame, alive, lsn_text, short
 from agent.api.present.guard import guard
 from agent.api.present.kept import briefs, holds_copy
 from agent.api.present.lineage import past_fork
+from agent.api.present.managers import manager_told
 from agent.api.present.position import Role, place
 from agent.core.observation import (
     Channel,
-    ManagerSight,
     Observation,
     Outcome,
     PostgresSight,
@@ -89,7 +89,7 @@ def node_out(
     name = spec.name
     sight = frame.sight(name)
     here = place(frame, spec)
-    manager = _manager(frame, name)
+    manager = manager_told(frame, spec)
     lineage = frame.lineage(name)
     postgres = sight[0] if sight else None
     return NodeOut(
@@ -107,8 +107,11 @@ def node_out(
         lag_bytes=lag_bytes(frame, name),
         upstream=postgres.upstream if postgres else None,
         postgres_version=postgres.version_num if postgres else None,
-        manager_active=_says_active(manager),
-        manager_version=manager.version if manager else None,
+        manager_active=manager.active,
+        manager_version=manager.version,
+        manager_cluster=manager.cluster,
+        manager_kept=manager.kept_at,
+        manager_line=manager.line,
         doubt=_doubt(frame, name),
         agent=_channel(frame, spec, Channel.AGENT, rows),
         postgres=_channel(frame, spec, Channel.POSTGRES, rows),
@@ -207,15 +210,6 @@ def _timeline(frame: Frame, name: str, role: Role) -> int | None:
     if role != "stopped" and sight and sight[0].timeline is not None:
         return sight[0].timeline
     return lineage.timeline if lineage else None
-
-
-def _manager(frame: Frame, name: str) -> ManagerSight | None:
-    seen = frame.state.view.alive.get(f"{name}/{Channel.MANAGER}")
-    return seen.manager if seen else None
-
-
-def _says_active(manager: ManagerSight | None) -> bool | None:
-    return None if manager is None or manager.silent else manager.active
 
 
 def _doubt(frame: Frame, name: str) -> str | None:

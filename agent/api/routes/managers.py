@@ -154,7 +154,7 @@ def _sight(frame: Frame, node: str, seen: Observation) -> ManagerSightOut:
         node=node,
         outcome=seen.outcome.value,
         reason=seen.reason or None,
-        active=None if manager is None else manager.active,
+        active=None if manager is None else manager.says,
         version=None if manager is None else manager.version,
         age_s=short(frame.age_s(seen)),
     )
