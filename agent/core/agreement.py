@@ -4,8 +4,9 @@ Theory of operation. An id is made of the key, which everybody derives alike fro
 is so, and the occurrence, which counts on from the highest one that anybody has seen
 resolved. Agents that were apart may still hold one trouble open under two
 occurrences. When they meet they end with one: an occurrence that somebody has
-resolved is spent and gives way; of several that are not, the lowest one stays. It is
-true since the first of them saw it begin.
+resolved is spent and gives way; of several that are not, the lowest one stays. What
+this agent itself has called over it never takes up again, whoever comes back after
+long and still holds that open. It is true since the first of them saw it begin.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +18,7 @@ from agent.core.moment import Moment
 from agent.core.observation import Channel, IncidentBrief, Report, ServerFacts
 from agent.core.policy import Policy
 from agent.core.standing import standing
-from agent.core.state import PrimarySeen, State
+from agent.core.state import Ledger, PrimarySeen, State
 from agent.core.testimony import Incidents, incidents_of
 from agent.core.verdict import VerdictCode
 
@@ -26,6 +27,8 @@ Hearing = tuple[tuple[str, Incidents], ...]
 NONE: frozenset[int] = frozenset()
 EARLIER_MAX_S = 7 * 86_400.0
 """So much earlier than this agent a peer may have seen a trouble begin."""
+CLOCKS_AGREE_S = 30.0
+"""So far apart two wall clocks may be, and a report on its way, before that counts."""
 NO_SYSTEM = "-"
 """Stands in a key for a system id that nobody has read yet."""
 
@@ -76,7 +79,8 @@ def dated_by_peers(incident: Incident, told: Hearing) -> Incident:
     """Return the incident, true since when the first of all agents saw it.
 
     The side that was cut off has known of a split since the cut, the other one since
-    the heal. What a clock far off tells is left aside.
+    the heal. What a clock far off tells was put right when it was heard; where an older
+    agent cannot say how far off its clock is, what is absurd is left aside.
     """
     since_s = min(
         (
@@ -92,17 +96,40 @@ def dated_by_peers(incident: Incident, told: Hearing) -> Incident:
     return replace(incident, since_wall_s=since_s)
 
 
+def redated(report: Report, at: Moment) -> Report:
+    """Return a peer's report, just received, with the dates of incidents on our clock.
+
+    Nothing changes while the two clocks agree, or where an older agent does not tell
+    what its clock showed.
+    """
+    if report.wall_s is None or abs(at.wall_s - report.wall_s) <= CLOCKS_AGREE_S:
+        return report
+    ahead_s = report.wall_s - at.wall_s
+    return replace(
+        report, incidents=tuple(_redated(one, ahead_s) for one in report.incidents)
+    )
+
+
+def _redated(brief: IncidentBrief, ahead_s: float) -> IncidentBrief:
+    since_s = max(0.0, brief.since_wall_s - ahead_s)
+    taken = brief.taken
+    if taken is not None:
+        taken = replace(taken, wall_s=max(0.0, taken.wall_s - ahead_s))
+    return replace(brief, since_wall_s=since_s, taken=taken)
+
+
 def failover_is_over(
     last: PrimarySeen, state: State, at: Moment, policy: Policy
 ) -> bool:
     """Whether a peer has seen the primary leave `last`, and people were told of it.
 
-    An agent that was cut off, or did not run, would tell the old news once more. What
-    it has seen itself is no such news, whatever became of it.
+    An agent that was cut off, or did not run, would tell the old news once more,
+    whatever else had become of the primary before it came back. What it has seen
+    itself is no such news, whatever became of it.
     """
     own = {incident.id for incident in state.ledger.incidents}
     return any(
-        brief.verdict == VerdictCode.FAILOVER
+        (brief.moved or brief.verdict == VerdictCode.FAILOVER)
         and brief.status == Status.RESOLVED
         and brief.id not in own
         and brief.since_wall_s >= last.wall_s
@@ -137,6 +164,33 @@ def _fresh(state: State, at: Moment, policy: Policy) -> Iterator[tuple[str, Repo
             yield node, seen.report
 
 
-def preferred(occurrences: Iterable[int], spent: int) -> int:
-    """Return the lowest occurrence that is not spent, else the lowest."""
-    return min(occurrences, key=lambda number: (number <= spent, number))
+def agreed(incident: Incident, ledger: Ledger, told: Hearing) -> int:
+    """Return the occurrence under which all who hold this trouble open go on."""
+    key, own = incident.key, incident.occurrence
+    others = standing_at_peers(key, told) - {own}
+    if not others:
+        return own
+    over = {
+        one.occurrence
+        for one in ledger.incidents
+        if one.key == key and one.status is Status.RESOLVED
+    }
+    ended = NONE.union(*(incidents.ended.get(key, NONE) for _, incidents in told))
+    return preferred((others - over) | {own}, ledger.occurrences.get(key, 0), ended)
+
+
+def preferred(
+    occurrences: Iterable[int], spent: int, ended: AbstractSet[int] = NONE
+) -> int:
+    """Return the lowest occurrence that is not spent, else the lowest.
+
+    Those that are known to have `ended` somewhere come last, the latest first: an older
+    one is held open only by who was away meanwhile.
+    """
+
+    def place(number: int) -> tuple[int, int]:
+        if number in ended:
+            return 2, -number
+        return int(number <= spent), number
+
+    return min(occurrences, key=place)

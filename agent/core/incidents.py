@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from agent.core.agreement import (
     Hearing,
+    agreed,
     dated_by_peers,
     heard,
     preferred,
@@ -197,7 +198,7 @@ def _carried(
     incident: Incident, verdict: Verdict, ledger: Ledger, clock: _Clock
 ) -> _Next:
     """Go on with an incident whose trouble still stands."""
-    occurrence = _agreed(incident, ledger, clock)
+    occurrence = agreed(incident, ledger, clock.told)
     if occurrence != incident.occurrence:
         return _merged(incident, verdict, occurrence, clock)
     if incident.status is Status.PENDING:
@@ -276,13 +277,6 @@ def _sides(known: tuple[str, ...], verdict: Verdict) -> tuple[str, ...]:
     named = (str(verdict.evidence.get(role) or "") for role in ("tips", "losers"))
     names = [one for joined in named for one in joined.split(",") if one]
     return tuple(dict.fromkeys((*known, *names)))
-
-
-def _agreed(incident: Incident, ledger: Ledger, clock: _Clock) -> int:
-    """Return the occurrence under which all who hold this trouble open go on."""
-    spent = ledger.occurrences.get(incident.key, 0)
-    told = standing_at_peers(incident.key, clock.told)
-    return preferred(told | {incident.occurrence}, spent)
 
 
 def _merged(

@@ -41,6 +41,8 @@ class Incidents:
     by_id: Mapping[str, tuple[IncidentBrief, ...]]
     standing: Mapping[str, frozenset[int]]
     """By key: under which occurrences it stands."""
+    ended: Mapping[str, frozenset[int]]
+    """By key: under which occurrences people were told that it is over."""
 
 
 @remembered
@@ -74,8 +76,13 @@ def incidents_of(report: Report) -> Incidents:
     """Sort the incidents that a report tells of."""
     by_id: dict[str, tuple[IncidentBrief, ...]] = {}
     standing: dict[str, frozenset[int]] = {}
+    ended: dict[str, frozenset[int]] = {}
     for one in report.incidents:
         by_id[one.id] = (*by_id.get(one.id, ()), one)
-        if one.status in (Status.OPEN, Status.ACKNOWLEDGED) and one.occurrence > 0:
+        if one.occurrence <= 0:
+            continue
+        if one.status in (Status.OPEN, Status.ACKNOWLEDGED):
             standing[one.key] = standing.get(one.key, frozenset()) | {one.occurrence}
-    return Incidents(by_id, standing)
+        elif one.status == Status.RESOLVED:
+            ended[one.key] = ended.get(one.key, frozenset()) | {one.occurrence}
+    return Incidents(by_id, standing, ended)

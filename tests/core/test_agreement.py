@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from agent.core import agreement
-from agent.core.incident import Status
+from agent.core.incident import Status, Taken
 from agent.core.lsn import Lsn
 from agent.core.observation import IncidentBrief
 from agent.core.state import PrimarySeen
@@ -36,6 +36,72 @@ def told(*briefs, **parts):
 )
 def test_the_lowest_that_is_not_spent_is_kept(occurrences, spent, kept):
     assert agreement.preferred(occurrences, spent) == kept
+
+
+@pytest.mark.parametrize(
+    ("occurrences", "ended", "kept"),
+    [
+        ({1, 2}, {1}, 2),
+        ({1, 2}, {2}, 1),
+        ({1, 2, 3}, {1, 3}, 2),
+        ({1, 2, 3}, {3}, 1),
+        ({1, 3}, {1, 2, 3}, 3),
+        ({4, 9}, {4}, 9),
+    ],
+)
+def test_what_ended_somewhere_gives_way_the_older_first(occurrences, ended, kept):
+    assert agreement.preferred(occurrences, 3, ended) == kept
+
+
+OWN = replace(OURS, id="own", occurrence=3)
+
+
+@pytest.mark.parametrize(
+    ("heard", "over", "spent", "kept"),
+    [
+        ((), (), 0, 3),
+        ((1,), (), 0, 1),
+        ((1,), (1,), 1, 3),
+        # Somebody comes back who was away since the first one, and holds that open.
+        ((1,), (1,), 3, 3),
+        ((1, 2), (1,), 3, 2),
+        ((5,), (1,), 3, 5),
+    ],
+)
+def test_what_this_agent_called_over_is_not_taken_up_again(heard, over, spent, kept):
+    past = tuple(
+        replace(OURS, id=f"past-{number}", occurrence=number, status=Status.RESOLVED)
+        for number in over
+    )
+    others = (
+        replace(past[0], key="another", occurrence=5) if past else OURS,
+        replace(OURS, id="peer", occurrence=5),
+    )
+    state = told(*(brief(id=f"at-{number}", occurrence=number) for number in heard))
+    ledger = given.ledger(
+        incidents=(*past, *others, OWN), occurrences={OURS.key: spent}
+    )
+    hearing = agreement.heard(state, at(SEEN_S), POLICY)
+    assert agreement.agreed(OWN, ledger, hearing) == kept
+
+
+@pytest.mark.parametrize(
+    ("own", "kept"),
+    [(1, 3), (3, 3), (2, 3)],
+)
+def test_who_was_away_goes_on_under_what_the_others_have_now(own, kept):
+    """The others have called its occurrence over, and one of them the present one."""
+    ours = replace(OURS, occurrence=own)
+    state = told(
+        brief(id="first", occurrence=1, status="resolved"),
+        brief(id="second", occurrence=2, status="resolved"),
+        brief(id="third", occurrence=3),
+        brief(id="third too", occurrence=3, status="resolved"),
+        brief(id="of another", key="another", occurrence=1),
+    )
+    ledger = given.ledger(incidents=(ours,), occurrences={OURS.key: 3})
+    hearing = agreement.heard(state, at(SEEN_S), POLICY)
+    assert agreement.agreed(ours, ledger, hearing) == kept
 
 
 @pytest.mark.parametrize(
@@ -122,6 +188,37 @@ def test_it_is_true_since_the_first_agent_saw_it(earlier_s, more, believed):
         assert dated is OURS
 
 
+DAY_S = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "shifted"),
+    [(30.0, False), (30.1, True), (-30.0, False), (-30.1, True), (3 * DAY_S, True)],
+)
+def test_dates_of_a_clock_far_off_are_put_on_this_agents_own(ahead_s, shifted):
+    """A trouble of a minute ago, taken half a minute ago, by the clock of a peer."""
+    now = at(100)
+    begun, taken = now.wall_s - 60 + ahead_s, now.wall_s - 30 + ahead_s
+    theirs = brief(since_wall_s=begun, taken=Taken("split-brain", "critical", taken))
+    report = given.report("n2", incidents=(theirs,), wall_s=now.wall_s + ahead_s)
+    heard = agreement.redated(report, now)
+    assert (heard is not report) is shifted
+    found = heard.incidents[0]
+    off_s = 0.0 if shifted else ahead_s
+    assert found.since_wall_s == pytest.approx(now.wall_s - 60 + off_s)
+    assert found.taken.wall_s == pytest.approx(now.wall_s - 30 + off_s)
+    assert (found.id, found.taken.stage) == (theirs.id, "split-brain")
+
+
+def test_no_date_lies_before_all_calendars_and_an_older_agent_tells_no_clock():
+    early = brief(since_wall_s=5.0, taken=Taken("split-brain", "critical", 6.0))
+    report = given.report("n2", incidents=(early, brief(taken=None)))
+    assert agreement.redated(report, at(0)) is report
+    ahead = replace(report, wall_s=at(0).wall_s + DAY_S)
+    first, second = agreement.redated(ahead, at(0)).incidents
+    assert (first.since_wall_s, first.taken.wall_s, second.taken) == (0.0, 0.0, None)
+
+
 LAST = PrimarySeen("n1", 1, Lsn(1), given.SYSTEM, at(0).wall_s)
 OVER = brief(
     id="theirs", verdict="failover", status="resolved", since_wall_s=at(0).wall_s
@@ -135,6 +232,8 @@ OVER = brief(
         (replace(OVER, since_wall_s=at(-1).wall_s), False),
         (replace(OVER, status="open"), False),
         (replace(OVER, verdict="no-primary"), False),
+        (replace(OVER, verdict="no-primary", moved=True), True),
+        (replace(OVER, moved=True, status="acknowledged"), False),
         (replace(OVER, id=OURS.id), False),
     ],
 )
