@@ -1,6 +1,7 @@
 """`python -m tests.sim`: play seeds and print what was found.
 
     python -m tests.sim --seed 7 --hours 1 --trace    one seed, told as it happens
+    python -m tests.sim --seed 7 --rough --trace      the same of a cluster of the soak
     python -m tests.sim --budget 120                  fresh seeds for two minutes
 
 The exit code is 1 when an oracle was violated, and the last lines before it stand
@@ -13,17 +14,20 @@ import sys
 import time
 
 from tests.sim.play import Outcome, play
+from tests.sim.soak import CELL_HOURS, Rough
 
 FRESH_HOURS = 0.1
 
 
-def show(outcome: Outcome, hours: float) -> None:
+def show(outcome: Outcome, hours: float, *, rough: bool = False) -> None:
     """Print what became of a seed."""
     if not outcome.failed:
         return
     print("\n".join(outcome.lines))
     print(f"seed {outcome.seed} at {outcome.at_s:.2f} s: {outcome.words}")
-    print(f"again: python -m tests.sim --seed {outcome.seed} --hours {hours} --trace")
+    also = " --rough" if rough else ""
+    again = f"--seed {outcome.seed} --hours {hours}{also} --trace"
+    print(f"again: python -m tests.sim {again}")
 
 
 def fresh(budget_s: float, hours: float, first: int) -> bool:
@@ -52,18 +56,22 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int)
     parser.add_argument("--hours", type=float, default=None)
     parser.add_argument("--trace", action="store_true")
+    parser.add_argument("--rough", action="store_true")
     parser.add_argument("--budget", type=float, metavar="SECONDS", default=120.0)
     parser.add_argument("--seeds", type=int, default=0, metavar="N")
     chosen = parser.parse_args(arguments)
     if chosen.seed is None:
         first = random.SystemRandom().randrange(10**9)
         return 0 if fresh(chosen.budget, chosen.hours or FRESH_HOURS, first) else 1
-    hours = chosen.hours or 1.0
+    hours = chosen.hours or (CELL_HOURS if chosen.rough else 1.0)
     red = 0
     for seed in range(chosen.seed, chosen.seed + max(1, chosen.seeds)):
         begin_s = time.monotonic()
-        outcome = play(seed, hours, trace=chosen.trace)
-        show(outcome, hours)
+        if chosen.rough:
+            outcome = Rough(seed, trace=chosen.trace).play(hours)
+        else:
+            outcome = play(seed, hours, trace=chosen.trace)
+        show(outcome, hours, rough=chosen.rough)
         red += outcome.failed
         print(
             f"seed {seed}: {outcome.at_s / 3600:.2f} h, {outcome.rounds} node-rounds,"

@@ -21,7 +21,7 @@ from agent.core.state import Knowledge, Ledger, SplitProof, State
 from agent.core.verdict import Fact, Family, Verdict, VerdictCode
 from tests.sim import wal
 from tests.sim.ha import Resync
-from tests.sim.harness import Agent, Simulation, Watcher
+from tests.sim.harness import BEGIN_S, Agent, Simulation, Watcher
 from tests.sim.server import Server
 from tests.sim.truth import Truth
 
@@ -61,6 +61,12 @@ class Score:
     missed: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     """What violated an oracle that was only to count."""
+    words: list[str] = field(default_factory=list)
+    """What was false, or missing, and when."""
+
+    def note(self, kind: str, now_s: float, words: str) -> None:
+        """Write down what was only to count."""
+        self.words.append(f"{kind} at {now_s:.2f} s: {words}")
 
 
 class Oracles(Watcher):
@@ -78,8 +84,9 @@ class Oracles(Watcher):
         )
         """By family and subject: incident ids of which people were told, when, and of
         which part of the node."""
-        self.moves: dict[tuple[str, int], str] = {}
-        """By where and to which timeline the primary moved: the id told for it."""
+        self.moves: dict[tuple[str, int, int], str] = {}
+        """By where, to which timeline, and the how-manieth of that number there: the id
+        told for the move of the primary."""
         self.well: dict[tuple[str, str], float] = {}
         """By node and part of it: when it last had been without trouble for CALM_S."""
         self.recorded: set[tuple[str, Fact]] = set()
@@ -111,6 +118,11 @@ class Oracles(Watcher):
             self._incidents_moved(agent, before.ledger, state.ledger)
         if state.ledger.permits is not before.ledger.permits:
             self._permits_moved(agent, before.ledger, state.ledger)
+
+    @property
+    def _age_s(self) -> float:
+        """For how long this world has been played."""
+        return self.world.now_s - BEGIN_S
 
     def _incidents_moved(self, agent: Agent, before: Ledger, after: Ledger) -> None:
         self.one_incident_for_one_trouble(agent, after)
@@ -156,6 +168,7 @@ class Oracles(Watcher):
         if not false:
             return
         self.score.false[code.value] += 1
+        self.score.note(f"false {code.value}", self._age_s, f"{agent.name}: {false}")
         if self.loud:
             raise ViolatedError("nothing_false_is_told", f"{agent.name}: {false}")
 
@@ -222,8 +235,9 @@ class Oracles(Watcher):
         if first != second and self.world.overlapped(first, second):
             return
         self.score.false["split-brain"] += 1
+        words = f"{agent.name}: {first} and {second} by {proof.method}"
+        self.score.note("false split-brain", self._age_s, words)
         if self.loud:
-            words = f"{agent.name}: {first} and {second} by {proof.method}"
             raise ViolatedError("split_only_if_two_wrote", words)
 
     def the_prediction_is_frozen(self, agent: Agent, incident: Incident) -> None:
@@ -366,7 +380,8 @@ class Oracles(Watcher):
         if not isinstance(timeline, int):
             return
         to = (str(evidence["to"]), timeline)
-        old = self.moves.setdefault(to, incident.id)
+        begun = self.world.promotions[to]
+        old = self.moves.setdefault((*to, begun), incident.id)
         if old != incident.id:
             words = f"{agent.name}: the move to {to} was {old}"
             raise ViolatedError("no_new_id_for_an_old_trouble", words)
@@ -431,6 +446,7 @@ class Oracles(Watcher):
         if ("missed", what, *episode) not in self.dues:
             self.dues.add(("missed", what, *episode))
             self.score.missed[what] += 1
+            self.score.note(f"missed {what}", self._age_s, words)
         if self.loud:
             raise ViolatedError("never_silent_past_the_bound", words)
 
@@ -522,6 +538,7 @@ class Oracles(Watcher):
             return False
         same = server.lineage.timeline == primary.lineage.timeline
         hidden = same and server.fingerprints == primary.fingerprints
+        hidden = hidden or _went_on_alike(server, primary, met)
         return server.lsn > met.lsn and not hidden
 
     def _names_a_loser(self, judge: str, server: Server) -> None:
@@ -616,6 +633,20 @@ class Oracles(Watcher):
         if len(tape) <= TAPE_LIMIT and state != agent.state:
             words = f"{agent.name} comes out differently after {len(tape)} events"
             raise ViolatedError("replay_gives_the_same_state", words)
+
+
+def _went_on_alike(server: Server, primary: Server, met: wal.Record) -> bool:
+    """Whether both wrote on under one timeline number, so that no disk shows the fork.
+
+    A machine that is set back does. It shows only when one has left that timeline
+    before where the other is on it.
+    """
+    ours, theirs = wal.beyond(server.tip, met), wal.beyond(primary.tip, met)
+    after = {one[-1].timeline for one in (ours, theirs) if one}
+    if after != {met.timeline} or server.timeline != met.timeline:
+        return False
+    left = [one.lsn for one in primary.lineage.switches if one.timeline == met.timeline]
+    return not left or server.lsn <= left[0]
 
 
 def _run(node: str, started: Fact) -> tuple[str, str]:

@@ -12,11 +12,16 @@ class Known:
 
     seed: int
     hours: float
+    rough: bool
+    """Whether it is a cluster of the soak."""
     reason: str
 
 
 def known() -> tuple[Known, ...]:
     """Return the list, oldest first."""
     lines = LIST.read_text("utf-8").splitlines()
-    found = [line.split(maxsplit=2) for line in lines if line and line[0] != "#"]
-    return tuple(Known(int(seed), float(h), reason) for seed, h, reason in found)
+    found = [line.split(maxsplit=3) for line in lines if line and line[0] != "#"]
+    return tuple(
+        Known(int(seed), float(hours), kind == "soak", reason)
+        for kind, seed, hours, reason in found
+    )

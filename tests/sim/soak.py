@@ -23,7 +23,7 @@ from multiprocessing import Pool
 from agent.core.verdict import VerdictCode
 from tests.sim.checkers import Score
 from tests.sim.faults import Undo
-from tests.sim.play import Outcome, Play
+from tests.sim.play import Outcome, Play, Teller
 
 ROUNDS = 1_000_000
 LOSS = 0.2
@@ -54,12 +54,13 @@ class Rough(Play):
     sizes = (2, 3, 3, 3, 3, 3, 3, 4, 5)
     recorded = False
 
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
+    def __init__(self, seed: int, *, trace: bool = False) -> None:
+        super().__init__(seed, trace=trace)
         self.faults.pause_s = PAUSE_S
         self.oracles.loud = False
         self.sim.world.network.floor = LOSS
-        self.sim.watchers = [self.oracles]
+        teller = [Teller(self.say)] if trace else []
+        self.sim.watchers = [*teller, self.oracles]
         kinds = self.faults.kinds
         self.own = tuple(kinds)[seed % len(kinds)]
         """The kind of fault that this cluster has in any case."""
@@ -68,7 +69,9 @@ class Rough(Play):
         kinds["leave a standby far behind"] = self._leave_behind
 
     def say(self, words: str) -> None:
-        """Nobody reads a soak."""
+        """Nobody reads a soak, unless it is one cluster that is played again."""
+        if self.trace:
+            super().say(words)
 
     def cycle(self) -> None:
         """Harm and healing; whether all is well is not asked in such weather."""
@@ -173,8 +176,9 @@ def soak(rounds: int, first: int, jobs: int) -> list[Outcome]:
         for outcome in pool.imap_unordered(cell, seeds):
             done.append(outcome)
             so_far, now_s = sum(one.rounds for one in done), time.monotonic()
-            if outcome.failed:
-                print(f"seed {outcome.seed}: {outcome.words}", flush=True)
+            found = [*outcome.score.broken, *outcome.score.words]
+            for words in [*found, *([outcome.words] if outcome.failed else [])]:
+                print(f"seed {outcome.seed}: {words}", flush=True)
             if now_s - told_s >= SHOWN_EVERY_S:
                 told_s = now_s
                 took = f"{len(done)} clusters, {now_s - begin_s:.0f} s"

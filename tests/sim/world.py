@@ -10,6 +10,7 @@ agent believes.
 """
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 
 from agent.core.lsn import Lsn
@@ -55,6 +56,9 @@ class World:
     lag: random.Random | None = None
     """Dice for how late a disk shows a new timeline; None: at once."""
     timeline_max: int = 1
+    promotions: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """How often each server has begun a timeline of each number: what was begun is
+    thrown away with its server's disk, and the number used once more."""
     aliases: dict[str, str] = field(default_factory=dict)
     """Whose address leads everybody else to which other server, by mistake."""
 
@@ -167,6 +171,7 @@ class World:
         server = self.servers[name]
         number = timeline or server.timeline + 1
         self.timeline_max = max(self.timeline_max, number)
+        self.promotions[name, number] += 1
         old = server.lineage
         server.put(wal.switched(server.tip, number, f"{name}{mark}", self.now_s))
         if self.lag is not None:
