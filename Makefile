@@ -159,7 +159,7 @@ accept: setup packages .venv/.cfy ## the installed command as a process
 browser: setup packages ## the page in a real Chromium
 	$(call pytest,tests/browser)
 
-rest: process postgres .venv/.patroni ## what test runs beside fast
+rest: process postgres .venv/.patroni .venv/.cfy ## what test runs beside fast
 	$(BIN)/python -m pytest tests $(FAST:%=--ignore=%) --ignore=tests/postgres --ignore=tests/process \
 	  --ignore=tests/contract --ignore=tests/bench --ignore=tests/crash --ignore=tests/chaos \
 	  -m "not slow_system" $(ARGS)
