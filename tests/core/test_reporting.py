@@ -8,6 +8,7 @@ import pytest
 from agent.codec import from_json, to_json
 from agent.core import reporting
 from agent.core.capture import Grade, Phase
+from agent.core.care import ManagerSight
 from agent.core.gate import Gate, HaSoftware, Wired
 from agent.core.incident import Status
 from agent.core.lsn import Lsn
@@ -15,7 +16,6 @@ from agent.core.observation import (
     CaptureBrief,
     Channel,
     IncidentBrief,
-    ManagerSight,
     Observation,
     Outcome,
     ReadFailure,
