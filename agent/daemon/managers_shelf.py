@@ -124,14 +124,21 @@ def pruner(
 
     def prune() -> None:
         found = shelf.list()
+        known = {one.id: one for one in found}
         items = [Item(one.id, one.created_wall_s, one.scheduled) for one in found]
         for snapshot_id in surplus(items, limits, zone):
-            twin = None if place is None else marks.twin(shelf.place / snapshot_id)
-            away = twin is not None and twin.verified and twin.place == place
-            if place is not None and not away:
+            if place is not None and not _is_away(shelf, known[snapshot_id], place):
                 continue
             reason = "more than the days, weeks, months and years of [vnfm] keep"
             log.info("removing manager's snapshot %s: %s", snapshot_id, reason)
             shelf.remove(snapshot_id, WHO, reason, wall_s())
 
     return prune
+
+
+def _is_away(shelf: Shelf, kept: Kept, place: str) -> bool:
+    """Whether it lies at that place as it is here, and was read back there."""
+    twin = marks.twin(shelf.place / kept.id)
+    if twin is None or twin.place != place:
+        return False
+    return twin.verified and twin.end_lsn == kept.stored_sha256

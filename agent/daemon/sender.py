@@ -11,19 +11,18 @@ never holds it up.
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from agent.core.moment import Moment
-from agent.daemon.upkeep import MARK
+from agent.daemon.parcels import Parcel, copies, of_managers
 from agent.errors import SnapshotError
 from agent.snapshot import marks
 from agent.snapshot.catalogue import Catalogue
-from agent.snapshot.manifest import Manifest
 from agent.snapshot.marks import Twin
 from agent.snapshot.offsite import Offsite
 from agent.snapshot.pace import Pace, step_back
-from agent.snapshot.retention import end_of, is_twin
+from agent.vnfm.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +46,16 @@ class Sender:
         catalogue: Catalogue,
         moment: Callable[[], Moment],
         max_bytes_s: float = 0.0,
+        shelf: Shelf | None = None,
     ) -> None:
-        """`max_bytes_s`: no more than this is read in a second; 0: as it comes."""
+        """`max_bytes_s`: no more than this is read in a second; 0: as it comes.
+
+        `shelf` has the managers' snapshots, where there is one.
+        """
         self._offsite = offsite
-        self._catalogue = catalogue
+        self._sources = [copies(catalogue, offsite)]
+        if shelf is not None:
+            self._sources.append(of_managers(shelf, offsite))
         self._moment = moment
         self._pace = Pace(max_bytes_s, lambda: moment().monotonic_s)
         self._end = threading.Event()
@@ -76,33 +81,34 @@ class Sender:
 
     def look(self) -> None:
         """Send everything that is due, once."""
-        try:
-            found = self._catalogue.list()
-        except SnapshotError as error:
-            log.warning("off-site: %s", error)
-            return
-        due = sorted(found, key=lambda one: (MARK in one.id, one.created_wall_s))
-        for manifest in due:
+        due = sorted(self._found(), key=lambda one: (one.scheduled, one.created_wall_s))
+        for parcel in due:
             if self._end.is_set():
                 return
             try:
-                self._one(manifest)
+                self._one(parcel)
             except _StoppedError:
                 return
             except SnapshotError as error:
                 log.warning("off-site: %s", error)
             except Exception:
-                log.exception("off-site: sending %s failed", manifest.id)
+                log.exception("off-site: sending %s failed", parcel.id)
 
-    def _one(self, manifest: Manifest) -> None:
-        folder = self._catalogue.folder(manifest.id)
-        before = marks.twin(folder)
+    def _found(self) -> Iterator[Parcel]:
+        for source in self._sources:
+            try:
+                yield from source()
+            except SnapshotError as error:
+                log.warning("off-site: %s", error)
+
+    def _one(self, parcel: Parcel) -> None:
+        before = marks.twin(parcel.folder)
         now_s = self._moment().wall_s
-        if not manifest.closed or not self._is_due(before, manifest, now_s):
+        if not self._is_due(before, parcel, now_s):
             return
-        fresh = Twin(self._offsite.url, end_of(manifest))
+        fresh = Twin(self._offsite.url, parcel.end)
         try:
-            sent = self._offsite.send(folder, self._check)
+            sent = parcel.send(self._check)
         except SnapshotError as error:
             attempts = 1 + (before.attempts if before is not None else 0)
             pause_s = min(AGAIN_S * 2 ** min(attempts - 1, 20), AGAIN_S_MAX)
@@ -112,11 +118,11 @@ class Sender:
                 error=error.message,
                 again_wall_s=self._moment().wall_s + pause_s,
             )
-            marks.note_twin(folder, failed)
+            marks.note_twin(parcel.folder, failed)
             raise
-        log.info("off-site: %s lies at %s and was read back", manifest.id, sent.url)
+        log.info("off-site: %s lies at %s and was read back", parcel.id, sent.url)
         marks.note_twin(
-            folder,
+            parcel.folder,
             replace(
                 fresh,
                 url=sent.url,
@@ -126,10 +132,10 @@ class Sender:
             ),
         )
 
-    def _is_due(self, twin: Twin | None, manifest: Manifest, now_s: float) -> bool:
+    def _is_due(self, twin: Twin | None, parcel: Parcel, now_s: float) -> bool:
         if twin is None or twin.place != self._offsite.url:
             return True
-        if is_twin(twin, manifest, self._offsite.url):
+        if twin.verified and twin.end_lsn == parcel.end:
             return False
         # A clock that went back must not put it off for ever.
         return not now_s < twin.again_wall_s <= now_s + AGAIN_S_MAX

@@ -23,6 +23,7 @@ from agent.errors import ConfigError, SnapshotError
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.retention import Limits
 from agent.snapshot.sealing import Seal, check_recipients
+from agent.vnfm.shelf import Shelf
 
 if TYPE_CHECKING:
     from agent.daemon.sender import Sender
@@ -93,6 +94,7 @@ def sender(settings: Settings, clock: SystemClock) -> "Sender | None":
         Catalogue(settings.capture_dir),
         clock.moment,
         settings.capture.max_mib_s * (1 << 20),
+        Shelf(settings.manager_snapshots_dir),
     )
 
 

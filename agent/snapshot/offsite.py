@@ -93,12 +93,30 @@ class Offsite:
         """
         archive = Archive(folder, self._how.recipients)
         manifest = archive.manifest
-        name = f"{manifest.cluster}/{manifest.id}{self._how.suffix}"
-        pieces = _checked(archive.stream(), check)
-        sent = _Counted(seal(pieces, self._how))
-        with _told(f"{manifest.id} cannot be sent to {self.url}"):
+        name = f"{manifest.cluster}/{manifest.id}"
+        return self.deliver(name, archive.stream(), archive.size, check)
+
+    def deliver(
+        self,
+        name: str,
+        tar: Iterator[bytes],
+        size: int,
+        check: Check = _go_on,
+        *,
+        sealed: bool = False,
+    ) -> Sent:
+        """Send a tar of `size` bytes as URL/NAME with the suffix of its seal.
+
+        With `sealed` its secrets are encrypted already, and it goes as it is. It is
+        read back. Raises as `send` does, and what `tar` raises.
+        """
+        how = Seal() if sealed else self._how
+        short = name.rpartition("/")[2]
+        name += how.suffix
+        sent = _Counted(seal(_checked(tar, check), how))
+        with _told(f"{short} cannot be sent to {self.url}"):
             there = _There(self._place, name)
-            there.put(sent, archive.size)
+            there.put(sent, size)
             there.compare(sent, check)
             line = f"{sent.sha256}  {name.rpartition('/')[2]}\n".encode()
             _There(self._place, f"{name}.sha256").put_small(line)

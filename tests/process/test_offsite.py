@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 import sys
+import tarfile
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,6 +24,7 @@ from werkzeug import Request, Response
 
 from agent.core.moment import Moment
 from agent.core.state import State
+from agent.daemon.managers_shelf import pruner
 from agent.daemon.sender import AGAIN_S, Sender
 from agent.daemon.upkeep import Upkeep
 from agent.errors import SnapshotError
@@ -32,13 +34,16 @@ from agent.snapshot.archive import Archive
 from agent.snapshot.catalogue import Catalogue
 from agent.snapshot.offsite import Offsite, Place, read_credentials
 from agent.snapshot.retention import Limits
-from agent.snapshot.sealing import Seal
+from agent.snapshot.sealing import Seal, seal
 from agent.snapshot.unpacking import unpack
 from agent.snapshot.verify import verify_folder
 from agent.store.memory import MemoryJournal
+from agent.vnfm import seasons
+from agent.vnfm.shelf import Shelf
 from tests.fix_postgres import eventually, free_port
 from tests.shell.test_runtime import running
 from tests.shell.test_snapshot_catalogue import make_snapshot
+from tests.shell.test_vnfm_shelf import CONTENT, put
 
 SECRET = "s3cr3t-access-key"
 KEYS = {"access_key_id": "somebody", "secret_access_key": SECRET}
@@ -314,6 +319,34 @@ def test_the_thread_sends_and_ends_when_it_is_told(tmp_path: Path):
     )
     worker.stop()
     worker.stop()
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_managers_snapshot_goes_as_it_lies_here_and_stays_until_it_is_there(
+    tmp_path: Path, sealed: bool
+):
+    shelf, there, now = Shelf(tmp_path / "shelf"), tmp_path / "there", [NOW]
+    stored = b"".join(seal(iter([CONTENT]), SEALED)) if sealed else CONTENT
+    for name, created in (("sg-n1-1", 1e9), ("sg-n1-2", 2e9)):
+        put(shelf, name, stored, sealed=sealed, at=created)
+    prune = pruner(shelf, seasons.Limits(1, 0, 0, 0), "UTC", float, there.as_uri())
+    offsite = Offsite(Place(there.as_uri()), SEALED if sealed else Seal())
+    captures = Catalogue(tmp_path / "captures")
+    captures.place.mkdir()
+    worker = Sender(offsite, captures, lambda: now[0], shelf=shelf)
+    worker.look()
+    prune()
+    assert len(shelf.list()) == 2
+    there.mkdir()
+    later(now, AGAIN_S + 1)
+    worker.look()
+    prune()
+    assert [one.id for one in shelf.list()] == ["sg-n1-2"]
+    with tarfile.open(there / "c" / "sg-n1-1.tar") as tar:
+        tar.extractall(tmp_path / "back", filter="data")
+    back = Shelf(tmp_path / "back")
+    assert back.check("sg-n1-1") == ()
+    assert back.archive("sg-n1-1").read_bytes() == stored
 
 
 async def test_no_snapshot_is_given_up_before_its_twin_was_read_back(tmp_path: Path):

@@ -39,6 +39,7 @@ def kept_as(name: str, stored: bytes, *, sealed: bool = False, at: float = 1e9) 
         sealed=sealed,
         members=3,
         counts={"deployments": 2},
+        cluster="c",
     )
 
 
