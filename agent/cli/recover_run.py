@@ -32,7 +32,7 @@ from agent.vnfm.recovery.finding import Finder
 from agent.vnfm.recovery.hands import Hands, Means
 from agent.vnfm.recovery.journal import Header, Journal, time_text
 from agent.vnfm.recovery.looking import generation_of
-from agent.vnfm.recovery.model import Scenario
+from agent.vnfm.recovery.model import Scenario, steps_of
 from agent.vnfm.recovery.ports import Outcome
 from agent.vnfm.recovery.runner import Runner
 from agent.vnfm.shelf import Shelf
@@ -150,7 +150,8 @@ async def _play(
                 now = time_text(clock.moment().wall_s)
                 journal.told(now, ("options", ""), "noted", "", facts)
             agents = Agents(call, settings)
-            screen = Screen(call.out, len(scenario.steps), wish.yes)
+            total = len(tuple(steps_of(scenario, generation)))
+            screen = Screen(call.out, total, wish.yes)
             means = Means(
                 managers=managers,
                 doors=agents,

@@ -408,14 +408,38 @@ def test_while_nobody_can_tell_who_wins_both_sides_are_kept() -> None:
     assert (seen.facts["winner"], seen.facts["losers"]) == ("", "n1,n2")
 
 
-def test_a_side_that_cannot_be_seen_is_waited_for_and_none_at_all_is_not() -> None:
-    hidden = node("n1", "unknown", seen=False)
-    cut = replace(WHOLE, nodes=(hidden, *WHOLE.nodes[1:]))
+HIDDEN = node("n1", "unknown", seen=False, lsn_known=False)
+
+
+def test_a_side_that_cannot_be_seen_is_named_and_no_side_at_all_is_no_split() -> None:
+    cut = replace(SPLIT, nodes=(HIDDEN, *SPLIT.nodes[1:]), verdicts=())
     seen = judging_split.sides(cut, FACTS)
-    assert not seen.ok
-    assert not seen.hopeless
-    assert "n1 cannot be seen at all" in seen.told
+    assert seen.ok
+    assert "n1 cannot be seen from here" in seen.told
+    assert seen.facts["losers"] == "", "who is seen may win"
     assert judging_split.sides(WHOLE, FACTS).hopeless
+
+
+def test_a_side_that_sees_no_other_is_kept_whole() -> None:
+    alone = verdict(
+        "split-brain-suspected", "split", evidence={"tips": "n1", "winner": None}
+    )
+    others = tuple(replace(HIDDEN, name=name) for name in ("n2", "n3"))
+    seen = judging_split.sides(
+        replace(SPLIT, nodes=(SPLIT.nodes[0], *others), verdicts=(alone,)), FACTS
+    )
+    assert seen.ok
+    assert (seen.facts["winner"], seen.facts["losers"]) == ("", "n1")
+
+
+def test_what_is_seen_of_a_split_is_remembered_when_it_is_over() -> None:
+    facts = {**FACTS, "tips": "n1", "incident": "i1"}
+    learnt = judging_split.met(SPLIT, facts).facts
+    assert learnt["tips"] == "n1,n2"
+    loser = CopySight("s2", "n3", "complete", ("i1",), side="loser")
+    kept = (node("n1", "stopped"), *SPLIT.nodes[1:])
+    over = replace(SPLIT, verdicts=(), copies=(loser,), nodes=kept)
+    assert judging_split.met(over, facts).facts["tips"] == "n1,n2,n3"
 
 
 def test_a_loser_is_kept_only_by_a_complete_snapshot_of_this_split() -> None:

@@ -223,10 +223,13 @@ def test_a_change_that_nobody_wants_is_not_made(journal: Journal) -> None:
 
 def test_a_dry_run_shows_all_and_neither_does_nor_waits() -> None:
     hands, page = Workshop(), Page()
-    play(hands, page, None)
+    first = Step("first", Kind.CHECK, "Look", both("x"), act="on:sun", wait_s=60)
+    assert play(hands, page, None, (first, *STEPS)).ok
     assert hands.did == []
     assert [line for line in page.lines if line.startswith(("asks", "waits"))] == []
-    assert page.lines[-2:] == ["check All is well", "not yet: end"]
+    assert page.lines[:2] == ["check Look", "not yet: first"]
+    assert page.lines[-1:] == ["check All is well"]
+    assert hands.looks == 1, "what would be so after the first act, nobody knows"
     assert page.commands == ["plug n1 10.0.0.1", "plug n2 10.0.0.2"]
 
 

@@ -256,9 +256,8 @@ class Hands:
             return Seen(ok=True, told=f"{node} is given up: --lost")
         world = await self._look()
         copy = judging_split.copy_of(world, node, facts)
-        if copy is not None and (copy.complete or copy.running):
-            state = copy.grade if copy.complete else copy.running
-            return Seen(ok=True, told=f"snapshot {copy.id} of {node}: {state}")
+        if copy is not None and copy.complete:
+            return Seen(ok=True, told=f"snapshot {copy.id} of {node}: {copy.grade}")
         door = self._means.doors.of(node)
         if door is None:
             return Seen(ok=True, told=f"no agent of {node} is configured")

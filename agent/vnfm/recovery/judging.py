@@ -39,9 +39,9 @@ def look(world: World, facts: Facts) -> Seen:
 def _manager_line(one: ManagerSeen) -> str:
     if not one.answers:
         return f"manager on {one.node}: no answer ({one.word})"
-    state = "active" if one.active else f"not active ({one.word})"
+    state = f"active, {one.version}" if one.active else f"not active ({one.word})"
     cluster = f", its cluster is {one.cluster}" if one.cluster else ""
-    return f"manager on {one.node}: {state} {one.version}{cluster}".replace("  ", " ")
+    return f"manager on {one.node}: {state}{cluster}"
 
 
 def member_of(world: World, node: str, facts: Facts) -> str:
@@ -245,7 +245,7 @@ def installed(world: World, facts: Facts) -> Seen:
         return Seen(ok=False, told=f"no manager answers on {node} yet: {word}")
     if _is_back(world, facts):
         return Seen(ok=True, told=f"{node} was removed, and is a member again")
-    told = f"a manager {found.version} answers on {node}"
+    told = " ".join(f"a manager {found.version} answers on {node}".split())
     wrong = _not_fresh(world, found, facts.get("version", ""))
     return Seen(ok=not wrong, told=f"{told}; {wrong}" if wrong else told)
 

@@ -12,64 +12,86 @@ from agent.vnfm.recovery.world import CopySight, World
 
 
 def sides(world: World, facts: Facts) -> Seen:
-    """Tell who is on which side."""
+    """Tell who is on which side, as far as that can be seen from here."""
     if world.agent:
-        return Seen(
-            ok=False, told=f"no agent could be asked: {world.agent}", hopeless=True
-        )
-    split = world.split
-    if split is None:
-        return _none_seen(world)
-    tips = tuple(dict.fromkeys((*split.names("tips"), *split.names("losers"))))
-    winner = facts.get("chosen", "") or str(split.evidence.get("winner") or "")
-    if winner and winner not in tips and winner not in world.primaries:
-        told = f"{winner} is no side of this split: {', '.join(tips)}"
+        told = f"no agent could be asked: {world.agent}"
         return Seen(ok=False, told=told, hopeless=True)
-    losers = [name for name in tips if name != winner]
-    if not losers or len(tips) < 2:  # noqa: PLR2004 - a split has two sides
-        return Seen(ok=False, told=f"only one side can be seen: {split.sentence}")
-    lines = [split.sentence]
-    for name in tips:
-        node, manager = world.node(name), world.manager(name)
-        where = f"timeline {node.timeline} at {node.lsn}" if node else "not seen"
-        says = "its manager is active" if manager and manager.active else ""
-        lines.append(f"{name}: {where}" + (f"; {says}" if says else ""))
-    kept = winner or "nobody can tell yet"
-    lines.append(f"kept: {kept}; lost to the cluster: {', '.join(losers)}")
-    return Seen(
-        ok=True,
-        told="\n".join(lines),
-        facts={
-            "winner": winner,
-            "tips": ",".join(tips),
-            "losers": ",".join(losers),
-            "incident": split.incident,
-        },
-    )
-
-
-def _none_seen(world: World) -> Seen:
-    unseen = [one.name for one in world.nodes if one.role == "unknown" and not one.seen]
-    if unseen:
-        names = ", ".join(unseen)
+    split, unseen = world.split, _unseen(world)
+    if split is None and not unseen:
         return Seen(
             ok=False,
-            told=f"no split is seen from here, and {names} cannot be seen at all: it"
-            " may be the other side. Its own agent keeps what it writes; mend the"
-            " network, or run this where both sides are seen",
+            told="no split is seen: `splitguard incidents list -a` has those that are"
+            " over",
+            hopeless=True,
         )
-    return Seen(
-        ok=False,
-        told="no split is seen: `splitguard incidents list -a` has those that are over",
-        hopeless=True,
+    tips = _tips(world)
+    winner = facts.get("chosen", "")
+    if split is not None and not winner:
+        winner = str(split.evidence.get("winner") or "")
+    if winner and winner not in (*tips, *world.primaries, *unseen):
+        told = f"{winner} is no side of this split: {', '.join(tips)}"
+        return Seen(ok=False, told=told, hopeless=True)
+    # From a side that sees no other, nobody can tell who is kept: all of it is.
+    losers = [name for name in tips if name != winner and split is not None]
+    lines = [split.sentence] if split is not None else []
+    lines += [_side_line(world, name) for name in tips]
+    lines += [
+        f"{name} cannot be seen from here and may accept writes; its own agent keeps"
+        " what it writes"
+        for name in unseen
+    ]
+    lines.append(f"kept in the end: {winner or 'nobody can tell yet'}")
+    known = {**_learnt(world, facts), "winner": winner, "losers": ",".join(losers)}
+    return Seen(ok=True, told="\n".join(lines), facts=known)
+
+
+def _unseen(world: World) -> tuple[str, ...]:
+    return tuple(
+        one.name for one in world.nodes if one.role == "unknown" and not one.lsn_known
     )
+
+
+def _tips(world: World) -> tuple[str, ...]:
+    """Return the nodes that stand for a side, as far as they are seen."""
+    split = world.split
+    if split is None:
+        return world.primaries
+    return tuple(dict.fromkeys((*split.names("tips"), *split.names("losers"))))
+
+
+def _side_line(world: World, name: str) -> str:
+    node, manager = world.node(name), world.manager(name)
+    where = f"timeline {node.timeline} at {node.lsn}" if node else "not seen"
+    active = manager is not None and manager.active
+    return f"{name}: {where}" + ("; its manager is active" if active else "")
+
+
+def _learnt(world: World, facts: Facts) -> dict[str, str]:
+    """Return what is known of the split by now: it may be over at the next look."""
+    tips = [*_names(facts, "tips"), *_tips(world)]
+    incidents = [
+        *_names(facts, "incident"),
+        *(one.incident for one in world.verdicts if one.family == "split"),
+    ]
+    known = set(incidents)
+    tips += [
+        one.node
+        for one in world.copies
+        if one.side == "loser" and known.intersection(one.incidents)
+    ]
+    return {
+        "tips": ",".join(dict.fromkeys(tips)),
+        "incident": ",".join(dict.fromkeys(name for name in incidents if name)),
+    }
+
+
+def _names(facts: Facts, key: str) -> tuple[str, ...]:
+    return tuple(name for name in facts.get(key, "").split(",") if name)
 
 
 def copy_of(world: World, node: str, facts: Facts) -> CopySight | None:
     """Return the best snapshot of a losing node: complete before others, then new."""
-    incidents = {facts.get("incident", "")}
-    incidents |= {one.incident for one in world.verdicts if one.family == "split"}
-    incidents.discard("")
+    incidents = set(_names(_learnt(world, facts), "incident"))
     found = [
         one
         for one in world.copies
@@ -112,34 +134,44 @@ def met(world: World, facts: Facts) -> Seen:
     """See whether one side is left."""
     if world.agent:
         return Seen(ok=False, told=f"no agent could be asked: {world.agent}")
-    active = [one.node for one in world.active]
-    if world.is_old and len(active) != 1:
-        return Seen(ok=False, told=f"active managers: {', '.join(active) or 'none'}")
-    if not active:
-        return Seen(ok=False, told="no manager answers")
-    if len(world.primaries) != 1:
-        names = ", ".join(world.primaries) or "none"
-        return Seen(ok=False, told=f"PostgreSQL servers that take writes: {names}")
+    known = _learnt(world, facts)
+    wrong = _apart(world)
+    if wrong:
+        return Seen(ok=False, told=wrong, facts=known)
     kept = world.primaries[0]
-    if world.is_old and active[0] != kept:
-        return Seen(
-            ok=False, told=f"{active[0]} is active, and {kept} is PostgreSQL's primary"
-        )
     told, wanted = f"{kept} is kept", facts.get("winner", "")
     if wanted and wanted != kept:
         told = f"{kept} was kept, and not {wanted}; what {wanted} has is lost to it"
-    tips = facts.get("tips", "").split(",")
-    losers = [name for name in tips if name and name != kept]
+    losers = [name for name in _names(known, "tips") if name != kept]
     return Seen(
         ok=True,
         told=told,
         facts={
+            **known,
             "winner": kept,
-            "leader": active[0],
+            "leader": world.active[0].node,
             "winner_host": facts.get(f"host.{kept}", ""),
             "losers": ",".join(losers),
         },
     )
+
+
+def _apart(world: World) -> str:
+    """Return why there is more than one side, or none, still."""
+    active = [one.node for one in world.active]
+    if world.is_old and len(active) != 1:
+        return f"active managers: {', '.join(active) or 'none'}"
+    if not active:
+        return "no manager answers"
+    unseen = _unseen(world)
+    if unseen:
+        return f"{', '.join(unseen)} cannot be seen yet"
+    primaries = world.primaries
+    if len(primaries) != 1:
+        return f"PostgreSQL servers that take writes: {', '.join(primaries) or 'none'}"
+    if world.is_old and active[0] != primaries[0]:
+        return f"{active[0]} is active, and {primaries[0]} is PostgreSQL's primary"
+    return ""
 
 
 def follows(world: World, facts: Facts) -> Seen:

@@ -5,7 +5,7 @@ shown, and the check after it waits until it was done: nothing ever takes a pers
 word, or `--yes`, for it. A do is shown and asked for before anything is changed. What
 is learnt goes into the journal with the step, so a run that is interrupted goes on at
 the step where it was, and shows again what was told and not seen to be done. A dry run
-shows all of it, looks, and neither does nor waits.
+shows all of it, looks at what is so before its first act, and does nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,15 @@ from agent.errors import SplitguardError
 from agent.ports import Clock
 from agent.vnfm.records import Generation
 from agent.vnfm.recovery.journal import Journal, time_text
-from agent.vnfm.recovery.model import Each, Facts, Kind, Scenario, Step, filled
+from agent.vnfm.recovery.model import (
+    Each,
+    Facts,
+    Kind,
+    Scenario,
+    Step,
+    filled,
+    steps_of,
+)
 from agent.vnfm.recovery.ports import Hands, Outcome, Screen, Seen, Shown
 
 POLL_S = 2.0
@@ -34,13 +42,20 @@ class Runner:
     """None: a dry run."""
     facts: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.steps = tuple(steps_of(self.scenario, self.generation))
+        """Those for these managers."""
+        acts = (step.kind is not Kind.CHECK for step in self.steps)
+        self._first_act = next((n for n, act in enumerate(acts, 1) if act), 0)
+        self._blind = False
+
     async def run(self) -> Outcome:
         """Play all steps, or as many as can be. Raises SplitguardError."""
         last = Outcome(ok=True)
-        for number, step in enumerate(self.scenario.steps, start=1):
+        for number, step in enumerate(self.steps, start=1):
             if not self._is_on(step):
                 continue
-            for node in nodes_of(step, self.facts):
+            for node in self._nodes_of(step):
                 if self._is_behind(number, step, node):
                     continue
                 last = await self._one(self._shown(number, step, node))
@@ -50,12 +65,17 @@ class Runner:
             self.journal.end(self._time(), last.told)
         return Outcome(ok=True, told=last.told)
 
+    def _nodes_of(self, step: Step) -> tuple[str, ...]:
+        """Return for whom a step is; a dry run shows it though nobody knows that."""
+        found = tuple(nodes_of(step, self.facts))
+        return found or ("",) * (self.journal is None)
+
     def _is_behind(self, number: int, step: Step, node: str) -> bool:
         """Whether a step was done; a say was, once the check after it has passed."""
         if self.journal is None:
             return False
         if step.kind is Kind.SAY:
-            rest = self.scenario.steps[number:]
+            rest = self.steps[number:]
             step = next(each for each in rest if each.kind is Kind.CHECK)
             node = node if step.each is not Each.ONCE else ""
         return (step.id, node) in self.journal.done
@@ -64,8 +84,6 @@ class Runner:
         return time_text(self.clock.moment().wall_s)
 
     def _is_on(self, step: Step) -> bool:
-        if not step.is_for(self.generation):
-            return False
         if step.when is None:
             return True
         name, wanted = step.when
@@ -91,8 +109,10 @@ class Runner:
         self.screen.step(shown)
         if step.kind is Kind.SAY:
             return self._end(shown, Seen(ok=True, told=""), "told")
+        if self.journal is None and (self._blind or shown.number > self._first_act):
+            return Outcome(ok=True)  # what would be so by then, nobody knows
         if step.kind is Kind.CHECK:
-            seen = await self._wait(shown, facts)
+            seen = await self._wait(shown)
         elif self.journal is None:
             return Outcome(ok=True)
         else:
@@ -115,11 +135,16 @@ class Runner:
             journal.told(self._time(), key, "failed", error.message)
             raise
 
-    async def _wait(self, shown: Shown, facts: Facts) -> Seen:
-        """Look until it is so, it is hopeless, or the step's time is over."""
+    async def _wait(self, shown: Shown) -> Seen:
+        """Look until it is so, it is hopeless, or the step's time is over.
+
+        What a look shows may be gone at the next one, so it is remembered at once.
+        """
         end_s = self.clock.moment().monotonic_s + shown.step.wait_s
         while True:
+            facts = of_node(self.facts, shown.node)
             seen = await self.hands.check(shown.step.act, facts)
+            self.facts.update(seen.facts)
             left_s = end_s - self.clock.moment().monotonic_s
             if seen.ok or seen.hopeless or left_s <= 0 or self.journal is None:
                 return seen
@@ -132,7 +157,7 @@ class Runner:
             key = (shown.step.id, shown.node)
             self.journal.told(self._time(), key, state, seen.told, seen.facts)
         elif state == "failed":
-            state = "not yet"
+            state, self._blind = "not yet", True
         self.screen.ended(shown, state, seen.told)
         return Outcome(seen.ok, "" if seen.ok else shown.step.id, seen.told)
 

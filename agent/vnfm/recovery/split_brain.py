@@ -7,6 +7,8 @@ the network is still cut, or while the gate holds the resync back; then the way 
 free, and what was lost is reported.
 """
 
+from dataclasses import replace
+
 from agent.vnfm.recovery import parts
 from agent.vnfm.recovery.model import Each, Kind, Scenario, Step, Words, both, lines
 
@@ -15,8 +17,9 @@ _SIDES = Step(
     Kind.CHECK,
     "Who is on which side",
     both(
-        "Which PostgreSQL servers take writes or stand past the fork, who follows whom,"
-        " which managers answer as active, and who is predicted to be kept."
+        "Which PostgreSQL servers take writes or stand past the fork, which managers"
+        " answer as active, and who is predicted to be kept, as far as that can be seen"
+        " from here: while the network is cut, the other side cannot be."
     ),
     act="sides",
 )
@@ -40,7 +43,7 @@ _CAPTURE = Step(
     "Have what {node} holds captured",
     both(
         "Where its agent has not done it by itself yet, a full snapshot of {node} is"
-        " ordered. Only a person may do without: --lost {node}."
+        " ordered there. Only a person may do without: --lost {node}."
     ),
     act="capture",
     each=Each.LOSERS,
@@ -55,6 +58,15 @@ _CAPTURED = Step(
     act="captured",
     each=Each.LOSERS,
     wait_s=parts.JOIN_S,
+)
+
+_ALL_CAPTURED = replace(
+    _CAPTURED,
+    id="all-captured",
+    text=both(
+        "The sides that could not be seen before were captured by their own agents: the"
+        " snapshot is complete, and here it is known."
+    ),
 )
 
 _HEAL = Step(
@@ -158,6 +170,7 @@ SPLIT_BRAIN = Scenario(
         _CAPTURED,
         _HEAL,
         _MET,
+        _ALL_CAPTURED,
         _BACK,
         _FOLLOWS,
         _LOSS,

@@ -93,6 +93,8 @@ class CopySight:
     incidents: tuple[str, ...]
     running: str = ""
     """How far it is, while it is taken."""
+    side: str = ""
+    """Of the split that it was taken for: `loser`, `winner`, `standby`, or empty."""
 
     @property
     def complete(self) -> bool:
@@ -194,5 +196,10 @@ def _copy(plain: Plain, capture: Plain | None) -> CopySight:
     if capture is not None and capture["phase"] not in ("done", "failed"):
         running = str(capture["phase"])
     return CopySight(
-        plain["id"], plain["node"], plain["grade"], tuple(plain["incidents"]), running
+        plain["id"],
+        plain["node"],
+        plain["grade"],
+        tuple(plain["incidents"]),
+        running,
+        plain["side"] or "",
     )
