@@ -109,8 +109,19 @@ class Shelf:
         return self._read(snapshot_id)
 
     def archive(self, snapshot_id: str) -> Path:
-        """Return the file that holds it: a zip, or one encrypted with age."""
-        return self._dir / snapshot_id / self.show(snapshot_id).file
+        """Return the file that holds it: a zip, or one encrypted with age.
+
+        Raises ManagerError when it is not here, or has another size than was kept.
+        """
+        kept = self.show(snapshot_id)
+        path = self._dir / snapshot_id / kept.file
+        with _told(f"{path} cannot be read"):
+            if path.stat().st_size != kept.stored_bytes:
+                raise ManagerError(
+                    f"{path} is not what was kept: {kept.stored_bytes} bytes",
+                    "use another snapshot; this one was changed on the disk",
+                )
+        return path
 
     def check(self, snapshot_id: str, spent: Spent = nothing) -> tuple[str, ...]:
         """Read everything back; return what is wrong, a sentence each.
