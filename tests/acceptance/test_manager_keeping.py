@@ -34,9 +34,9 @@ def test_a_split_leaves_the_losers_manager_snapshot_beside_its_capture(
     shelf = Shelf(lab.state_dir / "n1" / "manager-snapshots")
     until(60, lambda: (care(lab_cluster) or {}).get("version"))
     lab.done("partition", "n1")
-    until(60, lambda: isolated(lab_cluster) or None)
-    time.sleep(2.0)  # nothing must happen: a clean side is left clean
-    assert shelf.list() == ()
+    until(60, lambda: follows(lab_cluster) or None)
+    assert shelf.list() == ()  # a clean side is left clean
+    assert care(lab_cluster)["running"] is None
     lab.done("write", "--node", "n1", "--count", "3")
     kept = until(60, lambda: next(iter(shelf.list()), None))
     lab.done("heal")
@@ -63,8 +63,12 @@ def care(cluster: Cluster) -> Any:
     return (cluster.agent("n1", "/v1/managers") or {}).get("here")
 
 
-def isolated(cluster: Cluster) -> bool:
-    return any(code == "observer-isolated" for code, _ in cluster.verdicts("n1"))
+def follows(cluster: Cluster) -> bool:
+    """Whether n1 is called isolated, and its WAL is kept."""
+    listed = cluster.agent("n1", "/v1/snapshots") or {"snapshots": []}
+    phases = [(one["capture"] or {}).get("phase") for one in listed["snapshots"]]
+    codes = [code for code, _ in cluster.verdicts("n1")]
+    return "following" in phases and "observer-isolated" in codes
 
 
 @dataclass
@@ -248,3 +252,38 @@ def test_a_wrong_password_is_sent_once_and_the_right_one_needs_no_restart(pair: 
     assert [one["id"] for one in listed["snapshots"]] == [found["id"]]
     assert manager.password not in first.says()
     assert manager.database_password not in first.says()
+
+
+def test_a_manager_that_makes_none_is_told_with_what_hangs_there_until_one_is_good(
+    pair: Pair,
+):
+    first, manager = pair.agents[0], pair.managers[0]
+    pair.write(schedule="wait_s = 10")
+    first.start()
+    eventually("it looks", lambda: (first.here() or {}).get("version"), WITHIN_S)
+    manager.faults.worker_dead = True
+    first.ask("POST", ASKED, Scope.OPERATE, json={})
+    failed = eventually(
+        "it says so", lambda: (first.here() or {}).get("failed"), WITHIN_S
+    )
+    assert "has not ended within 10 s" in failed
+    told = eventually("on-call is told", lambda: verdict(first), WITHIN_S)
+    assert (told["subject"], told["severity"]) == ("n1", "warning")
+    execution = failed.partition("execution ")[2].split()[0]
+    assert execution in told["evidence"]["reason"]
+    assert first.shelf.list() == ()
+
+    manager.faults.worker_dead = False
+    with manager.http() as client:
+        client.post(f"/executions/{execution}", json={"action": "kill"})
+    manager.ended(execution)
+    first.ask("POST", ASKED, Scope.OPERATE, json={})
+    eventually("one is good", first.shelf.list, WITHIN_S)
+    eventually("it is over", lambda: not verdict(first), WITHIN_S)
+    assert (first.here() or {})["failed"] is None
+
+
+def verdict(agent: Agent) -> Any:
+    """The verdict about the manager's snapshots; None when there is none."""
+    found = agent.ask("GET", "/v1/status").json()["verdicts"]
+    return next((one for one in found if one["rule"] == 881), None)
