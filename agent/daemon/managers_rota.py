@@ -146,11 +146,16 @@ class Rota:
     def _let_lapse(self, state: State, wall_s: float) -> None:
         """Forget a failure that nothing can mend any more.
 
-        One of the clock is mended by the next night's; one of an incident is past with
-        it; and who asked for one has seen what became of it.
+        One of the clock is mended by the next night's, here or by whoever's turn it is
+        now; one of an incident is past with it; and who asked for one has seen what
+        became of it.
         """
         notes = self.notes
-        if not notes.failed or notes.failed_by_clock:
+        if not notes.failed:
+            return
+        if notes.failed_by_clock:
+            if notes.others or self._schedule is None:
+                self._forgive()
             return
         going_on = {one.id for one in standing(state)} & set(notes.failed_for)
         age_s = wall_s - (notes.failed_wall_s or 0.0)

@@ -156,6 +156,9 @@ def test_a_failure_of_an_incident_is_past_with_it_and_one_of_the_clock_is_not(
     agent.rota.failed("no reply", NIGHT - DAY, scheduled=True)
     agent.look(NIGHT - 1, True, False)
     assert agent.rota.notes.failed == "no reply"
+    agent.look(NIGHT - 1, False, True)
+    agent.look(NIGHT, False, True)
+    assert agent.rota.notes.failed == ""
 
 
 def test_the_time_without_a_good_one_counts_from_when_it_became_our_turn(agent: Agent):
