@@ -283,7 +283,8 @@ class Settings(Table):
     page_url: WebhookUrl | None = None
     """Where people reach this agent's page; goes into notices. Default: no link."""
     runbook_url: WebhookUrl | None = None
-    """Your runbook; goes into notices. Default: no link."""
+    """Your runbook; goes into notices. One that ends with "/" is a folder with the
+    pages of deploy/runbooks: that for the verdict is added. Default: no link."""
     nodes: Annotated[tuple[NodeSettings, ...], Field(min_length=1)]
     """The machines of the cluster, each with its own [[nodes]]."""
     witnesses: tuple[WitnessSettings, ...] = ()

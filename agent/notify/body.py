@@ -34,9 +34,42 @@ NAME_LIMIT = 28
 """Of cluster and subject in the summary, so that its head keeps its promise."""
 
 
+RUNBOOKS = {
+    **dict.fromkeys(
+        (
+            VerdictCode.SPLIT_BRAIN,
+            VerdictCode.SPLIT_BRAIN_SUSPECTED,
+            VerdictCode.LINEAGE_DIVERGED,
+            VerdictCode.LINEAGE_TWIN,
+            VerdictCode.UNPROTECTED,
+            VerdictCode.ROLE_MISMATCH,
+        ),
+        "split-brain.md",
+    ),
+    **dict.fromkeys(
+        (VerdictCode.FAILOVER, VerdictCode.NO_PRIMARY, VerdictCode.STALE_PRIMARY),
+        "active-down.md",
+    ),
+    **dict.fromkeys(
+        (
+            VerdictCode.NODE_DOWN,
+            VerdictCode.NODE_UNREACHABLE,
+            VerdictCode.MANAGER_DOWN,
+            VerdictCode.POSTGRES_DOWN,
+        ),
+        "node-down.md",
+    ),
+}
+"""The page of deploy/runbooks for a verdict; the others have none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Urls:
-    """Where a person reads on. `{verdict}` and `{incident}` in them are filled in."""
+    """Where a person reads on. `{verdict}` and `{incident}` in them are filled in.
+
+    A runbook's address that ends with a slash is a folder that holds the pages of
+    deploy/runbooks: the one for the verdict is added, where there is one.
+    """
 
     page: str | None = None
     runbook: str | None = None
@@ -56,7 +89,7 @@ def render(notice: Notice, state: State, at: Moment, policy: Policy, urls: Urls)
         "summary": summary(notice.reason, incident, stakes, policy),
         "sentences": _sentences(incident, policy),
         "next_step": _cut(next_step(incident.verdict, incident.id), SENTENCE_LIMIT),
-        "runbook_url": _filled(urls.runbook, incident),
+        "runbook_url": _runbook(urls.runbook, incident),
         "page_url": _filled(urls.page, incident),
         "data_at_stake": {
             "state": stakes.state.value,
@@ -165,6 +198,13 @@ def _fact(value: Fact) -> object:
     if isinstance(value, float) and not isfinite(value):
         return None  # JSON has no word for it
     return value
+
+
+def _runbook(url: str | None, incident: Incident) -> str | None:
+    filled = _filled(url, incident)
+    if filled is None or not filled.endswith("/"):
+        return filled
+    return filled + RUNBOOKS.get(incident.verdict.code, "")
 
 
 def _filled(url: str | None, incident: Incident) -> str | None:

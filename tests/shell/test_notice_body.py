@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given as drawn
@@ -14,7 +15,7 @@ from agent.core.lsn import Lsn
 from agent.core.notice import Notice, NoticeReason
 from agent.core.permit import Permit, PermitState
 from agent.core.verdict import Family, Severity, Verdict, VerdictCode
-from agent.notify.body import LIMIT_BYTES, Urls, render
+from agent.notify.body import LIMIT_BYTES, RUNBOOKS, Urls, render
 from agent.notify.routing import channels_for
 from agent.notify.stakes import Stake, data_at_stake
 from tests.core import given
@@ -30,6 +31,28 @@ def rendered(incident=None, reason=NoticeReason.FIRST, urls=None, **ledger):
     text = render(notice, state, AT, POLICY, urls or Urls())
     assert len(text.encode()) < LIMIT_BYTES
     return json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("code", "page"),
+    [
+        ("split-brain", "split-brain.md"),
+        ("role-mismatch", "split-brain.md"),
+        ("failover", "active-down.md"),
+        ("node-down", "node-down.md"),
+        ("config-drift", ""),
+    ],
+)
+def test_a_runbook_that_is_a_folder_leads_to_the_page_of_the_verdict(code, page):
+    incident = given.incident()
+    verdict = replace(incident.verdict, code=VerdictCode(code))
+    told = rendered(replace(incident, verdict=verdict), urls=Urls(None, "https://w/r/"))
+    assert told["data"]["runbook_url"] == f"https://w/r/{page}"
+
+
+def test_every_runbook_that_notices_link_to_is_there():
+    folder = Path(__file__).parents[2] / "deploy" / "runbooks"
+    assert {page.name for page in folder.glob("*.md")} >= set(RUNBOOKS.values())
 
 
 def test_the_body_has_the_published_shape():
