@@ -74,8 +74,8 @@ def test_the_documented_upload_by_url_makes_a_snapshot_called_archive(
 
 
 def test_a_new_format_blocks_nobody_and_a_legacy_one_does(manager_7: Manager):
-    wishes = {"listener_timeout": 0.6}
-    first, second = (create(manager_7, name, **wishes) for name in ("s1", "s2"))
+    manager_7.faults.worker_dead = True
+    first, second = (create(manager_7, name) for name in ("s1", "s2"))
     assert (first.status, second.status) == (201, 201)
     refused = create(manager_7, "s3", legacy=True)
     assert (refused.status, refused.code) == (400, "existing_running_execution_error")
@@ -83,6 +83,7 @@ def test_a_new_format_blocks_nobody_and_a_legacy_one_does(manager_7: Manager):
     words = "Cannot start execution because there are other executions running e.g.: "
     assert refused.message == words + running
     assert ask(manager_7, "snapshots/s3").status == 404
+    manager_7.faults.worker_dead = False
     for made in (first, second):
         assert manager_7.ended(made.json["id"])["status"] == "terminated"
 
@@ -98,26 +99,24 @@ def test_the_end_of_a_new_format_is_listened_to_as_long_as_is_wished(
     assert seconds[0][0] >= 0.7
 
 
-def test_every_create_of_4_x_waits_for_nobody_and_is_refused(
-    start_manager: StartManager,
-):
-    manager = start_manager("4.5.5", work_s=0.5)
-    first = create(manager, "s1")
-    refused = create(manager, "s2")
+def test_every_create_of_4_x_waits_for_nobody_and_is_refused(manager_4: Manager):
+    manager_4.faults.worker_dead = True
+    first = create(manager_4, "s1")
+    refused = create(manager_4, "s2")
     assert (refused.status, refused.code) == (400, "existing_running_execution_error")
-    manager.ended(first.json["id"])
-    assert create(manager, "s2").status == 201
+    manager_4.faults.worker_dead = False
+    manager_4.ended(first.json["id"])
+    assert create(manager_4, "s2").status == 201
 
 
-def test_a_queued_create_starts_when_nothing_else_is_under_way(
-    start_manager: StartManager,
-):
-    manager = start_manager("4.5.5", work_s=0.5)
+def test_a_queued_create_starts_when_nothing_else_is_under_way(manager: Manager):
+    manager.faults.worker_dead = True
     first = create(manager, "s1")
     queued = create(manager, "s2", queue=True)
     assert (queued.status, queued.json["status"]) == (201, "queued")
     assert status(manager, "s2") == "creating"
-    manager.ended(first.json["id"])
+    manager.faults.worker_dead = False
+    assert manager.ended(first.json["id"])["status"] == "terminated"
     assert manager.ended(queued.json["id"])["status"] == "terminated"
     assert status(manager, "s2") == "created"
 

@@ -68,21 +68,22 @@ def test_a_refused_restore_leaves_an_execution_that_blocks_until_it_is_killed(
 
 
 def test_a_restore_tells_that_it_runs_a_moment_after_its_answer(
-    start_manager: StartManager,
+    manager_7: Manager, start_manager: StartManager, tmp_path: Path
 ):
-    manager = start_manager("7.0.5", work_s=0.8)
-    manager.make("s1")
-    made = restore(manager, "s1")
-    said = [ask(manager, "snapshot-status").json["status"]]
+    manager_7.make("s1")
+    slow = start_manager("7.0.5", work_s=3.0)
+    moved(manager_7, slow, "s1", tmp_path)
 
-    def runs() -> bool:
-        said.append(ask(manager, "snapshot-status").json["status"])
-        return bool(said[-1] == "running")
+    def says(status: str) -> bool:
+        return bool(ask(slow, "snapshot-status").json["status"] == status)
 
-    eventually("it says that it runs", runs)
-    assert said[0] == "not-running"
-    manager.ended(made.json["id"])
-    assert ask(manager, "snapshot-status").json["status"] == "not-running"
+    slow.faults.worker_dead = True
+    made = restore(slow, "s1")
+    assert says("not-running")
+    slow.faults.worker_dead = False
+    eventually("it says that it runs", lambda: says("running"))
+    slow.ended(made.json["id"])
+    assert says("not-running")
 
 
 def test_a_restore_of_garbage_fails_and_says_that_it_runs_for_ever(
