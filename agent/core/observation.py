@@ -207,6 +207,8 @@ class WritableSpan:
 
     started_age_s: float
     ended_age_s: float
+    system_id: str = ""
+    """Of which system it was then; empty in the report of an older agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +235,7 @@ class IncidentBrief:
     taken: Taken | None = None
     """What a person has taken of it; None also of an older agent."""
     moved: bool = False
-    """Whether any stage of it said that the primary had moved; an older agent tells
-    of the present stage only."""
+    """Whether any stage of it said that the primary had moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,14 +349,15 @@ class Report:
     pins: tuple[PinBrief, ...] = ()
     """The latest decision on who is to be kept; several where people disagree."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Digests of the settings that must be the same on all nodes; see `Policy`. Empty
-    where an older agent tells."""
+    """Digests of the settings that must be the same on all nodes; see `Policy`."""
     receivers: int = 0
     """How many receivers of notices are configured there, once one of them failed."""
     deaf: tuple[Deaf, ...] = ()
     """Those of them that do not take what is sent."""
     care: CareBrief | None = None
     """How the manager there fares; None without a login, or from an older agent."""
+    wall_s: float | None = None
+    """What the wall clock there showed; None where an older agent tells."""
 
 
 @dataclass(frozen=True, slots=True)

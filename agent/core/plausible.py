@@ -203,6 +203,7 @@ def _impossible_time(report: Report) -> str:
         return "a decision of another century"
     walls = [one.since_wall_s for one in report.incidents]
     walls += [one.ordered_wall_s or 0.0 for one in report.captures]
+    walls.append(report.wall_s or 0.0)
     walls += [one.loss.made_wall_s for one in report.captures if one.loss]
     if not all(0.0 <= one <= WALL_S_MAX for one in walls):
         return "a date that no calendar has"

@@ -160,16 +160,14 @@ def spans_after(
         last_s = max(own[-1].last_s, seen.sent_s)
         own[-1] = replace(own[-1], last_s=last_s)
     else:
-        started = sight.postmaster_started
-        own.append(WritableSince(seen.node, started, seen.received_s, seen.received_s))
+        at_s, system = seen.received_s, sight.system_id
+        own.append(WritableSince(seen.node, run[0], at_s, at_s, system))
     return (*others, *own[-SPANS_PER_NODE:])
 
 
 def _is_not_writable(disk: ServerFacts | ReadFailure | None) -> bool:
     """Whether the disk beside this agent says that its server takes no writes."""
-    if not isinstance(disk, ServerFacts):
-        return False
-    return disk.standby_signal or not disk.running
+    return isinstance(disk, ServerFacts) and (disk.standby_signal or not disk.running)
 
 
 def trimmed(view: View, at: Moment) -> View:
@@ -286,11 +284,13 @@ def _by_overlap(
     if _of_two_systems(state, report, theirs, policy):
         return
     for own in state.view.writable:
-        if own.node != policy.me or _has_proof(state.view, own, report.node):
+        # One and the same run: an address leads to the other node's server.
+        same = own.postmaster_started == theirs.postmaster_started
+        if own.node != policy.me or same or _has_proof(state.view, own, report.node):
             continue
-        if own.postmaster_started == theirs.postmaster_started:
-            continue  # an address leads to the other node's server
         for span in report.writable[-SPANS_PER_NODE:]:
+            if span.system_id and own.system_id not in ("", span.system_id):
+                continue  # one of them was set up anew since
             start_s, end_s = _on_our_clock(span, heard, policy)
             told = (sent_s + start_s + slack_s, sent_s + end_s)
             overlap_s = min(own.last_s, told[1]) - max(own.first_s, told[0])

@@ -53,6 +53,7 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
             WritableSpan(
                 max(0.0, at.monotonic_s - span.first_s),
                 max(0.0, at.monotonic_s - span.last_s),
+                span.system_id,
             )
             for span in view.writable
             if span.node == policy.me
@@ -89,6 +90,7 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
         receivers=view.receivers,
         deaf=alerting.deaf(view, at),
         care=None if view.care is None else view.care.brief(at.wall_s),
+        wall_s=at.wall_s,
     )
 
 
@@ -201,4 +203,5 @@ def _incident(incident: Incident) -> IncidentBrief:
         verdict=incident.verdict.code.value,
         since_wall_s=incident.since_wall_s,
         taken=incident.taken,
+        moved=any(flip.verdict == VerdictCode.FAILOVER for flip in incident.history),
     )

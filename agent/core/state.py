@@ -137,6 +137,7 @@ class WritableSince:
     postmaster_started: str
     first_s: float
     last_s: float
+    system_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

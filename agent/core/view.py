@@ -15,7 +15,7 @@ timed by this one's clock; the ledger's monotonic values are counted from now.
 from collections.abc import Iterator
 
 from agent.core import highwater, looked, positions, proof, selfdoubt
-from agent.core.agreement import failover_is_over, standing_failover
+from agent.core.agreement import failover_is_over, redated, standing_failover
 from agent.core.detector import channels, key, marks_after
 from agent.core.event import (
     Event,
@@ -114,7 +114,7 @@ def _observed(state: State, seen: Observation, at: Moment, policy: Policy) -> St
     )
     known = State(state.ledger, state.knowledge, _darkened(view, fitting, policy))
     if fitting.report is not None:
-        known = _reported(known, fitting, fitting.report, policy)
+        known = _reported(known, fitting, fitting.report, at, policy)
     elif fitting.postgres is not None:
         known = _read(known, last, fitting, fitting.postgres, policy)
     else:
@@ -178,10 +178,14 @@ def _fitting(seen: Observation, policy: Policy) -> Observation:
     )
 
 
-def _reported(state: State, seen: Observation, report: Report, policy: Policy) -> State:
+def _reported(
+    state: State, seen: Observation, report: Report, at: Moment, policy: Policy
+) -> State:
     """Accept a peer's report if it is news, else keep the one before."""
     if not _is_news(seen, report, state.view.reports.get(seen.node)):
         return state
+    report = redated(report, at)
+    seen = seen if report is seen.report else replace(seen, report=report)
     places, received = positions.noted(state.view, _told_of(seen, report, policy))
     view = replace(
         state.view,
@@ -333,14 +337,16 @@ def _with_primary(state: State, at: Moment, policy: Policy) -> Knowledge:
     """Follow the sole primary.
 
     A new one replaces the last one only once the failover is an incident on record:
-    no crash in between can swallow the news. A stranger behind its address does not.
+    no crash in between can swallow the news. A stranger behind its address does not;
+    a cluster that was set up anew does, wherever its primary is.
     """
     scene = build(state, at, policy)
     sole, last = scene.sole_primary, state.knowledge.primary
     if sole is None or (last is not None and _is_strange(sole, last, scene)):
         return state.knowledge
     if last is not None and last.node != sole.node:
-        if not _moved(last, sole.node, state, at, policy):
+        anew = _is_anew(sole, last, scene)
+        if not anew and not _moved(last, sole.node, state, at, policy):
             return state.knowledge
         last = None
     knowledge = highwater.after(scene, state.knowledge, policy)
@@ -354,6 +360,15 @@ def _is_strange(sole: ServerSight, last: PrimarySeen, scene: Scene) -> bool:
     """Whether it is of another system while the cluster's own still answers."""
     systems = {one.sight.system_id for one in scene.sights.values()}
     return sole.sight.system_id != last.system_id in systems
+
+
+def _is_anew(sole: ServerSight, last: PrimarySeen, scene: Scene) -> bool:
+    """Whether every server of the list answers, all as one other system."""
+    system = sole.sight.system_id
+    servers = (node.name for node in scene.policy.nodes if node.has_postgres)
+    seen = [scene.sights.get(name) for name in servers]
+    known = {None if one is None else one.sight.system_id for one in seen}
+    return system != last.system_id and known == {system}
 
 
 def _primary_seen(

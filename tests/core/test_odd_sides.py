@@ -1,5 +1,7 @@
 """Splits with more sides than two, and servers that are no side of one or none."""
 
+import pytest
+
 from agent.core.lineage import Fingerprint
 from agent.core.lsn import Lsn
 from tests.core.cluster import Cluster
@@ -95,16 +97,34 @@ def test_a_stranger_in_the_primarys_place_makes_no_strangers_of_the_others():
         assert [v.subject for v in found] == ["n1"]
 
 
-def test_a_cluster_that_was_set_up_anew_is_followed():
+@pytest.mark.parametrize("leader", ["n1", "n2"])
+def test_a_cluster_that_was_set_up_anew_is_followed(leader: str):
     cluster = Cluster()
     cluster.run(2)
     for name in ("n1", "n2", "n3"):
         server = cluster.servers[name]
         server.system_id = "42"
-        server.restart(standby=name != "n1")
+        server.follows = None if name == leader else leader
+        server.restart(standby=name != leader)
     cluster.run(6)
     for agent in cluster.agents.values():
         primary = agent.state.knowledge.primary
         assert primary is not None
         assert primary.system_id == "42"
         assert "foreign-system" not in {v.code for v in agent.state.view.verdicts}
+
+
+def test_a_part_of_a_cluster_that_was_set_up_anew_elsewhere_is_still_foreign():
+    """While one server was not heard of, it may be the one that has the data."""
+    cluster = Cluster()
+    cluster.run(2)
+    cluster.servers["n1"].up = False
+    for name in ("n2", "n3"):
+        server = cluster.servers[name]
+        server.system_id = "42"
+        server.follows = None if name == "n2" else "n2"
+        server.restart(standby=name != "n2")
+    cluster.run(6)
+    for agent in cluster.agents.values():
+        found = [v for v in agent.state.view.verdicts if v.code == "foreign-system"]
+        assert {v.subject for v in found} == {"n2", "n3"}

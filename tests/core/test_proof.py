@@ -390,6 +390,13 @@ def test_a_peer_whose_server_cannot_be_read_still_counts_by_its_interval():
     assert found.evidence["second_timeline"] is None
 
 
+def test_the_time_of_a_server_that_was_of_another_system_proves_nothing():
+    """It was set up anew, alone and writable, and then became a copy of n1."""
+    assert after_the_cut(spans=[(60, 0, "42")], heard_age_s=90) == ()
+    (found,) = after_the_cut(spans=[(60, 0, given.SYSTEM)], heard_age_s=90)
+    assert (found.first, found.second) == ("n1", "n2")
+
+
 def test_a_run_is_proven_against_a_peer_only_once():
     state = State()
     for second in range(1, 50):

@@ -10,7 +10,7 @@ from agent.core import reporting
 from agent.core.capture import Grade, Phase
 from agent.core.care import ManagerSight
 from agent.core.gate import Gate, HaSoftware, Wired
-from agent.core.incident import Status
+from agent.core.incident import Flip, Status
 from agent.core.lsn import Lsn
 from agent.core.observation import (
     CaptureBrief,
@@ -35,6 +35,10 @@ POLICY = given.policy()
 
 def made(seconds=10.0, policy=POLICY, **parts):
     return reporting.make_report(given.state(**parts), given.at(seconds), policy)
+
+
+def test_a_report_tells_what_the_wall_clock_shows():
+    assert made(seconds=7.0).wall_s == given.at(7.0).wall_s
 
 
 def test_sights_carry_ages_and_misses_and_no_times():
@@ -114,6 +118,17 @@ def test_pending_incidents_stay_at_home():
     assert brief == IncidentBrief(
         standing.id, standing.key, 1, "open", "split-brain", standing.since_wall_s
     )
+
+
+@pytest.mark.parametrize(
+    ("stages", "moved"),
+    [((), False), (("no-primary",), False), (("failover", "no-primary"), True)],
+)
+def test_a_move_is_told_whatever_came_after_it(stages, moved):
+    flips = tuple(Flip(1.0, Status.OPEN, stage, 401, "") for stage in stages)
+    incident = replace(given.incident(status=Status.RESOLVED), history=flips)
+    (brief,) = made(incidents=(incident,)).incidents
+    assert brief.moved is moved
 
 
 def test_captures_are_told_with_phase_grade_and_reach():

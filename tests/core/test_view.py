@@ -228,6 +228,15 @@ def test_peers_resolved_incidents_raise_the_occurrences():
     assert same.ledger is state.ledger
 
 
+def test_a_peers_clock_that_is_days_off_dates_no_incident_here():
+    now = given.at(1.001)
+    off = replace(brief(1, Status.OPEN), since_wall_s=now.wall_s - 3 * 86_400 - 60)
+    report = given.report("n2", incidents=(off,), wall_s=now.wall_s - 3 * 86_400)
+    state = fold(State(), given.heard("n2", report, 1))
+    (heard,) = state.view.reports["n2"].report.incidents
+    assert heard.since_wall_s == pytest.approx(now.wall_s - 60)
+
+
 def test_absurd_occurrences_are_left_aside():
     report = given.report("n2", incidents=(brief(10**12), brief(0)))
     assert fold(State(), given.heard("n2", report, 1)).ledger.occurrences == {}
