@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=PlainDashes,
-    help="The managers (F5 VNF Manager, Cloudify Manager) and their snapshots.",
+    help="The cluster's managers, and their snapshots.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -31,10 +31,11 @@ app.add_typer(vnfm_executions.app, name="executions")
 @app.command("status")
 @asks_manager
 def status(call: ManagerCall) -> int:
-    """Show all managers: who answers, who is active, versions, services, cluster.
+    """Show which managers answer, and which are active.
 
-    Exit 0 when one is active, and only one of the 4.x line; else 1. A refused login is
-    not tried on the others.
+    With version, services, cluster and maintenance mode of each. Exit 0 when one is
+    active, and of the 4.x line no other; else 1. A refused login is not tried on the
+    others.
     """
     from agent.cli import vnfm_look
 

@@ -312,8 +312,12 @@ def test_help_fits_eighty_columns_and_is_never_coloured(splitguard):
 
 
 @pytest.mark.parametrize(
-    "group", ["", "incidents", "snapshots", "guard", "config", "token", "lab"]
-)
+    "group",
+    [
+        "", "incidents", "snapshots", "guard", "config", "token", "lab", "vnfm",
+        "vnfm snapshots", "vnfm executions",
+    ],
+)  # fmt: skip
 def test_no_command_is_listed_with_half_a_sentence(splitguard, group):
     listed = splitguard(*group.split(), "--help").out.partition("Commands:\n")[2]
     assert listed
