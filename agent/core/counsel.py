@@ -88,7 +88,8 @@ MANAGER_KEPT = 881
 STEPS_OF_ROWS = {
     TWO_ACTIVE: (
         "Stop clients from writing through either of them, and keep what both hold: run"
-        " `splitguard vnfm snapshots create --wait ID` against each, with `--manager`."
+        " `splitguard vnfm snapshots create --wait --manager {subject}`, and the same"
+        " for {rivals}."
         " When the managers see each other again the one with the newest database stays"
         " active (`splitguard winner show`), and what the other one took is lost there."
     ),
@@ -276,6 +277,7 @@ IN_GENERAL = {
     "pair": "NODE and NODE",
     "primary": "the primary",
     "receivers": "the receiver",
+    "rivals": "the other one",
     "settings": "the settings that it names",
     "subject": "NODE",
     "to": "the new primary",

@@ -16,17 +16,18 @@ from agent.core.verdict import Family, Severity, VerdictCode
 
 LOGIN = (
     "put the right password into the file of [vnfm] password_file, or a token that is"
-    " valid into token_file, then run `systemctl reload splitguard`. Nothing is tried"
+    " valid into that of token_file; it is read again by itself. Nothing is tried"
     " before, because four wrong passwords lock the account."
 )
 BROKERS = (
-    "run `splitguard vnfm status`, start RabbitMQ on {members} and look with"
-    " `cfy_manager brokers list` on a manager. What was asked for meanwhile may have to"
-    " be ended there: `cfy executions list --include-system-workflows`."
+    "start RabbitMQ on {members}, and look with `cfy_manager brokers list` on a"
+    " manager. `splitguard vnfm executions list` shows what hangs since,"
+    " `splitguard vnfm executions kill ID` ends it."
 )
 AGAIN = (
-    "run `splitguard vnfm status`, mend what it shows, then see that it works again:"
-    " `splitguard vnfm snapshots create --wait check-1`."
+    "run `splitguard vnfm status`, mend what the reason and it show, then have one"
+    " taken: `curl --unix-socket /run/splitguard/agent.sock -X POST"
+    " http://agent/v1/manager-snapshots`."
 )
 
 

@@ -118,7 +118,8 @@ def test_row_873_two_active_managers_name_each_other():
     )
     step = next_step(found[0])
     assert "`splitguard winner show`" in step
-    assert "`splitguard vnfm snapshots create --wait ID`" in step
+    assert "`splitguard vnfm snapshots create --wait --manager n1`" in step
+    assert "the same for n2" in step
 
 
 def test_row_873_waits_for_a_handover_and_ends_with_it():
