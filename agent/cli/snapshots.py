@@ -222,7 +222,13 @@ def _table(
     )  # fmt: skip
     rows = [*map(_row, found), *map(_row_elsewhere, elsewhere)]
     urls = {each["reporter"]: each["agent_url"] for each in elsewhere}
-    notes = [words(safe(f"{name}: {url}"), "dim") for name, url in urls.items() if url]
+    told = [f"{name}: {url}" for name, url in urls.items() if url]
+    told += [
+        f"{one['id']}: with it goes the manager's snapshot {name}"
+        for one in found
+        for name in one.get("manager_snapshots") or ()
+    ]
+    notes = [words(safe(each), "dim") for each in told]
     return stacked(grid(headers, rows, ("bold",)), *notes)
 
 

@@ -49,12 +49,13 @@ def test_a_split_leaves_the_losers_manager_snapshot_beside_its_capture(
     assert set(kept.incident_ids) & set(beside["incidents"])
     assert zipfile.ZipFile(shelf.archive(kept.id)).testzip() is None
     assert Shelf(lab.state_dir / "n3" / "manager-snapshots").list() == ()
-    shown = subprocess.run(
-        [SPLITGUARD, "snapshots", "show", kept.capture_id,
-         "--socket", lab.state_dir / "n1" / "agent.sock"],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert kept.id in shown.stdout
+    for words in (["show", kept.capture_id], ["list"]):
+        shown = subprocess.run(
+            [SPLITGUARD, "snapshots", *words,
+             "--socket", lab.state_dir / "n1" / "agent.sock"],
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert kept.id in shown.stdout
     lab_cluster.until_healthy()
 
 
