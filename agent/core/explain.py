@@ -112,12 +112,14 @@ def _unknown(verdict: Verdict, _: Policy) -> str:
     return f"Not everything is known: {'; '.join(reasons) or 'no reason given'}."
 
 
-def _isolated(verdict: Verdict, _: Policy) -> str:
-    words = _words(verdict)
+def _isolated(verdict: Verdict, policy: Policy) -> str:
+    words, rank = _words(verdict), policy.order.get(verdict.subject)
     writable = " Its server accepts writes." if verdict.evidence.get("writable") else ""
+    votes = rank is None or policy.nodes[rank].is_voter
+    itself = ", itself included" if votes else ""
     return (
         f"The agent on {verdict.subject} sees {words['reachable']} of "
-        f"{words['voters']} voters, itself included, which is no majority; "
+        f"{words['voters']} voters{itself}, which is no majority; "
         f"it misses {words['missing']}{_since(verdict.evidence)}.{writable}"
     )
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core import managercare, protection
+from agent.core import explain, managercare, protection
 from agent.core.capture import Level
 from agent.core.care import ManagerCare, ManagerMember
 from agent.core.event import ManagerCareTold
@@ -104,6 +104,10 @@ def test_an_agent_beside_a_manager_that_sees_no_majority_says_so_and_keeps_nothi
     found = cluster.verdict("m1", "observer-isolated")
     assert (found.rule, found.evidence["reachable"]) == (103, 0)
     assert cluster.codes("m1") == {"observer-isolated"}
+    policy = cluster.agents["m1"].policy
+    assert explain.sentence(found, policy).startswith(
+        "The agent on m1 sees 0 of 3 voters, which is no majority; it misses n1, n2 "
+    )
     assert not cluster.agents["m1"].actions or not protection.unfinished(
         cluster.agents["m1"].state, cluster.agents["m1"].policy
     )
