@@ -89,6 +89,11 @@ def _schedule(settings: Settings) -> Schedule | None:
     given = settings.vnfm
     if given.schedule is None:
         return None
+    if not given.has_login:
+        raise ConfigError(
+            (f"vnfm.schedule = {given.schedule!r}: there is no login to do it with",),
+            "set vnfm.password_file or token_file, or leave schedule out",
+        )
     schedule = Schedule(
         given.schedule, given.time_zone, given.jitter_s, settings.cluster
     )
