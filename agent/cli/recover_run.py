@@ -31,7 +31,7 @@ from agent.vnfm.recovery.doors import AgentDoor
 from agent.vnfm.recovery.finding import Finder
 from agent.vnfm.recovery.hands import Hands, Means
 from agent.vnfm.recovery.journal import Header, Journal, time_text
-from agent.vnfm.recovery.looking import generation_of
+from agent.vnfm.recovery.looking import generation_of, generation_told
 from agent.vnfm.recovery.model import Scenario, steps_of
 from agent.vnfm.recovery.ports import Outcome
 from agent.vnfm.recovery.runner import Runner
@@ -139,8 +139,9 @@ async def _play(
             ("no node of the configuration has a manager",),
             "set manager under [[nodes]]",
         )
+    agents = Agents(call, settings)
     try:
-        found = await generation_of(managers)
+        found = await _generation_found(scenario, managers, agents)
         with _journal(settings, scenario, wish, found, clock) as journal:
             generation = _generation(found, wish, journal)
             facts = _facts(settings, scenario, wish, journal)
@@ -149,7 +150,6 @@ async def _play(
                 _make_folder(to)
                 now = time_text(clock.moment().wall_s)
                 journal.told(now, ("options", ""), "noted", "", facts)
-            agents = Agents(call, settings)
             total = len(tuple(steps_of(scenario, generation)))
             screen = Screen(call.out, total, wish.yes)
             means = Means(
@@ -169,11 +169,12 @@ async def _play(
                 me=settings.me,
                 who=user_name(),
                 told=screen.archive,
+                stage=screen.stage,
             )
             runner = Runner(
                 scenario,
                 generation,
-                Hands(means, generation),
+                Hands(means, generation, by_agents=scenario.by_agents),
                 screen,
                 clock,
                 journal,
@@ -185,6 +186,23 @@ async def _play(
         for client in managers.values():
             await client.close()
         await http.close()
+
+
+async def _generation_found(
+    scenario: Scenario, managers: Mapping[str, ManagerClient], agents: Agents
+) -> Generation | None:
+    """Ask of which generation the managers are: them first, or agents where that harms.
+
+    Raises ManagerError for a refused login.
+    """
+    told = None
+    if scenario.by_agents:
+        told = await asyncio.to_thread(generation_told, agents)
+    return (
+        told
+        or await generation_of(managers)
+        or await asyncio.to_thread(generation_told, agents)
+    )
 
 
 @contextmanager
@@ -272,6 +290,7 @@ def _facts(
         **learnt,
         **_of_cluster(settings),
         **wish.facts,
+        "lost": _joined(learnt.get("lost", ""), wish.facts.get("lost", "")),
         "to": str(to or _default_to(settings, scenario)),
     }
     if scenario.name == WHOLE_CLUSTER:
@@ -286,6 +305,11 @@ def _facts(
         facts["leader_address"] = facts[f"address.{leader}"]
         facts["others"] = ",".join(name for name in names if name != leader)
     return facts
+
+
+def _joined(*lists: str) -> str:
+    names = (name for names in lists for name in names.split(",") if name)
+    return ",".join(dict.fromkeys(names))
 
 
 def _of_cluster(settings: "Settings") -> dict[str, str]:

@@ -36,6 +36,7 @@ class Screen:
     """What became of each step, for --output json."""
     _waited: tuple[str, float] = ("", 0.0)
     _tenths: int = 0
+    _stage: str = ""
 
     def step(self, shown: Shown) -> None:
         """Show a step before anything of it is done."""
@@ -79,6 +80,12 @@ class Screen:
         if tenths != self._tenths:
             self._tenths = tenths
             say(f"  {bytes_text(done)} of {bytes_text(total)}")
+
+    def stage(self, told: str) -> None:
+        """Say how far a manager is, when that changes."""
+        if told != self._stage:
+            self._stage = told
+            say(f"  {safe(told)}")
 
     def allows(self, shown: Shown) -> bool:
         """Ask whether a step that changes something is wanted."""

@@ -24,7 +24,7 @@ from agent.vnfm.keeping import order_id
 from agent.vnfm.recovery.doors import Doors
 from agent.vnfm.recovery.ports import Note
 from agent.vnfm.shelf import Shelf, check_id
-from agent.vnfm.waiting import until_made
+from agent.vnfm.waiting import Stage, until_made
 
 HERE = ""
 LIST = "/v1/manager-snapshots"
@@ -170,6 +170,7 @@ class Maker:
     options: CreateOptions
     wait_s: float
     """How long it may take."""
+    stage: Stage | None = None
 
     async def make(self, to: Path, note: Note, begun: str) -> Path:
         """Have it made, fetch it; return the zip. Raises ManagerError.
@@ -186,7 +187,7 @@ class Maker:
             note({"made": f"{snapshot_id}/{execution_id}"})
         target = to / f"{snapshot_id}.zip"
         if not target.exists():
-            await until_made(client, snapshot_id, execution_id, self.wait_s)
+            await until_made(client, snapshot_id, execution_id, self.wait_s, self.stage)
             await client.download(snapshot_id, target)
         return target
 

@@ -17,11 +17,12 @@ from agent.vnfm.records import Generation
 from agent.vnfm.recovery import judging, judging_health, judging_split, restoring
 from agent.vnfm.recovery.doors import AgentDoor, Doors
 from agent.vnfm.recovery.finding import Finder, Maker, opened
-from agent.vnfm.recovery.looking import look_around
+from agent.vnfm.recovery.looking import look_around, look_by_agents
 from agent.vnfm.recovery.model import Facts
 from agent.vnfm.recovery.ports import Note, Seen
 from agent.vnfm.recovery.saving import save_certificates, saved_for
 from agent.vnfm.recovery.world import World
+from agent.vnfm.waiting import Stage
 
 Judge = Callable[[World, Facts], Seen]
 CHECKS: Mapping[str, Judge] = {
@@ -44,6 +45,9 @@ CHECKS: Mapping[str, Judge] = {
     "met": judging_split.met,
     "follows": judging_split.follows,
 }
+PROOF = "healthy"
+COUNTING = ("torn-down", "installed", "restored")
+"""Checks that want to know how much a manager holds."""
 LOSS_S = 600.0
 POLL_S = 2.0
 
@@ -68,14 +72,19 @@ class Means:
     """Who runs this, for the record."""
     told: Progress | None = None
     """Shows how much of an archive has gone."""
+    stage: Stage | None = None
+    """Shows how far a manager is with what it does."""
 
 
 class Hands:
     """Implements ports.Hands."""
 
-    def __init__(self, means: Means, generation: Generation) -> None:
+    def __init__(
+        self, means: Means, generation: Generation, *, by_agents: bool = False
+    ) -> None:
         self._means = means
         self._generation = generation
+        self._by_agents = by_agents
         self._acts: Mapping[str, Callable[[Facts, Note], Awaitable[Seen]]] = {
             "save-certificates": self._save_certificates,
             "snapshot": self._snapshot,
@@ -115,11 +124,15 @@ class Hands:
         """Look once. Raises ManagerError for a refused login only."""
         if act == "certificates-saved":
             return await self._certificates_saved(facts)
-        return CHECKS[act](await self._look(), facts)
+        return CHECKS[act](await self._look(act), facts)
 
-    async def _look(self) -> World:
+    async def _look(self, act: str = "") -> World:
         means = self._means
-        return await look_around(means.managers, means.doors, self._generation)
+        if self._by_agents and act != PROOF:
+            return await look_by_agents(means.managers, means.doors, self._generation)
+        return await look_around(
+            means.managers, means.doors, self._generation, counted=act in COUNTING
+        )
 
     def _leader(self, facts: Facts) -> ManagerClient:
         return self._means.managers[facts["leader"]]
@@ -184,7 +197,7 @@ class Hands:
             note({"maker": maker})
             try:
                 client = means.managers[maker]
-                one = Maker(client, maker, means.options, means.wait_s)
+                one = Maker(client, maker, means.options, means.wait_s, means.stage)
                 path = await one.make(means.finder.to, note, facts.get("made", ""))
                 return await self._checked(path, f"made by {maker} now")
             except ManagerError as error:
@@ -225,8 +238,9 @@ class Hands:
         )
 
     async def _restore(self, facts: Facts, note: Note) -> Seen:
-        leader = self._leader(facts)
-        return await restoring.restore(leader, facts, note, self._means.wait_s)
+        means = self._means
+        patience = restoring.Patience(means.wait_s, means.stage)
+        return await restoring.restore(self._leader(facts), facts, note, patience)
 
     async def _maintenance_on(self, facts: Facts, _: Note) -> Seen:
         return await restoring.maintenance(

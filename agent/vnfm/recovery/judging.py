@@ -70,7 +70,7 @@ def down_node(world: World, facts: Facts) -> Seen:
         )
     if named and any(one.node == named for one in world.active) and named not in down:
         return _never(f"the manager on {named} is active and answers", "nothing to do")
-    return _chosen(named, down)
+    return _chosen(world, named, down)
 
 
 def down_active(world: World, facts: Facts) -> Seen:
@@ -84,10 +84,13 @@ def down_active(world: World, facts: Facts) -> Seen:
             if one.verdict == "failover"
         }
         down = [name for name in down if name in was] or down
-    return _chosen(named, down)
+    return _chosen(world, named, down)
 
 
-def _chosen(named: str, down: list[str]) -> Seen:
+def _chosen(world: World, named: str, down: list[str]) -> Seen:
+    if named and world.manager(named) is None:
+        told = f"no manager stands on {named}, and these steps are about managers"
+        return _never(told, "for a database alone see `splitguard explain`")
     if named and named not in down:
         return _never(f"the manager on {named} answers and is listed as well", "")
     if not down:

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from agent.errors import ManagerError, SplitguardError
 from agent.vnfm.client import ManagerClient
-from agent.vnfm.records import Generation
+from agent.vnfm.records import Generation, Version
 from agent.vnfm.recovery.doors import Doors
 from agent.vnfm.recovery.world import ManagerSeen, World, told_by
 
@@ -21,14 +21,40 @@ REFUSED = 401
 
 
 async def look_around(
-    managers: Mapping[str, ManagerClient], doors: Doors, generation: Generation
+    managers: Mapping[str, ManagerClient],
+    doors: Doors,
+    generation: Generation,
+    *,
+    counted: bool = False,
 ) -> World:
-    """Return what is so now. Raises ManagerError only for a refused login."""
+    """Return what is so now; with `counted` also how much each active manager holds.
+
+    Raises ManagerError only for a refused login.
+    """
     sights = await asyncio.gather(
-        *(_manager(node, client) for node, client in managers.items())
+        *(_manager(node, client, counted) for node, client in managers.items())
     )
     bare = World(generation, tuple(sights))
     return await asyncio.to_thread(_told, bare, doors)
+
+
+async def look_by_agents(
+    managers: Mapping[str, ManagerClient], doors: Doors, generation: Generation
+) -> World:
+    """Return what an agent says; no manager is asked anything."""
+    sights = tuple(
+        ManagerSeen(node, client.place, answers=False, word="nobody told")
+        for node, client in managers.items()
+    )
+    found = await asyncio.to_thread(_told, World(generation, sights), doors)
+    told = {one.node: one for one in found.told_managers}
+    return replace(
+        found,
+        managers=tuple(
+            replace(told[one.node], place=one.place) if one.node in told else one
+            for one in sights
+        ),
+    )
 
 
 async def generation_of(managers: Mapping[str, ManagerClient]) -> Generation | None:
@@ -41,7 +67,17 @@ async def generation_of(managers: Mapping[str, ManagerClient]) -> Generation | N
     return None
 
 
-async def _manager(node: str, client: ManagerClient) -> ManagerSeen:
+def generation_told(doors: Doors) -> Generation | None:
+    """Return how the cluster is built by the versions that an agent knows. Blocking."""
+    try:
+        nodes = doors.here.get("/v1/status")["nodes"]
+    except SplitguardError:
+        return None
+    versions = [one["manager_version"] for one in nodes if one["manager_version"]]
+    return Version(str(versions[0])).generation if versions else None
+
+
+async def _manager(node: str, client: ManagerClient, counted: bool) -> ManagerSeen:
     bare = ManagerSeen(node, client.place, answers=False)
     try:
         status = await client.status()
@@ -49,16 +85,20 @@ async def _manager(node: str, client: ManagerClient) -> ManagerSeen:
         _unless_refused(error)
         return replace(bare, word=error.message)
     sight = replace(bare, answers=True, active=status.active, word=status.word)
-    return await _described(client, sight) if status.active else sight
+    return await _described(client, sight, counted) if status.active else sight
 
 
-async def _described(client: ManagerClient, sight: ManagerSeen) -> ManagerSeen:
+async def _described(
+    client: ManagerClient,
+    sight: ManagerSeen,
+    counted: bool,
+) -> ManagerSeen:
     """Add what only an active manager tells; what fails is left out, with a reason."""
     try:
         sight = replace(sight, version=(await client.version()).version)
         cluster = await client.cluster_status()
         sight = replace(sight, cluster=cluster.status, members=cluster.members)
-        return replace(sight, holds=await client.holds())
+        return replace(sight, holds=await client.holds()) if counted else sight
     except ManagerError as error:
         _unless_refused(error)
         return replace(sight, word=error.message)

@@ -106,6 +106,9 @@ class Scenario:
     guide: tuple[str, ...]
     """The guide's own steps."""
     steps: tuple[Step, ...]
+    by_agents: bool = False
+    """Whether the managers are judged by what agents see of them, but for the proof at
+    the end: each login is a write, which would push a clean side past the fork."""
 
 
 def both(text: str) -> Words:

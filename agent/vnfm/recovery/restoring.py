@@ -9,6 +9,7 @@ away and sent again; one that others put there is never touched.
 Source: Cloudify Manager's restore, 4.5.5 to 7.1.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import ManagerError
@@ -16,12 +17,20 @@ from agent.vnfm.client import ManagerClient, Progress, RestoreOptions
 from agent.vnfm.records import ExecutionStatus, Generation, Version
 from agent.vnfm.recovery.model import Facts
 from agent.vnfm.recovery.ports import Note, Seen
-from agent.vnfm.waiting import until_restored
+from agent.vnfm.waiting import Stage, until_restored
 
 LEGACY = "legacy"
 NOT_FOUND = 404
 POLL_S = 2.0
 YES = "yes"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a restore may take, and who hears how far it is."""
+
+    wait_s: float
+    stage: Stage | None = None
 
 
 async def plan(client: ManagerClient, facts: Facts) -> str:
@@ -61,12 +70,12 @@ async def _has(client: ManagerClient, snapshot_id: str) -> bool:
 
 
 async def restore(
-    client: ManagerClient, facts: Facts, note: Note, wait_s: float
+    client: ManagerClient, facts: Facts, note: Note, patience: Patience
 ) -> Seen:
     """Restore it, or wait for the restore that was begun. Raises ManagerError."""
     begun = facts.get("restoring", "")
     if begun and await _goes_on(client, begun):
-        done = await until_restored(client, begun, wait_s)
+        done = await until_restored(client, begun, patience.wait_s, patience.stage)
         return Seen(ok=True, told=f"execution {done.id} has ended well")
     await _check(client, facts)
     certificates = facts.get("restore_certificates") == YES
@@ -78,7 +87,7 @@ async def restore(
     )
     execution = await client.restore(facts["snapshot"], options)
     note({"restoring": execution.id})
-    done = await until_restored(client, execution.id, wait_s)
+    done = await until_restored(client, execution.id, patience.wait_s, patience.stage)
     reboot = "; reboot it for its certificates" if certificates else ""
     return Seen(ok=True, told=f"execution {done.id} has ended well{reboot}")
 

@@ -27,6 +27,8 @@ from agent.vnfm.recovery.model import (
 from agent.vnfm.recovery.ports import Hands, Outcome, Screen, Seen, Shown
 
 POLL_S = 2.0
+POLL_MAX_S = 10.0
+"""People's work takes long, and each look is a login at every manager."""
 
 
 @dataclass
@@ -149,7 +151,9 @@ class Runner:
             if seen.ok or seen.hopeless or left_s <= 0 or self.journal is None:
                 return seen
             self.screen.progress(seen.told, left_s)
-            await self.clock.sleep(min(POLL_S, left_s))
+            waited_s = shown.step.wait_s - left_s
+            pause_s = min(POLL_MAX_S, max(POLL_S, waited_s / 10))
+            await self.clock.sleep(min(pause_s, left_s))
 
     def _end(self, shown: Shown, seen: Seen, state: str) -> Outcome:
         self.facts.update(seen.facts)

@@ -12,6 +12,14 @@ from dataclasses import replace
 from agent.vnfm.recovery import parts
 from agent.vnfm.recovery.model import Each, Kind, Scenario, Step, Words, both, lines
 
+_LOOK = replace(
+    parts.LOOK,
+    text=both(
+        "The agent is asked what it and the others see of every PostgreSQL and manager;"
+        " no manager is logged in to."
+    ),
+)
+
 _SIDES = Step(
     "sides",
     Kind.CHECK,
@@ -155,7 +163,8 @@ SPLIT_BRAIN = Scenario(
     "Managers could not see each other for a while, and more than one became active."
     " After the network is back the newest database is kept and all others are made its"
     " copies: what they held is lost to the cluster. This keeps it first, then leads"
-    " back to one cluster and says what is missing there.",
+    " back to one cluster and says what is missing there. Until then no manager is"
+    " logged in to: each login is a write, and would push a clean side past the fork.",
     (
         "After connectivity is back, the master becomes the only one in the cluster.",
         "It's chosen based on the newest version of the PostgreSQL database.",
@@ -163,7 +172,7 @@ SPLIT_BRAIN = Scenario(
         "All data/installed deployments/plugins will get lost.",
     ),
     (
-        parts.LOOK,
+        _LOOK,
         _SIDES,
         _WINNER,
         _CAPTURE,
@@ -177,4 +186,5 @@ SPLIT_BRAIN = Scenario(
         _RESCUE,
         parts.HEALTHY,
     ),
+    by_agents=True,
 )

@@ -115,6 +115,8 @@ class World:
     verdicts: tuple[VerdictSight, ...] = ()
     copies: tuple[CopySight, ...] = ()
     """The latest first."""
+    told_managers: tuple[ManagerSeen, ...] = ()
+    """The managers as the agent sees them, without a login."""
 
     @property
     def is_old(self) -> bool:
@@ -160,6 +162,9 @@ def told_by(bare: World, status: Plain, lineage: Plain, snapshots: Plain) -> Wor
             *(_copy(one, one["capture"]) for one in snapshots["snapshots"]),
             *(_copy(one, one) for one in snapshots["elsewhere"]),
         ),
+        told_managers=tuple(
+            _manager(one) for one in status["nodes"] if one["manager"]["configured"]
+        ),
     )
 
 
@@ -175,6 +180,18 @@ def _node(plain: Plain, stands: Mapping[str, str]) -> NodeSight:
         upstream=plain["upstream"] or "",
         seen=any(plain[name]["seen_by"] for name in channels),
         stands=stands.get(plain["name"], "unknown"),
+    )
+
+
+def _manager(plain: Plain) -> ManagerSeen:
+    return ManagerSeen(
+        node=plain["name"],
+        place="",
+        answers=bool(plain["manager"]["seen_by"]),
+        active=plain["manager_active"] is True,
+        version=plain["manager_version"] or "",
+        word=plain["manager_line"] or plain["manager"]["reason"],
+        cluster=plain["manager_cluster"] or "",
     )
 
 
