@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from agent.cli import vnfm_kept, vnfm_restoring, vnfm_transfer
+from agent.cli import vnfm_keep, vnfm_kept, vnfm_restoring, vnfm_transfer
 from agent.cli.console import grid, safe, say, stacked, words
 from agent.cli.vnfm_call import ManagerCall, Place, asks_manager, fetches_from_manager
 
@@ -332,6 +332,7 @@ def note(found: "ManagerSnapshot", executions: "list[Execution]") -> str | None:
 
 
 vnfm_kept.add_to(app)
+vnfm_keep.add_to(app)
 
 
 def _status_table(shown: dict[str, Any]) -> "RenderableType":
