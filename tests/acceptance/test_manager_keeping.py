@@ -59,6 +59,32 @@ def test_a_split_leaves_the_losers_manager_snapshot_beside_its_capture(
     lab_cluster.until_healthy()
 
 
+def test_a_manager_that_hangs_delays_no_capture(lab_cluster: Cluster):
+    lab = lab_cluster.command
+    known = {one["id"] for one in captures(lab_cluster)}
+    lab.done("manager", "fault", "n1", "worker-dead")
+    lab.done("partition", "n1")
+    until(60, lambda: follows(lab_cluster) or None)
+    lab.done("write", "--node", "n1", "--count", "3")
+    hanging = until(60, lambda: (care(lab_cluster) or {}).get("running") or None)
+
+    def complete() -> Any:
+        new = [one for one in captures(lab_cluster) if one["id"] not in known]
+        return next((one for one in new if one["grade"] == "complete"), None)
+
+    until(60, complete)
+    assert (care(lab_cluster) or {})["running"] == hanging
+    lab.done("manager", "fault", "n1", "none")
+    lab.done("heal")
+    lab_cluster.until_healthy()
+
+
+def captures(cluster: Cluster) -> list[Any]:
+    """What n1 keeps of its database."""
+    found = cluster.agent("n1", "/v1/snapshots") or {"snapshots": []}
+    return list(found["snapshots"])
+
+
 def care(cluster: Cluster) -> Any:
     """What the agent of n1 says of its manager."""
     return (cluster.agent("n1", "/v1/managers") or {}).get("here")
