@@ -19,10 +19,10 @@ import psycopg
 
 from agent.codec import from_plain, to_plain
 from agent.errors import CodecError, SplitguardError
-from agent.lab.manager import Manager
+from agent.lab.manager import JOINING, Manager
 from agent.lab.membership import Membership
 from agent.lab.plan import HOST
-from agent.lab.resync import copy, write_files
+from agent.lab.resync import write_files
 from agent.lab.standin import Peer
 from agent.lab.standin.cluster import Note, RefusedError
 from agent.lab.standing import ServerStanding, Standing, contains
@@ -32,7 +32,6 @@ PROMOTE_S = 45.0
 RECEIVED_S = 10.0
 LOOK_S = 0.1
 DEED_S = 30.0
-JOINING = "joining"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -106,17 +105,9 @@ async def join(manager: Manager, shown: Mapping[str, object]) -> None:
             f"then install {manager.name}",
             code="illegal_action_error",
         )
-    manager.soon(_copied(manager, told))
-
-
-async def _copied(manager: Manager, told: _Shown) -> None:
-    async with manager.work:
-        manager.busy = JOINING
-        manager.keep(told.membership)
-        await copy(manager.loser(None), told.leader)
-        await manager.look_at_server()
-        manager.busy = ""
-    manager.say("standby")
+    manager.busy = JOINING
+    manager.keep(told.membership)
+    manager.soon(manager.become_copy(told.leader))
 
 
 async def hand_over(manager: Manager, to: str) -> None:

@@ -18,6 +18,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from agent.errors import LabError
 from agent.lab import deeds, fresh
 from agent.lab.control import listen
@@ -80,7 +82,10 @@ class Machine:
         if do not in known:
             raise LabError(f"a machine does not know how to {do}")
         async with self._hands:
-            return await known[do](**wanted)
+            try:
+                return await known[do](**wanted)
+            except (psycopg.Error, OSError, TimeoutError) as error:
+                raise LabError(f"{self.name} could not {do}: {error}") from error
 
     async def _install(self) -> None:
         if self.manager is not None:

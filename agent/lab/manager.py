@@ -41,7 +41,7 @@ from agent.lab.naive import (
 from agent.lab.plan import HOST, Plan
 from agent.lab.ports import listen_on
 from agent.lab.processes import kill_leftovers_in
-from agent.lab.resync import Loser, bump, resync
+from agent.lab.resync import NOTHING_HELD, Loser, bump, copy, resync
 from agent.lab.server import STANDBY_SIGNAL, Server, installed
 from agent.lab.standin.cluster import Note
 from agent.lab.standing import ServerStanding, Standing, outranks
@@ -53,6 +53,7 @@ LOOK_AROUND_S = 3.0
 CONTROL_S = 30.0
 NOTES_MAX = 200
 REMOVED = "removed from the cluster"
+JOINING = "joining"
 
 log = logging.getLogger("lab.manager")
 
@@ -217,7 +218,10 @@ class Manager:
         A primary that was removed from its cluster meanwhile is not started at all.
         """
         if self.layout.resync_mark.exists():
-            await self._give_up(self.layout.resync_mark.read_text())
+            marked = self.layout.resync_mark.read_text()
+            winner = marked.removeprefix(NOTHING_HELD)
+            held = winner == marked
+            await (self._give_up(winner) if held else self.become_copy(winner))
         elif self.server.is_standby_on_disk:
             await self.server.start()
         else:
@@ -227,8 +231,8 @@ class Manager:
             elif not self.removed:
                 await self._start_alone()
         self.busy = ""
-        if not self.leads:
-            self.say(REMOVED if self.removed else "standby")
+        waits = REMOVED if self.removed else "standby"
+        self.say("active" if self.leads else waits)
 
     async def _start_alone(self) -> None:
         """Start what was a primary, as a standby where it needs a majority first."""
@@ -236,8 +240,6 @@ class Manager:
         if not self.leads:
             self.server.write(STANDBY_SIGNAL, "")
         await self.server.start()
-        if self.leads:
-            self.say("active")
 
     @property
     def _voters(self) -> int:
@@ -303,12 +305,20 @@ class Manager:
         async with self.work:
             self.busy = "resyncing"
             try:
-                await resync(self.loser(permits), winner)
+                await resync(self._loser(permits), winner)
             finally:
                 self.busy = ""
         self.say("standby")
 
-    def loser(self, permits: Permits | None) -> Loser:
+    async def become_copy(self, source: str) -> None:
+        """Become the standby of another one; what it has is nothing."""
+        async with self.work:
+            self.busy = JOINING
+            await copy(self._loser(None), source)
+            self.busy = ""
+        self.say("standby")
+
+    def _loser(self, permits: Permits | None) -> Loser:
         """Return what becomes another one's copy."""
         return Loser(
             plan=self.plan,

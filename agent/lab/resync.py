@@ -25,6 +25,9 @@ from agent.lab.server import RECOVERY_SIGNAL, STANDBY_SIGNAL, Server, make_priva
 from agent.lab.web import CallError, send_json
 
 NOTHING_TO_DO = "no rewind required"
+NOTHING_HELD = "empty: "
+"""Before the source's name in the mark of a node that held nothing: then a machine that
+was killed there goes on without a permit."""
 AGAIN_S = 1.0
 PREPARE_S = 60.0
 
@@ -133,7 +136,8 @@ async def copy(loser: Loser, source: str) -> None:
     """Make a node whose database holds nothing a standby of `source`."""
     await _stop(loser)
     loser.stopped()
-    loser.plan.layout.node(loser.name).resync_mark.write_text(source)
+    mark = loser.plan.layout.node(loser.name).resync_mark
+    mark.write_text(f"{NOTHING_HELD}{source}")
     while True:
         if await _clone(loser, source):
             break

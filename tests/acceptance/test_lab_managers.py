@@ -4,6 +4,7 @@ Real servers, real agents. The managers are asked over HTTP as the vendor's clie
 """
 
 import json
+import shutil
 from typing import Any
 
 import httpx
@@ -149,7 +150,7 @@ def test_a_whole_cluster_set_up_anew_is_healthy_to_the_same_agents(lab: LabComma
 
 
 def test_a_dead_machine_is_replaced_by_a_new_one(lab: LabCommand):
-    """The active node's power goes; the others go on without it."""
+    """The active node's power goes, and the new one's while it joins."""
     hands = Hands(lab, "--no-agents")
     lab.done("write", "--count", 9)
     lab.done("kill", "n1")
@@ -160,6 +161,11 @@ def test_a_dead_machine_is_replaced_by_a_new_one(lab: LabCommand):
     assert hands.rows("n1") == 0
     hands.do("join", "n1", "n2")
     assert hands.rows("n1") == hands.rows("n2") > 0
+    lab.done("kill", "n1")
+    shutil.rmtree(lab.state_dir / "n1/pgdata")
+    (lab.state_dir / "n1/resync").write_text("empty: n2")
+    lab.done("start", "n1")
+    until(40, lambda: hands.roles()["n1"] == "standby" or None, hands.roles)
 
 
 def test_a_cluster_of_later_managers_serves_from_whichever_leads(lab: LabCommand):
