@@ -70,7 +70,7 @@ class Agents:
     @property
     def here(self) -> AgentDoor:
         """The agent that the options mean."""
-        return _Door(self._call.agent)
+        return Door(self._call.agent)
 
     def of(self, node: str) -> AgentDoor | None:
         """The agent of a node, asked with the same token."""
@@ -81,10 +81,10 @@ class Agents:
         if url is None:
             return None
         found = address.find(call.config, None, url, call.token_file)
-        return _Door(AgentClient(found))
+        return Door(AgentClient(found))
 
 
-class _Door:
+class Door:
     """Implements doors.AgentDoor."""
 
     def __init__(self, agent: AgentClient) -> None:

@@ -4,20 +4,26 @@ import dataclasses
 import hashlib
 import io
 import json
-import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyrage
 import pytest
 
+from agent.cli.address import Address
+from agent.cli.client import AgentClient
+from agent.cli.recover_run import Door
+from agent.daemon.managers_shelf import ManagerShelf
 from agent.errors import AgentUnreachableError, ManagerError
 from agent.snapshot.sealing import Seal, seal
 from agent.vnfm.kept import Kept
 from agent.vnfm.recovery.doors import AgentDoor
-from agent.vnfm.recovery.finding import LIST, Finder
+from agent.vnfm.recovery.finding import Finder
 from agent.vnfm.shelf import Shelf
+from tests.fix_desk import healthy
+from tests.sim.harness import Simulation
 
 KEY = pyrage.x25519.Identity.generate()
 
@@ -32,9 +38,12 @@ def zipped() -> bytes:
     return made.getvalue()
 
 
+ARCHIVE = zipped()
+
+
 def put(shelf: Shelf, snapshot_id: str, at_s: float, *, sealed: bool = False) -> Kept:
     """Keep a snapshot as the agent does."""
-    content = zipped()
+    content = ARCHIVE
     stored, name = content, f"{snapshot_id}.zip"
     if sealed:
         how = Seal(recipients=(str(KEY.to_public()),))
@@ -54,40 +63,33 @@ def put(shelf: Shelf, snapshot_id: str, at_s: float, *, sealed: bool = False) ->
 
 @dataclasses.dataclass
 class Beside:
-    """An agent's shelf behind its API; implements doors.AgentDoor and doors.Doors."""
+    """One other agent, n2, behind its own API; implements doors.Doors."""
 
     shelf: Shelf
-    broken: bool = False
+    door: Door
 
     @property
     def here(self) -> AgentDoor:
         raise AgentUnreachableError("no agent answers")
 
     def of(self, node: str) -> AgentDoor | None:
-        return self if node == "n2" else None
+        return self.door if node == "n2" else None
 
-    def get(self, path: str, query: object = None) -> dict[str, Any]:
-        assert path == LIST
-        listed = [dataclasses.asdict(one) for one in self.shelf.list()]
-        for one in listed:
-            one["created"] = f"1970-01-01T00:{one['created_wall_s']:02.0f}:00.000Z"
-        return {"snapshots": listed}
 
-    def post(self, path: str, body: object) -> dict[str, Any]:
-        raise AssertionError(path)
-
-    def fetch(self, path: str, target: Path) -> None:
-        shutil.copy(self.shelf.archive(path.split("/")[-2]), target)
-        if self.broken:
-            target.write_bytes(target.read_bytes()[:-1])
+@pytest.fixture(scope="module")
+def sim() -> Simulation:
+    return healthy()
 
 
 @pytest.fixture
-def finder(tmp_path: Path) -> Finder:
+def finder(tmp_path: Path, sim: Simulation, agent_for: Callable[..., Any]) -> Finder:
     to = tmp_path / "safe"
     to.mkdir()
-    beside = Beside(Shelf(tmp_path / "there"))
-    return Finder(Shelf(tmp_path / "here"), beside, ("n1", "n2"), to)
+    shelf = Shelf(tmp_path / "there")
+    agent = agent_for(sim, managers=ManagerShelf(shelf, None))
+    door = Door(AgentClient(Address("http://agent", agent.socket)))
+    doors = Beside(shelf, door)
+    return Finder(Shelf(tmp_path / "here"), doors, ("n1", "n2"), to)
 
 
 def beside(finder: Finder) -> Beside:
@@ -98,7 +100,7 @@ def beside(finder: Finder) -> Beside:
 def test_the_newest_is_first_wherever_it_lies(finder: Finder) -> None:
     assert finder.candidates() == ()
     put(finder.shelf, "sg-old", 60.0)
-    put(beside(finder).shelf, "sg-new", 5.0)
+    put(beside(finder).shelf, "sg-new", 3600.0)
     found = finder.candidates()
     assert [(one.id, one.where) for one in found] == [("sg-new", "n2"), ("sg-old", "")]
     assert "beside n2" in found[0].told
@@ -114,7 +116,7 @@ def test_it_is_brought_as_it_came_off_the_manager(
     [one] = finder.candidates()
     path = finder.bring(one)
     assert path == finder.to / "sg-1.zip"
-    assert path.read_bytes() == zipped()
+    assert path.read_bytes() == ARCHIVE
     assert path.stat().st_mode & 0o777 == 0o600
     assert finder.bring(one) == path, "what is there is used"
     assert list(finder.to.iterdir()) == [path]
@@ -134,8 +136,9 @@ def test_without_the_key_it_is_said_what_is_missing(
 
 def test_what_was_cut_on_its_way_is_no_snapshot(finder: Finder) -> None:
     put(beside(finder).shelf, "sg-1", 5.0)
-    beside(finder).broken = True
     [one] = finder.candidates()
+    stored = beside(finder).shelf.archive("sg-1")
+    stored.write_bytes(stored.read_bytes()[:-1] + b"x")
     with pytest.raises(ManagerError, match="SHA-256 is another one"):
         finder.bring(one)
     assert list(finder.to.iterdir()) == []
