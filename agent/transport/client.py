@@ -190,6 +190,13 @@ def _told(request: Request, late: str) -> Iterator[None]:
         raise UnreachableError(
             f"{where}: not an address", "give http://host:port or https://host:port"
         ) from error
+    except (httpx.LocalProtocolError, UnicodeEncodeError):
+        # The library's own words repeat the header, which may be a password.
+        raise UnreachableError(
+            f"{where}: not asked: a header cannot be sent as it is",
+            "a login, token or tenant for it has a line break, a space at an end, or a"
+            " letter outside ASCII",
+        ) from None
     except httpx.RequestError as error:
         raise named(error, where) from error
 

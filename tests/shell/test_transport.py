@@ -88,6 +88,16 @@ async def test_an_address_that_is_none_is_unreachable(client):
         await client.get("gopher://127.0.0.1/", 2)
 
 
+@pytest.mark.parametrize("secret", ["hush\nhush", " hush", "hush\u00e9"])
+async def test_a_header_that_cannot_be_sent_is_not_repeated(client, network, secret):
+    there = await network.silence()
+    with pytest.raises(UnreachableError, match="header") as caught:
+        await client.get(there.url, 2, {"authentication-token": secret})
+    chain = f"{caught.value!r} {caught.value.__cause__!r} {caught.value.hint}"
+    assert "hush" not in chain
+    assert caught.value.__suppress_context__
+
+
 async def test_a_mute_server_ends_at_the_deadline(client, network):
     there = await network.silence()
     began = time.monotonic()
