@@ -130,7 +130,11 @@ def judge(looks: list[Look]) -> Judged:
 
 
 def _generation(one: Look) -> Generation | None:
-    return None if one.version is None else one.version.generation
+    if one.version is not None:
+        return one.version.generation
+    if one.status is not None and one.status.word == NOT_ACTIVE:
+        return Generation.ACTIVE_STANDBY  # no other one says that
+    return None
 
 
 def plain(one: Look) -> dict[str, Any]:

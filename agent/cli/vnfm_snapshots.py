@@ -94,6 +94,7 @@ def create(  # noqa: PLR0913 - typer makes an option of each
     from agent.cli.vnfm_transfer import check_id
     from agent.vnfm.options import CreateOptions
 
+    _check_wait(wait_s, wait=wait)
     options = CreateOptions(metrics, credentials, logs, events, queue)
     name = None if snapshot is None else check_id(snapshot)
     made = vnfm_making.create(call, name, options, wait_s, wait=wait)
@@ -220,6 +221,7 @@ def restore(  # noqa: PLR0913 - typer makes an option of each
     one: clusters of the 4.x line are restored before they are joined. From 7.0 on, a
     snapshot of the new format is merged into what is there.
     """
+    _check_wait(wait_s, wait=wait)
     wish = vnfm_restoring.Wish(
         force=force, certificates=certificates, no_reboot=no_reboot
     )
@@ -294,6 +296,11 @@ def status(
     return 0
 
 
+def _check_wait(wait_s: float | None, *, wait: bool) -> None:
+    if wait_s is not None and not wait:
+        raise typer.BadParameter("it goes with --wait", param_hint="--wait-s")
+
+
 def _concerns(one: "Execution", snapshot: str | None) -> bool:
     if snapshot is not None:
         return one.snapshot == snapshot
@@ -338,9 +345,13 @@ vnfm_keep.add_to(app)
 def _status_table(shown: dict[str, Any]) -> "RenderableType":
     from agent.cli import vnfm_work as work
 
-    said = {True: "runs", False: "does not run", None: "is not told by this version"}
+    said = {
+        True: "says that it restores",
+        False: "says that it does not restore",
+        None: "cannot say whether it restores (4.x)",
+    }
     parts: list[RenderableType] = [
-        words(safe(f"On {shown['manager']} a restore {said[shown['restoring']]}."))
+        words(safe(f"{shown['manager']} {said[shown['restoring']]}."))
     ]
     if shown["snapshot"] is not None:
         rows = [work.snapshot_row(shown["snapshot"])]

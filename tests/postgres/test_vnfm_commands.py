@@ -1,14 +1,16 @@
 """`splitguard vnfm` against stand-in managers of both generations, and bad input."""
 
+import contextlib
 import hashlib
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ from agent.lab.standin import Alone
 from agent.lab.standin.traits import Peer
 from tests.fix_cli import SPLITGUARD, Ran
 from tests.fix_manager import Manager
-from tests.fix_postgres import eventually
 
 pytestmark = pytest.mark.postgres
 LIMIT_S = 60
@@ -321,10 +322,17 @@ def test_a_wrong_tenant_is_said_with_what_to_do(one):
 
 
 def test_an_expired_token_is_said_with_what_to_do(new):
-    (new.home / "token").write_text("ctok-aaaaaaaaaa-bbbbbbbbbbbbbbbbbbbbbbbb\n")
-    words = new.refused("snapshots", "list", "--token-file", new.home / "token")
+    manager = new.managers["n1"]
+    with manager.http() as client:
+        value = client.post("/tokens", json={"description": "a test"}).json()["value"]
+    (new.home / "token").write_text(f"{value}\n")
+    asked = ("snapshots", "list", "--token-file", new.home / "token")
+    assert new(*asked).code == 0
+    manager.query("UPDATE tokens SET expiration_date = now() - interval '1 hour'")
+    words = new.refused(*asked)
+    assert "Token is expired" in words
     assert "make a new one" in words
-    assert "bbbb" not in words
+    assert value not in words
 
 
 def test_a_certificate_of_nobody_known_is_said_with_what_to_do(operator, start_manager):
@@ -421,26 +429,55 @@ def test_a_disk_that_is_full_half_way_leaves_no_file_of_that_name(new):
     assert zipfile.ZipFile(new.home / "a.zip").testzip() is None
 
 
-def test_on_a_terminal_progress_is_drawn_and_a_person_is_asked(new):
+@pytest.fixture
+def terminal(new: Operator) -> Iterator[Callable[..., tuple[int, str]]]:
+    """Runs a command on a terminal; answers when it is asked."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(*words: str, answer: bytes = b"") -> tuple[int, str]:
+        near, far = pty.openpty()
+        config = str(new.home / "agent.toml")
+        process = subprocess.Popen(
+            [SPLITGUARD, "vnfm", *words],
+            stdin=far, stdout=far, stderr=far, cwd=new.home,
+            env={**os.environ, "SPLITGUARD_CONFIG": config, "TERM": "xterm"},
+        )  # fmt: skip
+        started.append(process)
+        os.close(far)
+        seen = b""
+        with contextlib.suppress(OSError):  # how a terminal without a program ends
+            while select.select([near], [], [], LIMIT_S)[0]:
+                seen += os.read(near, 4096)
+                if answer and b"[y/N]" in seen:
+                    os.write(near, answer)
+                    answer = b""
+        os.close(near)
+        return process.wait(LIMIT_S), seen.decode()
+
+    yield run
+    for one in started:
+        one.kill()
+
+
+def test_on_a_terminal_a_person_is_asked(new, terminal):
     new.managers["n1"].make("a")
-    near, far = pty.openpty()
-    asks = subprocess.Popen(
-        [SPLITGUARD, "vnfm", "snapshots", "delete", "a"],
-        stdin=far, stdout=far, stderr=far, cwd=new.home,
-        env={**os.environ, "SPLITGUARD_CONFIG": str(new.home / "agent.toml")},
-    )  # fmt: skip
-    os.close(far)
-    seen = ""
-
-    def question() -> bool:
-        nonlocal seen
-        if select.select([near], [], [], 0.1)[0]:
-            seen += os.read(near, 4096).decode()
-        return "[y/N]" in seen
-
-    eventually("it asks", question, LIMIT_S)
-    os.write(near, b"n\n")
-    assert asks.wait(LIMIT_S) == 1
-    os.close(near)
+    code, seen = terminal("snapshots", "delete", "a", answer=b"n\n")
+    assert code == 1
     assert "Remove a (created" in seen
+    assert "nothing was done" in seen
     assert [each["id"] for each in new.told("snapshots", "list")["snapshots"]] == ["a"]
+    assert terminal("snapshots", "delete", "a", answer=b"y\n")[0] == 0
+    assert new.told("snapshots", "list")["snapshots"] == []
+
+
+def test_on_a_terminal_progress_is_drawn(new, terminal):
+    code, seen = terminal("snapshots", "create", "--wait", "a")
+    assert code == 0
+    assert "snapshot a: created, execution terminated" in seen
+    assert "\x1b[" in seen
+    code, seen = terminal("snapshots", "download", "a")
+    assert code == 0
+    assert re.search(r"a from n1 \S*━", seen)
+    code, seen = terminal("snapshots", "upload", "-s", "b", "a.zip")
+    assert code == 0
+    assert re.search(r"a.zip to n1 \S*━", seen)

@@ -157,6 +157,15 @@ def test_no_reboot_belongs_to_certificates(splitguard):
     assert "--restore-certificates" in ran.words
 
 
+def test_how_long_to_wait_belongs_to_waiting(splitguard):
+    for command in ("create", "restore"):
+        ran = splitguard(
+            "vnfm", "snapshots", command, "a", "--wait-s", "9", "--manager", URL
+        )
+        assert ran.code == 2
+        assert "it goes with --wait" in ran.words
+
+
 def test_a_manager_that_is_not_there_is_said_in_one_line_with_what_to_do(splitguard):
     ran = splitguard(
         "vnfm", "snapshots", "list", "--manager", URL, SPLITGUARD_VNFM_PASSWORD="x"
