@@ -133,8 +133,9 @@ class _Making:
         self, tar: tarfile.TarFile, folder: Path, path: Path, found: os.stat_result
     ) -> None:
         target = os.readlink(path)  # noqa: PTH115 - as it stands, not as a Path
-        inside = folder.resolve()
-        leads = (path.parent.resolve() / target).resolve()
+        # Not Path.resolve, which raises RuntimeError at links that lead in a circle.
+        inside = Path(os.path.realpath(folder))
+        leads = Path(os.path.realpath(path))
         if not leads.is_relative_to(inside):
             self.complain(f"{path} is a link that leads to {target}: not kept")
             return

@@ -66,6 +66,14 @@ def test_a_link_out_of_the_folder_is_named_and_not_followed(
     assert str(folder / "sub" / "up.pem") in {one.path for one in found.files}
 
 
+def test_links_that_lead_in_a_circle_stop_nothing(folder: Path):
+    (folder / "a.pem").symlink_to("b.pem")
+    (folder / "b.pem").symlink_to("a.pem")
+    found = gather([folder])
+    kept = {Path(one.path).name for one in found.files}
+    assert {"internal_key.pem", "more.pem", "a.pem", "b.pem"} <= kept
+
+
 def test_what_cannot_be_read_is_named_and_stops_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
