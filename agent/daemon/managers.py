@@ -128,7 +128,8 @@ class ManagerWork:
         name = f"{order_id(self._desk.policy.me, self._desk.now().wall_s)}-asked"
         while any(one.id == name for one in self._asked):
             name += "-again"
-        self._asked.append(Order(name, self._desk.policy.me, reason))
+        words = " ".join(reason.split())  # it goes into a log, which has lines
+        self._asked.append(Order(name, self._desk.policy.me, words))
         return name
 
     # --- looking ----------------------------------------------------------------
