@@ -4,7 +4,8 @@ Theory of operation. Managers give no checksum, take any bytes as an archive, an
 some that are cut. So every member is read to its end, which compares its CRC, within
 bounds: an archive that would unpack to a hundred times its size is refused, and so is
 one with a password. On the way the rows are counted: in the legacy format the lines of
-each COPY in `pg_data`, in the new one the items of its JSON files. Nothing is unpacked.
+each COPY in `pg_data`, which must have its end, in the new one the items of its JSON
+files. Nothing is unpacked.
 Source: the workflows that make snapshots, 4.5.5 to 7.1.
 """
 
@@ -132,8 +133,14 @@ def _metadata(archive: zipfile.ZipFile, path: Path) -> Mapping[str, object]:
 
 
 def _format(metadata: Mapping[str, object], names: set[str], path: Path) -> str:
-    if ROWS in names or "schema_revision" in metadata:
+    if ROWS in names:
         return "legacy"
+    if "schema_revision" in metadata:
+        raise ManagerError(
+            f"{path} is a snapshot of the legacy format without its rows: it has no"
+            f" {ROWS}",
+            _ANEW,
+        )
     if "execution_id" in metadata or any(name.startswith("mgmt/") for name in names):
         return "new"
     raise ManagerError(
@@ -153,6 +160,9 @@ def _read_member(
                 rows.feed(block)
             elif kept is not None:
                 kept.append(block)
+    if rows is not None and rows.unfinished:
+        # A dump that broke off; a restore would take it for the whole.
+        raise ValueError(f"{ROWS} ends in the middle of table {rows.unfinished}")
     if kept is not None:
         _count_items(b"".join(kept), counts)
 
@@ -181,6 +191,11 @@ class _Rows:
         self._counts = counts
         self._rest = b""
         self._table: str | None = None
+
+    @property
+    def unfinished(self) -> str:
+        """The table whose end has not come, at the end of the file; empty for none."""
+        return "" if self._rest.rstrip() == b"\\." else self._table or ""
 
     def feed(self, block: bytes) -> None:
         """Take the next block of the file."""

@@ -59,10 +59,18 @@ def test_a_legacy_archive_is_read_and_its_rows_are_counted(put):
     assert found.counts == {"blueprints": 300_000, "deployments": 0, "users": 2}
 
 
-def test_a_dump_that_ends_in_the_middle_is_counted_as_far_as_it_goes(put):
+def test_a_dump_that_ends_in_the_middle_is_no_good_snapshot(put):
     cut = DUMP[: DUMP.index(b"9\tCOPY b9")] + b"9"
-    found = check_archive(put(archive(metadata__json=LEGACY, pg_data=cut)))
-    assert found.counts == {"blueprints": 9}
+    with pytest.raises(ManagerError, match="ends in the middle of table blueprints"):
+        check_archive(put(archive(metadata__json=LEGACY, pg_data=cut)))
+    whole = DUMP[: DUMP.index(b"\\.\n")] + b"\\."  # its last line has no line feed
+    found = check_archive(put(archive(metadata__json=LEGACY, pg_data=whole)))
+    assert found.counts == {"blueprints": 300_000}
+
+
+def test_a_legacy_snapshot_without_rows_is_no_good_one(put):
+    with pytest.raises(ManagerError, match="without its rows"):
+        check_archive(put(archive(metadata__json=LEGACY)))
 
 
 @pytest.mark.parametrize(
