@@ -120,6 +120,11 @@ class Database:
         )
         return not any(row["count"] for row in self._rows(found, ()))
 
+    def snapshots(self) -> set[str]:
+        """Return the ids of the snapshots that are whole. Raises psycopg.Error."""
+        statement = "SELECT id FROM snapshots WHERE status IN ('created', 'uploaded')"
+        return {row["id"] for row in self._rows(sql.SQL(statement), ())}
+
     def connect(self) -> psycopg.Connection:
         """Connect to the manager's database as its owner. Raises psycopg.Error."""
         return self._server.connect(MANAGER_ROLE, DATABASE, self.where())

@@ -12,6 +12,7 @@ from agent.lab.deeds import Cluster
 from agent.lab.manager import Manager
 from agent.lab.manager_api import make_manager_app
 from agent.lab.plan import TENANT
+from agent.lab.sharing import sharing_routes
 from agent.lab.standin.app import Standin, add_to, make_desk
 from agent.lab.standin.cluster import cluster_routes, manager_routes
 from agent.lab.standin.traits import Faults, Traits
@@ -24,7 +25,8 @@ def front(manager: Manager) -> tuple[ASGIApp, Standin]:
     """
     plan = manager.plan
     faults = Faults()
-    app = make_manager_app(manager, plan, faults)
+    files = manager.layout.manager_files
+    app = make_manager_app(manager, plan, faults, sharing_routes(files))
     office = Cluster(manager, asyncio.get_running_loop())
     traits = Traits(
         version=plan.options.manager,
@@ -36,7 +38,7 @@ def front(manager: Manager) -> tuple[ASGIApp, Standin]:
         office,
         manager.database.connect,
         traits,
-        manager.layout.manager_files,
+        files,
         faults,
     )
     routes = manager_routes if plan.options.all_active else cluster_routes

@@ -27,6 +27,7 @@ from agent.lab.front import front
 from agent.lab.manager import Manager
 from agent.lab.plan import Plan, load_plan
 from agent.lab.processes import Launch, end, launch
+from agent.lab.sharing import share
 from agent.lab.standin.app import Standin
 
 AGENT_AGAIN_S = 0.5
@@ -127,6 +128,7 @@ class Machine:
     def _switch_on(self) -> None:
         self.manager = Manager(self.plan, self.name)
         app, self._standin = front(self.manager)
+        self.manager.soon(share(self.manager))
         self._managing = asyncio.create_task(self.manager.run(app))
 
     async def _switch_off(self) -> None:

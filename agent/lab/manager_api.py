@@ -33,10 +33,14 @@ class LabOffice(Protocol):
         ...
 
 
-def make_manager_app(office: LabOffice, plan: Plan, faults: Faults) -> FastAPI:
+def make_manager_app(
+    office: LabOffice, plan: Plan, faults: Faults, more: APIRouter
+) -> FastAPI:
     """Return an application with the lab's routes, before the manager's are added."""
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    app.include_router(_lab_routes(office, plan, faults))
+    router = _lab_routes(office, plan, faults)
+    router.include_router(more)
+    app.include_router(router)
     return app
 
 

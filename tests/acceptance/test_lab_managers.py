@@ -16,6 +16,9 @@ from tests.fix_lab import NODES, Cluster, LabCommand, until
 pytestmark = pytest.mark.slow
 
 
+ARCHIVE = "snapshots/daily/archive"
+
+
 class Hands:
     """An operator: commands, and the managers' API."""
 
@@ -121,7 +124,11 @@ def test_a_node_leaves_is_replaced_and_leads(lab: LabCommand):
     hands.do("join", "n3", "n1")
     assert hands.rows("n3") == hands.rows("n1") > 0
     assert hands.ask("n3", "GET", "status").json()["error_code"] == "not_cluster_master"
+    assert hands.ask("n1", "PUT", "snapshots/daily", json={}).status_code == 201
+    until(20, lambda: hands.ask("n1", "GET", ARCHIVE).is_success or None)
+    archive = hands.ask("n1", "GET", ARCHIVE).content
     hands.do("set-active", "n3")
+    until(20, lambda: hands.ask("n3", "GET", ARCHIVE).content == archive or None)
     assert hands.roles() == {"n1": "standby", "n2": "standby", "n3": "primary"}
     assert [n for n, one in hands.nodes("n2").items() if one["master"]] == ["n3"]
     hands.cluster.until_healthy(90)
