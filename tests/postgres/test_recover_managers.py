@@ -14,6 +14,7 @@ from agent.errors import AgentUnreachableError, ManagerError
 from agent.transport import HttpClient
 from agent.vnfm.client import CreateOptions, Login, ManagerClient
 from agent.vnfm.records import Generation
+from agent.vnfm.recovery import looking
 from agent.vnfm.recovery.doors import AgentDoor
 from agent.vnfm.recovery.finding import Finder
 from agent.vnfm.recovery.hands import CHECKS, Hands, Means
@@ -274,3 +275,21 @@ def test_certificates_are_saved_once_and_looked_for_by_node(bench: Bench) -> Non
     assert "--lost n2" in waits.told
     bench.facts["lost"] = "n2"
     assert bench.check("certificates-saved").ok
+
+
+def test_a_manager_that_holds_every_question_is_left_in_peace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start_manager: StartManager
+) -> None:
+    monkeypatch.setattr(looking, "PATIENCE_S", 0.3)
+    slow = start_manager("7.0.5", stall_s=3.0)
+    slow.server.stop()
+    slow.server.write_file("standby.signal", "")
+    slow.server.start()
+    bench = Bench(tmp_path, slow)
+
+    async def looks(hands: Hands) -> list[Seen]:
+        return [await hands.check("look", bench.facts) for _ in range(3)]
+
+    seen = bench.run(looks)
+    assert all("no answer within 0.3 s" in one.told for one in seen)
+    assert slow.faults.in_flight <= 1

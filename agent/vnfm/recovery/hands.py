@@ -17,7 +17,7 @@ from agent.vnfm.records import Generation
 from agent.vnfm.recovery import judging, judging_health, judging_split, restoring
 from agent.vnfm.recovery.doors import AgentDoor, Doors
 from agent.vnfm.recovery.finding import Finder, Maker, opened
-from agent.vnfm.recovery.looking import look_around, look_by_agents
+from agent.vnfm.recovery.looking import Looker
 from agent.vnfm.recovery.model import Facts
 from agent.vnfm.recovery.ports import Note, Seen
 from agent.vnfm.recovery.saving import save_certificates, saved_for
@@ -85,6 +85,7 @@ class Hands:
         self._means = means
         self._generation = generation
         self._by_agents = by_agents
+        self._looker = Looker(means.managers, means.doors)
         self._acts: Mapping[str, Callable[[Facts, Note], Awaitable[Seen]]] = {
             "save-certificates": self._save_certificates,
             "snapshot": self._snapshot,
@@ -127,12 +128,9 @@ class Hands:
         return CHECKS[act](await self._look(act), facts)
 
     async def _look(self, act: str = "") -> World:
-        means = self._means
         if self._by_agents and act != PROOF:
-            return await look_by_agents(means.managers, means.doors, self._generation)
-        return await look_around(
-            means.managers, means.doors, self._generation, counted=act in COUNTING
-        )
+            return await self._looker.by_agents(self._generation)
+        return await self._looker.around(self._generation, counted=act in COUNTING)
 
     def _leader(self, facts: Facts) -> ManagerClient:
         return self._means.managers[facts["leader"]]

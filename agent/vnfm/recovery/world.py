@@ -190,8 +190,8 @@ def _manager(plain: Plain) -> ManagerSeen:
         answers=bool(plain["manager"]["seen_by"]),
         active=plain["manager_active"] is True,
         version=plain["manager_version"] or "",
-        word=plain["manager_line"] or plain["manager"]["reason"],
-        cluster=plain["manager_cluster"] or "",
+        word=plain.get("manager_line") or plain["manager"]["reason"],
+        cluster=plain.get("manager_cluster") or "",
     )
 
 
@@ -218,5 +218,5 @@ def _copy(plain: Plain, capture: Plain | None) -> CopySight:
         plain["grade"],
         tuple(plain["incidents"]),
         running,
-        plain["side"] or "",
+        plain.get("side") or "",
     )
