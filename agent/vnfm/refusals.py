@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from agent.errors import ManagerError
 from agent.transport import Answer, DeadlineError, TransportError
 from agent.vnfm.login import UNAUTHORIZED, Login
-from agent.vnfm.records import Execution
+from agent.vnfm.records import Execution, ExecutionStatus
 
 KILL = "splitguard vnfm executions kill"
 """The command that ends an execution; its id follows."""
@@ -68,11 +68,18 @@ class OrphanError(ManagerError):
     """A refusal that left work behind, which blocks what comes later until killed."""
 
     def __init__(self, error: ManagerError, orphan: Execution) -> None:
-        left = (
-            f"{error.message}; it left the execution {orphan.id} ({orphan.workflow},"
-            f" {orphan.status.value}), which blocks other work until it is killed"
-        )
-        hint = f"{KILL} {orphan.id}"
+        work = f"the execution {orphan.id} ({orphan.workflow}, {orphan.status.value})"
+        if orphan.status is ExecutionStatus.STARTED:
+            # Only the answer was lost: to kill a restore half-way would leave half.
+            left = f"{error.message}; {work} goes on there all the same"
+            hint = (
+                "wait for it (`splitguard vnfm executions list`), and begin nothing"
+                f" anew before; only if it hangs: {KILL} {orphan.id}"
+            )
+        else:
+            left = f"{error.message}; it left {work}, which blocks other work until it"
+            left += " is killed"
+            hint = f"{KILL} {orphan.id}"
         super().__init__(left, hint, status=error.status, code=error.code)
         self.orphan = orphan
 
@@ -219,8 +226,13 @@ def _reason(plain: Mapping[str, object]) -> str:
     trace = plain.get("server_traceback")
     if plain.get("error_code") != INTERNAL or not isinstance(trace, str):
         return ""
+    return last_error(trace)
+
+
+def last_error(trace: str, limit: int = TEXT_MAX) -> str:
+    """Return the line of a traceback that names its error; empty where none does."""
     found = _ERROR_LINE.findall(trace[-TRACE_MAX:])
-    return line(found[-1]) if found else ""
+    return line(found[-1], limit) if found else ""
 
 
 def _not_json(answer: Answer) -> str:

@@ -26,7 +26,7 @@ from agent.vnfm.records import (
     Token,
     Version,
 )
-from agent.vnfm.refusals import line
+from agent.vnfm.refusals import last_error, line
 
 Plain = Mapping[str, object]
 MEMBERS_MAX = 100
@@ -80,7 +80,7 @@ def execution(plain: Plain) -> Execution | None:
         status=_word(ExecutionStatus, plain),
         created_at=text(plain, "created_at", 40),
         ended_at=text(plain, "ended_at", 40),
-        error=text(plain, "error", 1000),
+        error=_why(plain),
         snapshot=text(inner(plain, "parameters"), "snapshot_id", 256),
         tenant=text(plain, "tenant_name"),
     )
@@ -181,6 +181,14 @@ def audit_entry(plain: Plain) -> AuditEntry:
         id=text(about, "id") or (str(number) if isinstance(number, int) else ""),
         tenant=text(about, "tenant_name"),
     )
+
+
+def _why(plain: Plain) -> str:
+    """Return why an execution failed: it is told as a whole traceback, reason last."""
+    value = plain.get("error")
+    if isinstance(value, str) and "Traceback (most recent call last)" in value:
+        return last_error(value, 1000) or text(plain, "error", 1000)
+    return text(plain, "error", 1000)
 
 
 def _word(kind: type[_Enum], plain: Plain) -> _Enum:

@@ -112,6 +112,30 @@ async def test_a_create_without_an_answer_names_the_execution_that_it_left(
     never.set()
 
 
+async def test_a_restore_that_goes_on_after_a_lost_answer_is_not_to_be_killed(
+    network, client_of
+):
+    begun, never = asyncio.Event(), asyncio.Event()
+    running = execution("e-9", "started", workflow_id="restore_snapshot")
+
+    async def mute_on_post(reader, writer):
+        while True:
+            request = await head_of(reader)
+            if request.startswith(b"POST"):
+                begun.set()
+                await never.wait()
+            writer.write(listed(running) if begun.is_set() else listed())
+            await writer.drain()
+
+    there = await network.listen(mute_on_post)
+    client = client_of(there.url, deadline_s=0.3)
+    with pytest.raises(OrphanError, match=r"e-9 .* goes on") as caught:
+        await client.restore("a", RestoreOptions())
+    assert caught.value.hint.startswith("wait for it")
+    assert "blocks" not in caught.value.message
+    never.set()
+
+
 async def test_what_stands_in_the_way_of_a_create_is_named(manager_says):
     other = execution("e-7", "started", "b", workflow_id="install")
     client, _ = await manager_says(version(), BUSY, listed(other))

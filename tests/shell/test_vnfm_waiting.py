@@ -116,15 +116,18 @@ async def test_an_execution_that_is_gone_ends_the_waiting(manager_says):
 async def test_a_restore_onto_a_manager_that_is_not_empty_says_what_force_does(
     manager_says,
 ):
+    frame = '  File "/opt/mgmtworker/env/lib/dispatch.py", line 747, in main\n'
     error = (
-        "NonRecoverableError: Snapshot restoration on a non-empty manager is not"
-        " permitted. Pass the --force flag to force the restore and delete existing"
-        " data from the manager"
+        f"Traceback (most recent call last):\n{frame * 40}"
+        "cloudify.exceptions.NonRecoverableError: Snapshot restoration on a non-empty"
+        " manager is not permitted. Pass the --force flag to force the restore and"
+        " delete existing data from the manager\n"
     )
     failed = execution("e-1", "failed", workflow_id="restore_snapshot", error=error)
     client, _ = await manager_says(told(failed))
     with pytest.raises(ManagerError, match="not permitted") as caught:
         await until_restored(client, "e-1", 60)
+    assert "dispatch.py" not in caught.value.message
     assert "REPLACES everything" in caught.value.hint
 
 
