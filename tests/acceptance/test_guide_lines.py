@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.fix_cli import SPLITGUARD
-from tests.fix_manager import Manager
+from tests.fix_manager import Manager, StartManager
 from tests.fix_postgres import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.postgres]
@@ -138,6 +138,13 @@ class Desk:
             "restore": self._restored,
         }[does]()
 
+    def has_created_with_what_the_version_knows(self) -> None:
+        """Assert what line 16 asked for and the manager was told."""
+        [[told]] = self.manager.query("SELECT parameters FROM executions")
+        assert told["include_credentials"] is True
+        metrics = {"4.5.5": True, "7.0.5": None}[self.manager.traits.version]
+        assert told.get("include_metrics") is metrics
+
     def _created(self) -> None:
         eventually("it is created", lambda: self._status() == "created", LIMIT_S)
         members = zipfile.ZipFile(io.BytesIO(self.archive())).namelist()
@@ -160,17 +167,29 @@ class Desk:
         return str(self.get(f"/snapshots/{NAME}")["status"])
 
 
-@pytest.fixture(params=["4.5.5", "7.0.5"])
-def desk(request: pytest.FixtureRequest, tmp_path: Path, start_manager: Any) -> Desk:
-    """An operator with an agent's configuration, and a manager of each generation."""
-    manager = start_manager(request.param)
-    (tmp_path / "password").write_text(manager.password)
+@pytest.fixture(scope="module", params=["4.5.5", "7.0.5"])
+def shared(request: pytest.FixtureRequest, started_managers: StartManager) -> Manager:
+    """A manager of each generation, for all lines."""
+    return started_managers(request.param)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, shared: Manager) -> Desk:
+    """An operator with an agent's configuration, and a manager that holds nothing."""
+
+    def works() -> list[Any]:
+        return shared.query("SELECT id FROM executions WHERE ended_at IS NULL")
+
+    eventually("nothing is executed any more", lambda: not works(), LIMIT_S)
+    for table in ("executions", "snapshots", "blueprints"):
+        shared.query(f"DELETE FROM {table}")
+    (tmp_path / "password").write_text(shared.password)
     (tmp_path / "agent.toml").write_text(
         f'cluster = "c"\nnode = "n1"\n'
-        f'[[nodes]]\nname = "n1"\nmanager = "{manager.url}"\n'
+        f'[[nodes]]\nname = "n1"\nmanager = "{shared.url}"\n'
         f'[vnfm]\npassword_file = "{tmp_path / "password"}"\n'
     )
-    return Desk(tmp_path, manager)
+    return Desk(tmp_path, shared)
 
 
 def test_the_fixture_has_every_command_line_of_the_text():
@@ -201,6 +220,8 @@ def test_a_line_of_the_guide_does_what_the_guide_says(line, desk):
     assert ran.returncode == 0, ran.stderr + ran.stdout
     desk.happened(line.does)
     assert desk.manager.password not in ran.stdout + ran.stderr
+    if (line.kind, line.does) == ("cli", "create"):
+        desk.has_created_with_what_the_version_knows()
     for each in OPTIONS:
         if line.kind == "cli" and each["line"] in line.lines:
             said = each["said"] and each["said"] in ran.stderr
