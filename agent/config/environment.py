@@ -24,6 +24,7 @@ NOT_SETTINGS = frozenset(
     {
         "SPLITGUARD_CONFIG",  # which file to read
         "SPLITGUARD_TOKEN",  # the client's token
+        "SPLITGUARD_VNFM_PASSWORD",  # as whom the `vnfm` commands ask a manager
         "SPLITGUARD_CRASH_AT",  # tests make the agent die at a named point
         "SPLITGUARD_CRASH_MARK",
     }

@@ -364,6 +364,16 @@ def test_an_address_with_a_login_of_its_own_needs_no_configuration(new, splitgua
     assert "has no snapshot" in ran.out
 
 
+def test_a_password_in_the_environment_counts_before_the_configured_one(new):
+    (new.home / "password").write_text("wrong")
+    ran = new.run(
+        "vnfm", "snapshots", "list",
+        SPLITGUARD_VNFM_PASSWORD=new.managers["n1"].password,
+        SPLITGUARD_CONFIG=str(new.home / "agent.toml"),
+    )  # fmt: skip
+    assert ran.code == 0, ran.words
+
+
 def test_what_is_no_zip_is_never_sent(new):
     file = new.home / "a.zip"
     file.write_text("no zip at all")
