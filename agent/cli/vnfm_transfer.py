@@ -49,6 +49,10 @@ def download(call: ManagerCall, snapshot: str, file: Path | None) -> dict[str, A
     target = named(file or Path(), f"{snapshot}.zip", "--output-path")
     if os.path.lexists(target):
         raise SnapshotError(f"{target} is there already", "name another --output-path")
+    if not target.parent.is_dir():
+        raise SnapshotError(
+            f"there is no folder {target.parent}", "make it, or name another place"
+        )
 
     async def fetch(place: Place, client: "ManagerClient") -> "tuple[Place, Fetched]":
         with transfer(f"{snapshot} from {place.name}") as told:
@@ -82,6 +86,11 @@ def upload(call: ManagerCall, source: str, snapshot: str | None) -> dict[str, An
     if "://" in source:
         return _from_address(call, source, snapshot)
     path = Path(source)
+    if not path.is_file():
+        raise SnapshotError(
+            f"there is no file {path}" if not path.exists() else f"{path} is no file",
+            "name a snapshot's zip, or an address that begins with http",
+        )
     name = _id_of(path.name, snapshot)
 
     async def send(

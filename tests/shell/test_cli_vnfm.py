@@ -90,8 +90,8 @@ def test_what_stands_after_two_hyphens_is_no_option(splitguard):
         ("create", "x" * 257),
         ("download", "../etc"),
         ("restore", "a/b"),
-        ("upload", "-s", "1", "a.zip"),
-        ("upload", "1.zip"),
+        ("upload", "-s", "1", __file__),
+        ("upload", "http://127.0.0.1:1/1.zip"),
     ],
 )
 def test_an_id_that_no_manager_takes_is_refused_before_one_is_asked(splitguard, words):
@@ -147,6 +147,19 @@ def test_a_file_that_is_there_is_never_written_over(splitguard, tmp_path):
     assert ran.code == 1
     assert f"{tmp_path / 'a.zip'} is there already" in ran.words
     assert (tmp_path / "a.zip").read_text() == "mine"
+
+
+def test_a_file_or_folder_that_is_not_there_is_said_before_anybody_is_asked(
+    splitguard, tmp_path
+):
+    for words, said in (
+        (("upload", "/nowhere/a.zip"), "there is no file /nowhere/a.zip"),
+        (("upload", tmp_path), "is no file"),
+        (("download", "a", "-o", "/nowhere/a.zip"), "there is no folder /nowhere"),
+    ):
+        ran = splitguard("vnfm", "snapshots", *words, "--manager", URL)
+        assert (ran.code, ran.out) == (1, "")
+        assert said in ran.words
 
 
 def test_no_reboot_belongs_to_certificates(splitguard):
