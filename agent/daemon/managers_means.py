@@ -46,6 +46,7 @@ class MeansKept:
         self._means: Means | None = None
         self._old: list[Means] = []
         self._users = 0
+        self._making = asyncio.Lock()
 
     @property
     def refused(self) -> bool:
@@ -55,14 +56,10 @@ class MeansKept:
     @asynccontextmanager
     async def at_hand(self) -> AsyncIterator[Means]:
         """Give them while they are used. Raises ManagerError where none can be made."""
-        if self._means is None:
-            try:
-                self._means = await asyncio.to_thread(self._connect)
-            except SplitguardError as error:
-                raise ManagerError(error.message, error.hint) from error
+        means = self._means or await self._made()
         self._users += 1
         try:
-            yield self._means
+            yield means
         finally:
             self._users -= 1
             if not self._users:
@@ -78,6 +75,16 @@ class MeansKept:
         """Give up what is on its way."""
         self._put_by()
         await self._let_go()
+
+    async def _made(self) -> Means:
+        # One for all who ask meanwhile: two would each try a wrong password.
+        async with self._making:
+            if self._means is None:
+                try:
+                    self._means = await asyncio.to_thread(self._connect)
+                except SplitguardError as error:
+                    raise ManagerError(error.message, error.hint) from error
+            return self._means
 
     def _put_by(self) -> None:
         if self._means is not None:
