@@ -43,6 +43,7 @@ __all__ = [
     "looks_allowed",
     "takes_scheduled",
     "wanted",
+    "writing_harmless",
 ]
 
 DOUBTED = (VerdictCode.OBSERVER_ISOLATED, VerdictCode.SPLIT_BRAIN_SUSPECTED)
@@ -87,10 +88,20 @@ def looks_allowed(state: State, monotonic_s: float, policy: Policy) -> bool:
     verdicts = state.view.verdicts
     if not verdicts or any(one.evidence.get("starting") for one in verdicts):
         return False
-    codes = {one.code for one in verdicts}
-    if not codes.isdisjoint(DOUBTED) and codes.isdisjoint(PROVEN):
-        return local_writable(state, policy) and written_past(state, policy)
+    if _doubted(state):
+        return writing_harmless(state, policy)
     return _is_there(state.view.latest.get(_place(policy.me)), monotonic_s, policy)
+
+
+def writing_harmless(state: State, policy: Policy) -> bool:
+    """Whether one row more, as each login writes, does no harm here now.
+
+    It does on a side that may be cut off and has written nothing that others lack: also
+    in the middle of a snapshot that was begun before, and when a person asks for one.
+    """
+    if not _doubted(state):
+        return True
+    return local_writable(state, policy) and written_past(state, policy)
 
 
 def takes_scheduled(state: State, policy: Policy, now: Moment) -> bool:
@@ -112,6 +123,11 @@ def takes_scheduled(state: State, policy: Policy, now: Moment) -> bool:
     return not any(
         _says_active(state, name, now.monotonic_s, policy) for name in others
     )
+
+
+def _doubted(state: State) -> bool:
+    codes = {one.code for one in state.view.verdicts}
+    return not codes.isdisjoint(DOUBTED) and codes.isdisjoint(PROVEN)
 
 
 def _calls(state: State, incident: Incident, now_s: float, policy: Policy) -> bool:

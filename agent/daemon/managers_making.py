@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config import Settings
+from agent.core.managercare import writing_harmless
 from agent.core.observation import ServerFacts
 from agent.daemon.clock import SystemClock
 from agent.daemon.gently import gently
@@ -68,7 +69,7 @@ def managing(settings: Settings, runtime: Runtime) -> Managing | None:
         runtime,
         clock,
         runtime.post,
-        MeansKept(_connect(settings, url, shelf, _floor(settings, runtime))),
+        MeansKept(_connect(settings, url, shelf, runtime)),
         Stock(
             shelf,
             Rota(settings.manager_snapshots_dir, schedule, clock.moment().wall_s),
@@ -108,7 +109,7 @@ def _schedule(settings: Settings) -> Schedule | None:
 
 
 def _connect(
-    settings: Settings, url: str, shelf: Shelf, floor: Callable[[Path], int]
+    settings: Settings, url: str, shelf: Shelf, runtime: Runtime
 ) -> Callable[[], Means]:
     """Return what makes client and keeper from what the login's file says now."""
     given = settings.vnfm
@@ -125,7 +126,8 @@ def _connect(
         remove=given.remove,
         certificates=given.certificates,
         recipients=settings.capture.recipients,
-        floor_bytes=floor,
+        floor_bytes=_floor(settings, runtime),
+        may_ask=lambda: writing_harmless(runtime.state, runtime.policy),
     )
 
     def connect() -> Means:

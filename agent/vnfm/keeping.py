@@ -47,6 +47,13 @@ LOOK_BYTES = 8 << 20
 """While a file comes, the room is looked at each time that so much has come."""
 AFTERWARDS_S = 90.0
 """So long it is tried to remove from the manager what is not needed there."""
+FETCH_S = 6 * 3600.0
+"""The longest that a file may take to come; meanwhile no other one is made."""
+ALLOWED_POLL_S = 1.0
+CUT_OFF = (
+    "this side may be cut off and has written nothing that others lack, and each login"
+    " writes a row"
+)
 PREFIX = "sg-"
 
 
@@ -85,6 +92,8 @@ class Manner:
     """For whom it is encrypted; none: it is not, and certificates are not kept."""
     floor_bytes: Callable[[Path], int] = lambda _: 0
     """So much stays free on the volume of this folder."""
+    may_ask: Callable[[], bool] = lambda: True
+    """Whether a login may write a row now. While it may not, what is begun waits."""
 
 
 def order_id(node: str, wall_s: float) -> str:
@@ -127,6 +136,7 @@ class Keeper:
         folder = await self._on_thread(lambda: self._shelf.begin(order.id))
         try:
             made = await self._made(order)
+            await self._until_allowed(order.id)
             target = folder / f"{order.id}.zip"
             fetched = await self._fetched(order.id, target)
             begun = Kept(
@@ -161,20 +171,44 @@ class Keeper:
     async def _made(self, order: Order) -> str:
         """Have it made; return the execution's id once both states agree."""
         client = self._client
-        execution = await client.create(order.id, self._manner.options)
+        manner = self._manner
+        execution = await client.create(order.id, manner.options)
         try:
-            await until_made(client, order.id, execution.id, self._manner.wait_s, None)
+            await until_made(
+                client,
+                order.id,
+                execution.id,
+                manner.wait_s,
+                may_ask=manner.may_ask,
+            )
         except ManagerError:
             if self._manner.remove:
                 await self._delete(order.id)
             raise
         return execution.id
 
+    async def _until_allowed(self, snapshot_id: str) -> None:
+        """Return once a login may write a row. Raises ManagerError after `wait_s`."""
+        until_s = self._clock.moment().monotonic_s + self._manner.wait_s
+        while not self._manner.may_ask():
+            if self._clock.moment().monotonic_s >= until_s:
+                raise ManagerError(
+                    f"{snapshot_id} is made and was not fetched: {CUT_OFF}",
+                    "it is still on the manager: `splitguard vnfm snapshots download`",
+                )
+            await self._clock.sleep(ALLOWED_POLL_S)
+
     async def _fetched(self, snapshot_id: str, target: Path) -> Fetched:
         """Fetch it whole, and see meanwhile that there is room. Raises ManagerError."""
         watch = _Watch(self._check_room, twice=bool(self._manner.recipients))
         try:
-            return await self._client.download(snapshot_id, target, watch)
+            async with asyncio.timeout(FETCH_S):
+                return await self._client.download(snapshot_id, target, watch)
+        except TimeoutError as error:
+            raise ManagerError(
+                f"{snapshot_id} did not come within {FETCH_S / 3600:g} hours",
+                "it is still on the manager; is the line to it so slow?",
+            ) from error
         except ManagerError as error:
             if watch.error is not None:
                 raise watch.error from error
@@ -197,6 +231,8 @@ class Keeper:
 
     async def _delete(self, snapshot_id: str) -> str:
         """Take our own snapshot off the manager; return why that failed."""
+        if not self._manner.may_ask():
+            return f"it is still on the manager: {CUT_OFF}"
         try:
             async with asyncio.timeout(AFTERWARDS_S):
                 found = await self._client.snapshot(snapshot_id)

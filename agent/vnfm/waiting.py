@@ -42,15 +42,20 @@ async def until_made(
     execution_id: str,
     wait_s: float,
     told: Stage | None = None,
+    may_ask: Callable[[], bool] = lambda: True,
 ) -> ManagerSnapshot:
     """Return the snapshot once it and its execution say that it is made.
 
+    While `may_ask` says no, nothing is asked, for each login writes a row.
     Raises ManagerError when it failed, when the two do not agree, and after `wait_s`
     seconds, then with what is left to do about the execution.
     """
     watch = _Watch(client, execution_id, wait_s, told)
     name = f"snapshot {snapshot_id}"
     while True:
+        if not may_ask():
+            await watch.pause(_stuck(client, name, "known to be made", execution_id))
+            continue
         execution = await watch.ask(lambda: client.execution(execution_id))
         snapshot = await watch.ask(lambda: client.snapshot(snapshot_id))
         if execution is not None and snapshot is not None:

@@ -85,6 +85,23 @@ def test_a_clean_side_that_is_cut_off_is_asked_nothing():
     assert "n1" not in scheduler(cluster)
 
 
+def test_what_goes_on_there_is_held_too_until_something_was_written():
+    def harmless(cluster: Cluster) -> bool:
+        agent = cluster.agents["n1"]
+        return managercare.writing_harmless(agent.state, agent.policy)
+
+    cluster = Cluster(managers=True)
+    cluster.run(5)
+    assert harmless(cluster)
+    cluster.cut("n1")
+    cluster.run(4)
+    assert not harmless(cluster)
+    cluster.servers["n1"].write()
+    cluster.run(1)
+    assert harmless(cluster)
+    assert harmless(split())
+
+
 def test_once_it_has_written_what_others_lack_its_manager_takes_a_snapshot():
     cluster = cut()
     cluster.servers["n1"].write()

@@ -124,6 +124,19 @@ async def test_only_our_own_is_removed_from_the_manager(
     assert set(there(busy)) == before
 
 
+async def test_a_side_that_was_cut_off_meanwhile_is_not_asked_to_remove_it(
+    busy: Manager, shelf: Shelf, keeper_of: MakeKeeper, order: Order
+):
+    manner = replace(
+        PLAIN, remove=True, may_ask=lambda: not (shelf.place / order.id).exists()
+    )
+    kept = await keeper_of(busy, manner).keep(order)
+    assert not kept.removed_there
+    [problem] = kept.problems
+    assert "each login writes a row" in problem
+    assert order.id in there(busy)
+
+
 async def test_certificates_go_along_and_all_is_encrypted_for_the_recipients(
     busy: Manager,
     shelf: Shelf,

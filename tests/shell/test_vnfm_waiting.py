@@ -98,6 +98,22 @@ async def test_a_stall_to_the_end_names_what_was_answered_last(manager_says):
     assert "within 100 s; the last answer was" in caught.value.message
 
 
+async def test_while_a_login_could_do_harm_nothing_is_asked(manager_says):
+    done = told(execution("e-1", "terminated")), told(snapshot("a", "created"))
+    client, asked = await manager_says(*done)
+    before: list[int] = []
+
+    def may_ask() -> bool:
+        before.append(len(asked))
+        return len(before) > 5
+
+    made = await until_made(client, "a", "e-1", 60, may_ask=may_ask)
+    assert made.id == "a"
+    assert before == [0] * 6
+    with pytest.raises(ManagerError, match="not known to be made"):
+        await until_made(client, "a", "e-1", 60, may_ask=lambda: False)
+
+
 async def test_a_refused_login_ends_the_waiting_at_once(manager_says):
     answer = refused("401 UNAUTHORIZED", "unauthorized_error", "User unauthorized")
     client, asked = await manager_says(answer)
