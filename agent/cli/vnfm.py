@@ -35,7 +35,8 @@ def status(call: ManagerCall) -> int:
 
     With version, services, cluster and maintenance mode of each. Exit 0 when one is
     active, and of the 4.x line no other; else 1. A refused login is not tried on the
-    others.
+    others. A manager notes each login in its database: on a side of a split that has
+    written nothing yet, that is a write of its own.
     """
     from agent.cli import vnfm_look
 
