@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fix_lab import SPLITGUARD, Cluster, LabCommand, Ran, until
+from tests.fix_lab import NODES, SPLITGUARD, Cluster, Ran, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -57,7 +57,7 @@ class Operator:
     def active(self) -> str | None:
         """Whose manager answers as active; None while it is not exactly one."""
         found = []
-        for name in ("n1", "n2", "n3"):
+        for name in NODES:
             try:
                 with self.manager(name) as client:
                     if client.get("/status").status_code == 200:
@@ -74,6 +74,11 @@ class Operator:
     def ids(self, kind: str) -> list[str]:
         with self.manager(str(self.active())) as client:
             return sorted(one["id"] for one in client.get(f"/{kind}").json()["items"])
+
+    @property
+    def others(self) -> list[str]:
+        """The nodes but the one that is stood at."""
+        return [name for name in NODES if name != self.at]
 
     def argv(self, scenario: str, *words: str) -> list[str]:
         config = self.home / self.at / "agent.toml"
@@ -191,87 +196,91 @@ class Operator:
 
 
 @pytest.fixture
-def operator(lab: LabCommand, tmp_path: Path) -> Iterator[Operator]:
-    lab.done("up", "--detach")
-    yield Operator(Cluster(lab, lab.status()), tmp_path)
-    lab("down")
+def operator(lab_cluster: Cluster, tmp_path: Path) -> Iterator[Operator]:
+    """Somebody at the machine of the active manager of a healthy lab."""
+    made = Operator(lab_cluster, tmp_path)
+    lab_cluster.until_healthy()
+    made.at = until(60, made.active)
+    yield made
+    lab_cluster.until_healthy()
 
 
 def test_a_whole_cluster_is_made_anew_with_what_it_held(operator: Operator) -> None:
-    operator.put("deployments", "d1", "d2")
-    operator.put("blueprints", "b1")
+    operator.put("deployments", "whole-1", "whole-2")
+    operator.put("blueprints", "whole-b")
+    held = [operator.ids(kind) for kind in ("deployments", "blueprints")]
+    words = ("whole-cluster", "--manager", operator.at)
     # Killed while it waits for people, it goes on where it was.
-    broken = operator.recover("whole-cluster", stop_at="torn-down")
+    broken = operator.recover(*words, stop_at="torn-down")
     assert broken.code == 130, broken.words
     before = len(operator.events)
     ran = operator.recover("whole-cluster")
     assert ran.code == 0, ran.words
     assert "snapshot" not in [e.get("step") for e in operator.events[before:]]
     assert "the cluster is healthy" in ran.words
-    assert operator.active() == "n1"
-    assert operator.ids("deployments") == ["d1", "d2"]
-    assert operator.ids("blueprints") == ["b1"]
+    assert operator.active() == operator.at
+    assert [operator.ids(kind) for kind in ("deployments", "blueprints")] == held
     saved = sorted(path.name for path in operator.to.glob("*-certificates.tar"))
     assert saved == [f"n{n}-certificates.tar" for n in (1, 2, 3)]
 
 
 def test_a_node_that_is_down_is_replaced(operator: Operator) -> None:
-    operator.put("deployments", "d1")
-    operator.cluster.command.done("kill", "n3")
-    until(30, lambda: _seen_down(operator, "n3"))
+    operator.put("deployments", "before-node-down")
+    victim = operator.others[0]
+    operator.cluster.command.done("kill", victim)
+    found = ("node-down", victim)
+    until(60, lambda: found in operator.cluster.verdicts(operator.at) or None)
     ran = operator.recover("node-down")
     assert ran.code == 0, ran.words
     assert "the cluster is healthy" in ran.words
-    assert operator.ids("deployments") == ["d1"]
-
-
-def _seen_down(operator: Operator, node: str) -> bool | None:
-    status = operator.cluster.agent("n1", "/v1/status")
-    verdicts = status["verdicts"] if status else []
-    found = any(v["verdict"] == "node-down" and v["subject"] == node for v in verdicts)
-    return found or None
+    assert "before-node-down" in operator.ids("deployments")
 
 
 def test_an_active_node_that_is_down_is_replaced(operator: Operator) -> None:
-    operator.put("deployments", "d1")
-    operator.cluster.command.done("kill", "n1")
-    operator.at = "n2"
-    until(60, lambda: operator.active() or None)
-    ran = operator.recover("active-down", "--lost", "n1")
+    operator.put("deployments", "before-active-down")
+    victim = operator.at
+    operator.cluster.command.done("kill", victim)
+    operator.at = operator.others[0]
+    until(60, operator.active)
+    ran = operator.recover("active-down", "--lost", victim)
     assert ran.code == 0, ran.words
     assert "the cluster is healthy" in ran.words
-    assert operator.ids("deployments") == ["d1"]
+    assert "before-active-down" in operator.ids("deployments")
 
 
 def test_an_active_node_that_is_mended_comes_back_as_it_is(operator: Operator) -> None:
-    operator.put("deployments", "d1")
-    operator.cluster.command.done("kill", "n1")
-    operator.at, operator.mends = "n3", True
-    until(60, lambda: operator.active() or None)
+    operator.put("deployments", "before-mended")
+    victim = operator.at
+    operator.cluster.command.done("kill", victim)
+    operator.at, operator.mends = operator.others[0], True
+    until(60, operator.active)
     # Nobody can read what it had: the run waits until its machine is up again.
     ran = operator.recover("active-down")
     assert ran.code == 0, ran.words
-    assert "start its agent, or --lost n1" in ran.words
+    assert f"start its agent, or --lost {victim}" in ran.words
     assert "teardown" not in [event.get("step") for event in operator.events]
-    assert operator.ids("deployments") == ["d1"]
+    assert "before-mended" in operator.ids("deployments")
 
 
 def test_both_sides_of_a_split_are_kept_and_one_cluster_is_left(
     operator: Operator,
 ) -> None:
-    lab = operator.cluster.command
-    operator.put("deployments", "d1")
-    lab.done("partition", "n1")
-    lab.done("write", "--count", "20", "--node", "n1")
-    lab.done("write", "--count", "20", "--node", "n2", "--node", "n3")
+    lab, loser = operator.cluster.command, operator.at
+    lab.done("partition", loser)
+    lab.done("write", "--count", "20", "--node", loser)
+    one, other = operator.others
+    lab.done("write", "--count", "20", "--node", one, "--node", other)
     ran = operator.recover("split-brain")
     assert ran.code == 0, ran.words
     assert "the cluster is healthy" in ran.words
-    [loss] = [e["told"] for e in operator.events if e.get("step") == "loss"
-              and e["state"] == "done"]  # fmt: skip
-    assert "lost" in loss
+    [loss] = [
+        event["told"]
+        for event in operator.events
+        if event.get("step") == "loss" and event["state"] == "done"
+    ]
+    assert "transactions from" in loss
     assert any(
-        command.startswith("splitguard loss rescue n1-")
+        command.startswith(f"splitguard loss rescue {loser}-")
         for event in operator.events
         if event.get("step") == "rescue"
         for command in event["commands"]
