@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from agent.core.care import KeptBrief, ManagerCare, ManagerMember
 from agent.core.event import Event, ManagerCareTold
-from agent.core.managercare import looks_allowed, wanted
+from agent.core.managercare import looks_allowed, wanted, writing_harmless
 from agent.daemon.managers_means import MeansKept
 from agent.daemon.managers_rota import Rota
 from agent.errors import ManagerError
@@ -101,6 +101,11 @@ class ManagerWork:
     def care(self) -> ManagerCare:
         """What is known of the manager now."""
         return self._care
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing may be asked now, because a login's row would do harm."""
+        return not writing_harmless(self._desk.state, self._desk.policy)
 
     async def run(self) -> None:
         """Look and keep, until cancelled."""
@@ -206,8 +211,8 @@ class ManagerWork:
         """Return what is to be made first."""
         desk, now = self._desk, self._desk.now()
         me, state = desk.policy.me, desk.state
-        if state.view.care is None or not self._listed:
-            return None  # the core does not know yet what is kept
+        if not self._listed or not self._is_known():
+            return None  # the core does not know yet what is kept, or was tried
         due = self._rota.look(state, desk.policy, now)
         called = wanted(state, now.monotonic_s, desk.policy)
         name = order_id(me, now.wall_s)
@@ -219,9 +224,18 @@ class ManagerWork:
                 incident_ids=called.incident_ids,
                 capture_id=self._capture_of(called.incident_ids),
             )
-        if self._asked:
+        if self._asked and not self.held:
             return self._asked.popleft()
         return Order(name, me, "schedule", scheduled=True) if due else None
+
+    def _is_known(self) -> bool:
+        """Whether the core has heard what became of the last one: else it asks anew."""
+        care, told = self._care, self._desk.state.view.care
+        return told is not None and (care.kept, care.tried, care.running) == (
+            told.kept,
+            told.tried,
+            told.running,
+        )
 
     def _capture_of(self, incident_ids: tuple[str, ...]) -> str:
         """Return the copy of the database that goes with these incidents."""
@@ -301,10 +315,13 @@ class ManagerWork:
         self._rota.save()
 
     def _pruned(self) -> tuple[Kept, ...] | None:
-        """Give up what need not be kept, and return what is. Blocking."""
+        """Give up what need not be kept, and return what is whole. Blocking."""
         try:
             self._prune()
-            return self._shelf.list()
+        except ManagerError as error:
+            log.warning("%s (%s)", error.message, error.hint)
+        try:
+            return self._shelf.sound()
         except ManagerError as error:
             log.warning("%s (%s)", error.message, error.hint)
             return None
@@ -312,6 +329,8 @@ class ManagerWork:
     async def _freshen(self) -> None:
         """Take in what is on the shelf."""
         found = await asyncio.to_thread(self._pruned)
+        # What cannot be read holds nothing back: the next one fails aloud, and is told.
+        self._listed = True
         if found is None:
             return
         told = [
@@ -324,7 +343,6 @@ class ManagerWork:
             kept=tuple(brief(one) for one in told[: KEPT_TOLD + INCIDENTS_TOLD]),
             last_good_wall_s=found[0].created_wall_s if found else None,
         )
-        self._listed = True
         self._tell()
 
     def _tell(self) -> None:

@@ -60,6 +60,13 @@ class ManagerShelf:
                 f"The manager has refused the login: {refused}",
                 "put the right one into its file; it is read again once it has changed",
             )
+        if self._work.held:
+            why = (
+                "This side may be cut off, and has written nothing that others lack: a"
+                " snapshot would write into its database, as each login does."
+            )
+            what = "bring the connection back; `splitguard status` says what is so"
+            return why, what
         return "", ""
 
     def ask(self, reason: str) -> str | None:
@@ -123,7 +130,7 @@ def pruner(
     zone = ZoneInfo(time_zone)
 
     def prune() -> None:
-        found = shelf.list()
+        found = shelf.sound()  # a broken one stands for no day, and is left alone
         known = {one.id: one for one in found}
         items = [Item(one.id, one.created_wall_s, one.scheduled) for one in found]
         for snapshot_id in surplus(items, limits, zone):

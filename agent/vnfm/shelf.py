@@ -89,6 +89,13 @@ class Shelf:
         found.sort(key=lambda one: (one.created_wall_s, one.id), reverse=True)
         return tuple(found)
 
+    def sound(self) -> tuple[Kept, ...]:
+        """Return those of the list whose archive lies there in its full length.
+
+        Only they count as good. Raises ManagerError as `list` does.
+        """
+        return tuple(one for one in self.list() if self._lies_there(one))
+
     def unusable(self) -> tuple[tuple[str, str], ...]:
         """Return folders that are no snapshots, each with the reason."""
         reasons = []
@@ -244,6 +251,13 @@ class Shelf:
             except FileNotFoundError:
                 return ()
         return tuple(sorted(one.name for one in entries)[:LISTED_MAX])
+
+    def _lies_there(self, kept: Kept) -> bool:
+        try:
+            found = (self._dir / kept.id / kept.file).stat()
+        except OSError:
+            return False
+        return found.st_size == kept.stored_bytes
 
     def _read(self, name: str) -> Kept:
         """Return a manifest, read again only when its file is another one."""

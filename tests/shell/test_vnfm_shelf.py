@@ -76,6 +76,16 @@ def test_what_is_put_is_listed_newest_first_and_private(shelf: Shelf):
     assert (shelf.place / "sg-a-1").stat().st_mode & 0o777 == 0o700
 
 
+def test_what_lost_its_archive_is_listed_and_is_no_good_one(shelf: Shelf):
+    good = put(shelf, "sg-a-1", at=1e9)
+    put(shelf, "sg-a-2", at=2e9)
+    put(shelf, "sg-a-3", at=3e9)
+    shelf.archive("sg-a-2").unlink()
+    shelf.archive("sg-a-3").write_bytes(CONTENT[:-1])
+    assert len(shelf.list()) == 3
+    assert shelf.sound() == (good,)
+
+
 def test_what_was_begun_is_not_listed_and_swept_away_at_the_start(shelf: Shelf):
     folder = shelf.begin("sg-a-1")
     (folder / "sg-a-1.zip").write_bytes(CONTENT)
