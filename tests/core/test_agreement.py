@@ -206,6 +206,7 @@ def test_dates_of_a_clock_far_off_are_put_on_this_agents_own(ahead_s, shifted):
     found = heard.incidents[0]
     off_s = 0.0 if shifted else ahead_s
     assert found.since_wall_s == pytest.approx(now.wall_s - 60 + off_s)
+    assert found.taken is not None
     assert found.taken.wall_s == pytest.approx(now.wall_s - 30 + off_s)
     assert (found.id, found.taken.stage) == (theirs.id, "split-brain")
 
@@ -216,6 +217,7 @@ def test_no_date_lies_before_all_calendars_and_an_older_agent_tells_no_clock():
     assert agreement.redated(report, at(0)) is report
     ahead = replace(report, wall_s=at(0).wall_s + DAY_S)
     first, second = agreement.redated(ahead, at(0)).incidents
+    assert first.taken is not None
     assert (first.since_wall_s, first.taken.wall_s, second.taken) == (0.0, 0.0, None)
 
 
