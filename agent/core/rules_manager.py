@@ -53,11 +53,21 @@ def two_active(scene: Scene, node: str) -> Finding | None:
     rivals = [
         name
         for name, one in managers.items()
-        if one.active and name != node and not _beside_standby(scene, name)
+        if one.active and name != node and not _beside_other(scene, name)
     ]
-    if not rivals or _beside_standby(scene, node):
+    if not rivals or _beside_other(scene, node):
         return None
     return Finding({"rivals": ", ".join(rivals), "version": told.version})
+
+
+def _beside_other(scene: Scene, node: str) -> bool:
+    """Whether it is beside a standby, or a database that is of another system.
+
+    One that was just installed is active for itself; another row names its database.
+    """
+    own, ours = scene.sights.get(node), scene.system_id
+    strange = own is not None and ours not in (None, own.sight.system_id)
+    return strange or _beside_standby(scene, node)
 
 
 def _beside_standby(scene: Scene, node: str) -> bool:

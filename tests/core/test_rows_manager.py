@@ -122,6 +122,20 @@ def test_row_873_two_active_managers_name_each_other():
     assert "the same for n2" in step
 
 
+def test_row_873_a_manager_that_was_just_installed_is_no_rival():
+    """It is active for itself, on a database of another system."""
+    cluster = Cluster(managers=True)
+    cluster.manager_version = "4.5.5"
+    cluster.run(3)
+    fresh = cluster.servers["n3"]
+    fresh.system_id, fresh.follows = "42", None
+    fresh.restart(standby=False)
+    cluster.active["n3"] = True
+    cluster.run(70)
+    assert "foreign-system" in cluster.codes("n1")
+    assert "role-mismatch" not in cluster.codes("n1")
+
+
 def test_row_873_waits_for_a_handover_and_ends_with_it():
     cluster = rivals()
     cluster.run(55)
