@@ -8,10 +8,12 @@ managers are told apart by node; which one is restored is in the facts.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import ManagerError, SplitguardError
+from agent.ports import Clock
 from agent.vnfm.client import CreateOptions, ManagerClient, Progress
 from agent.vnfm.records import Generation
 from agent.vnfm.recovery import judging, judging_health, judging_split, restoring
@@ -49,6 +51,8 @@ PROOF = "healthy"
 COUNTING = ("torn-down", "installed", "restored")
 """Checks that want to know how much a manager holds."""
 LOSS_S = 600.0
+REPORT_TRIES = 3
+REPORT_PAUSE_S = 5.0
 POLL_S = 2.0
 
 
@@ -97,6 +101,10 @@ class Hands:
             "capture": self._capture,
             "loss": self._loss,
         }
+
+    @property
+    def _clock(self) -> Clock:
+        return next(iter(self._means.managers.values())).clock
 
     @property
     def acts(self) -> frozenset[str]:
@@ -295,9 +303,22 @@ class Hands:
         return Seen(ok=True, told=str(report))
 
     async def _report(self, door: AgentDoor, path: str) -> str:
-        """Return the headline of a loss report once it is made."""
-        leader = next(iter(self._means.managers.values()))
-        clock = leader.clock
+        """Return the headline of a loss report once it is made.
+
+        One that failed, perhaps because the winner did not answer just then, is made
+        anew a few times. Raises SplitguardError.
+        """
+        for _ in range(REPORT_TRIES):
+            try:
+                return await self._made(door, path)
+            except SplitguardError:
+                await self._clock.sleep(REPORT_PAUSE_S)
+                with suppress(SplitguardError):
+                    await asyncio.to_thread(door.post, path, {})
+        return await self._made(door, path)
+
+    async def _made(self, door: AgentDoor, path: str) -> str:
+        clock = self._clock
         until_s = clock.moment().monotonic_s + LOSS_S
         while True:
             found = await asyncio.to_thread(door.get, path)
