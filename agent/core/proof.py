@@ -156,9 +156,8 @@ def spans_after(
     own = [one for one in view.writable if one.node == seen.node]
     run = (sight.postmaster_started, sight.timeline)
     before = [(o.postmaster_started, o.timeline) for o in _of(view, seen.node)]
-    if own and run in before:
-        last_s = max(own[-1].last_s, seen.sent_s)
-        own[-1] = replace(own[-1], last_s=last_s)
+    if own and run in before and own[-1].postmaster_started == run[0]:
+        own[-1] = replace(own[-1], last_s=max(own[-1].last_s, seen.sent_s))
     else:
         at_s, system = seen.received_s, sight.system_id
         own.append(WritableSince(seen.node, run[0], at_s, at_s, system))
@@ -307,7 +306,8 @@ def _by_overlap(
 def _is_present(span: WritableSpan, report: Report) -> bool:
     """Whether a span is of the run that the report shows, and not of one before it."""
     sight = _told(report).get(report.node)
-    return span is report.writable[-1] and (sight is None or not sight.in_recovery)
+    ends = _is_not_writable(report.server) or (sight is not None and sight.in_recovery)
+    return span is report.writable[-1] and not ends
 
 
 def _denied(view: View, peer: str, span: tuple[float, float]) -> bool:

@@ -261,6 +261,25 @@ def test_recovery_a_restart_or_a_promotion_begins_another_interval():
     assert [span.first_s for span in state.view.writable] == [3.001, 4.001, 5.001]
 
 
+@pytest.mark.parametrize("behind", [{"standby": True}, {"running": False, "end": 1}])
+def test_an_interval_never_goes_on_in_another_run(behind):
+    """Promoted, or started, a moment ago: the disk that was read before denies it yet.
+
+    What lies between two runs was the reign of another node.
+    """
+    me, state = given.policy("n1"), State()
+    state = read(writable("n1", 1), writable("n1", 5), state=state, policy=me)
+    disk = ServerRead(given.at(99.9), given.facts(**behind))
+    state = view.fold(state, disk, me)
+    again = [writable("n1", at_s, started="n1 run 2") for at_s in (100, 101, 102)]
+    state = read(again[0], state=state, policy=me)
+    state = view.fold(state, ServerRead(given.at(100.9), given.facts()), me)
+    state = read(*again[1:], state=state, policy=me)
+    assert [
+        (one.postmaster_started, one.first_s, one.last_s) for one in state.view.writable
+    ] == [("n1 run 1", 1.001, 5), ("n1 run 2", 101.001, 102)]
+
+
 def test_old_intervals_and_proofs_are_dropped():
     state = read(writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
     kept = proof.trimmed(state.view, given.at(1000))
@@ -332,6 +351,7 @@ def after_the_cut(*, spans, heard_age_s, mine=(10, 100), sequence=10, **told):
         sights=told.get("sights", (sight,)),
         heard=told.get("heard", (Heard("n3", "x", 1, 0, 0), heard)),
         writable=tuple(WritableSpan(*span) for span in spans),
+        server=told.get("server"),
     )
     return read(given.heard("n2", report, 101), state=state, policy=ME).view.proofs
 
@@ -357,6 +377,13 @@ def test_a_run_that_was_followed_by_another_one_is_not_named_after_it():
     assert found.evidence["ended"]
     (found,) = after_the_cut(spans=[(80, 70), (60, 0)], heard_age_s=65)
     assert found.evidence["second_started"] == "n2 run 1"
+
+
+def test_a_run_that_was_followed_by_one_that_the_disk_does_not_show_yet_has_ended():
+    stopped = given.facts(running=False, end=1)
+    (found,) = after_the_cut(spans=[(60, 1)], heard_age_s=90, server=stopped)
+    assert found.evidence["second_started"] == ""
+    assert found.evidence["ended"]
 
 
 def test_a_run_that_was_followed_by_a_standby_is_not_named_after_it():
