@@ -4,14 +4,21 @@ Theory of operation. APScheduler follows the wall clock, which a probe must neve
 do and a nightly snapshot should. Runs that were missed while the machine slept are
 made up once (`coalesce`), however late (`misfire_grace_time=None`), and never
 overlap. Jobs are declared at every start; there is no job store to go stale.
+
+It counts weekdays from Monday, and crontab(5) from Sunday: numbers mean what they mean
+in a crontab, so they are turned into names first.
 """
 
 import hashlib
+import re
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.cron import CronTrigger
+
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_NUMBERS = re.compile(r"(?:\*|([0-9])(?:-([0-9]))?)(?:/([1-9]))?")
 
 
 def next_after(cron: str, wall_s: float, time_zone: str = "UTC") -> float | None:
@@ -20,11 +27,40 @@ def next_after(cron: str, wall_s: float, time_zone: str = "UTC") -> float | None
     An hour that a change of clocks leaves out or repeats is due once. Raises ValueError
     when `cron` is no five-field expression.
     """
-    trigger = CronTrigger.from_crontab(cron, timezone=time_zone)
+    trigger = _trigger(cron, time_zone)
     # An instant that is a due time itself counts as done.
-    after = datetime.fromtimestamp(wall_s, UTC) + timedelta(seconds=1)
-    found = trigger.get_next_fire_time(None, after)
-    return None if found is None else float(found.timestamp())
+    after_s = wall_s + 1.0
+    while True:
+        after = datetime.fromtimestamp(after_s, UTC)
+        found = trigger.get_next_fire_time(None, after)
+        if found is None:
+            return None
+        if not found.fold:  # else for the second time in one night
+            return float(found.timestamp())
+        after_s = found.timestamp() + 1.0
+
+
+def _trigger(cron: str, time_zone: str) -> CronTrigger:
+    """Return it with weekdays as in a crontab. Raises ValueError."""
+    *fields, weekday = cron.split() or [""]
+    named = ",".join(_weekday(part) for part in weekday.split(","))
+    return CronTrigger.from_crontab(" ".join((*fields, named)), timezone=time_zone)
+
+
+def _weekday(part: str) -> str:
+    """Return a number, range or step of weekdays by names; others as they are."""
+    found = _NUMBERS.fullmatch(part)
+    if found is None or part == "*":
+        return part
+    first, last, step = (int(each) if each else None for each in found.groups())
+    if first is None:
+        first, last = 0, 6
+    elif last is None:
+        last = first if step is None else 6
+    if not first <= last <= len(_WEEKDAYS):
+        raise ValueError(f"weekday {part!r}: numbers go from 0 (Sunday) to 7 (Sunday)")
+    days = range(first, last + 1, step or 1)
+    return ",".join(_WEEKDAYS[day % len(_WEEKDAYS)] for day in days)
 
 
 def put_off_s(name: str, due_wall_s: float, at_most_s: float) -> float:
@@ -52,7 +88,7 @@ class Calendar:
 
     def every(self, name: str, cron: str, job: Callable[[], Awaitable[object]]) -> None:
         """Declare a job. Raises ValueError when `cron` is no five-field expression."""
-        trigger = CronTrigger.from_crontab(cron, timezone="UTC")
+        trigger = _trigger(cron, "UTC")
         self._scheduler.add_job(job, trigger, id=name)
 
     def start(self) -> None:

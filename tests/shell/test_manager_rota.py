@@ -216,3 +216,43 @@ def test_a_schedule_follows_its_time_zone_through_a_change_of_clocks():
     first = next_after("30 3 * * *", before, zone)
     assert first is not None
     assert datetime.fromtimestamp(first, UTC).strftime("%d %H:%M") == "28 02:30"
+
+
+def test_a_run_in_an_hour_that_is_left_out_or_repeated_is_due_once():
+    def days(cron: str, start: datetime, count: int) -> list[str]:
+        at, runs = start.timestamp(), []
+        for _ in range(count):
+            at = next_after(cron, at, "Europe/Berlin") or 0.0
+            runs.append(datetime.fromtimestamp(at, UTC).strftime("%d %H:%M"))
+        return runs
+
+    spring = datetime(2026, 3, 28, 12, tzinfo=UTC)
+    assert days("30 2 * * *", spring, 2) == ["29 01:30", "30 00:30"]
+    autumn = datetime(2026, 10, 24, 12, tzinfo=UTC)
+    assert days("30 2 * * *", autumn, 2) == ["25 00:30", "26 01:30"]
+    # Whoever looks between the two, or after both, has nothing left to do that night.
+    between = datetime(2026, 10, 25, 1, 5, tzinfo=UTC)
+    assert days("30 2 * * *", between, 1) == ["26 01:30"]
+
+
+@pytest.mark.parametrize(
+    ("weekday", "names"),
+    [
+        ("0", "Sun"), ("7", "Sun"), ("1", "Mon"), ("6", "Sat"), ("sun", "Sun"),
+        ("1-5", "Mon Tue Wed Thu Fri"), ("5-7", "Sun Fri Sat"), ("0,3", "Sun Wed"),
+        ("*/3", "Sun Wed Sat"), ("mon-wed", "Mon Tue Wed"),
+    ],
+)  # fmt: skip
+def test_weekdays_are_counted_as_in_a_crontab(weekday: str, names: str):
+    at = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()  # a Saturday
+    found = []
+    for _ in names.split():
+        at = next_after(f"0 3 * * {weekday}", at) or 0.0
+        found.append(datetime.fromtimestamp(at, UTC).strftime("%a"))
+    assert found == names.split()
+
+
+@pytest.mark.parametrize("cron", ["0 3 * * 8", "0 3 * * 5-1", "0 3 * *", "", "x"])
+def test_a_weekday_that_is_none_is_an_error(cron: str):
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever it says, it is one line
+        next_after(cron, 1e9)
