@@ -26,7 +26,7 @@ from agent.vnfm.records import (
 )
 from agent.vnfm.refusals import KILL, OrphanError
 from agent.vnfm.transfer import Fetched, Progress, Sender, Taker
-from agent.vnfm.wire import Ask, Query
+from agent.vnfm.wire import BYPASS, Ask, Query
 
 __all__ = [
     "CreateOptions",
@@ -41,8 +41,6 @@ __all__ = [
 
 LOOKED = 100
 """So many of one workflow's executions are looked through."""
-BYPASS = {"x-bypass-maintenance": "True"}
-"""Without it /executions is 503 in maintenance mode, where restores are made."""
 CREATE, RESTORE = "create_snapshot", "restore_snapshot"
 BUSY = "existing_running_execution_error"
 _ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,255}").fullmatch

@@ -26,6 +26,8 @@ ANSWER_MAX_BYTES = 64 << 20
 JSON_TYPE = "application/json"
 Query = Mapping[str, str | int]
 UNAUTHORIZED_STATUS = 401
+BYPASS = {"x-bypass-maintenance": "True"}
+"""Without it most questions are 503 in maintenance mode, where restores are made."""
 UNREADABLE = "login_unreadable"
 """The code where the file with the login cannot be read."""
 

@@ -136,6 +136,12 @@ async def test_a_restore_that_goes_on_after_a_lost_answer_is_not_to_be_killed(
     never.set()
 
 
+async def test_what_it_holds_is_counted_in_maintenance_mode_too(manager_says):
+    client, asked = await manager_says(listed({}), listed({}, {}), listed())
+    assert await client.holds() == {"blueprints": 1, "deployments": 2, "plugins": 0}
+    assert all(b"x-bypass-maintenance: true" in one.lower() for one in asked)
+
+
 async def test_what_stands_in_the_way_of_a_create_is_named(manager_says):
     other = execution("e-7", "started", "b", workflow_id="install")
     client, _ = await manager_says(version(), BUSY, listed(other))

@@ -17,6 +17,7 @@ from agent.vnfm.client import ManagerClient, Progress, RestoreOptions
 from agent.vnfm.records import ExecutionStatus, Generation, Version
 from agent.vnfm.recovery.model import Facts
 from agent.vnfm.recovery.ports import Note, Seen
+from agent.vnfm.refusals import OrphanError
 from agent.vnfm.waiting import Stage, until_restored
 
 LEGACY = "legacy"
@@ -85,7 +86,12 @@ async def restore(
         # This run still needs the manager; the person reboots it afterwards.
         no_reboot=certificates,
     )
-    execution = await client.restore(facts["snapshot"], options)
+    try:
+        execution = await client.restore(facts["snapshot"], options)
+    except OrphanError as error:
+        if error.orphan.status is ExecutionStatus.STARTED:
+            note({"restoring": error.orphan.id})  # the next run waits for it
+        raise
     note({"restoring": execution.id})
     done = await until_restored(client, execution.id, patience.wait_s, patience.stage)
     reboot = "; reboot it for its certificates" if certificates else ""
@@ -129,7 +135,7 @@ async def _check_empty(client: ManagerClient) -> None:
     try:
         held = await client.holds()
     except ManagerError:
-        return  # in maintenance mode it does not tell; then the execution says it
+        return  # it does not tell; then the execution says it
     if any(held.values()):
         has = ", ".join(f"{count} {kind}" for kind, count in held.items() if count)
         raise ManagerError(
