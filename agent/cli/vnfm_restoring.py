@@ -92,6 +92,7 @@ def restore(
         limit_s = manner.wait_s or call.profile().wait_s
         with goes_on(look):
             execution = through(call, _stay(snapshot, execution, limit_s), place)
+        _compare(call, place, before)
     return {
         "manager": place.name,
         "id": snapshot,
@@ -164,6 +165,23 @@ def _stay(
             return await until_restored(client, execution.id, limit_s, stage)
 
     return stay
+
+
+def _compare(call: "ManagerCall", place: "Place", before: Before) -> None:
+    """Say so where a restore has ended well and restored nothing."""
+    from agent.cli import vnfm_words
+    from agent.cli.vnfm_work import through
+
+    async def count(_: "Place", client: "ManagerClient") -> Mapping[str, int]:
+        try:
+            return await client.holds()
+        except ManagerError:
+            return {}  # it has ended well all the same
+
+    after = through(call, count, place)
+    told = vnfm_words.restored(before.version, place.name, before.holds, after)
+    for sentence in told:
+        say(f"splitguard: {safe(sentence)}")
 
 
 def table(done: dict[str, Any]) -> "RenderableType":

@@ -13,6 +13,10 @@ from agent.vnfm.records import Generation, Version
 
 MERGES_FIRST = (7, 0)
 """The first version with snapshots that are merged into what the manager holds."""
+LEGACY_LOST = (
+    "the community edition takes a legacy snapshot for one of the new format: the"
+    " execution ends as terminated, and nothing is restored"
+)
 _UNKNOWN = {
     "include_metrics": (
         "--include-metrics", "after 4.6 a manager has no metrics to put into a snapshot"
@@ -57,10 +61,25 @@ def restoring(
             if force or not held
             else "a legacy one fails without --force, and changes nothing"
         )
-        return (f"{merged}; {legacy}",)
+        told_of_all = f"{merged}; {legacy}"
+        return (told_of_all, LEGACY_LOST) if _loses_legacy(version) else (told_of_all,)
     if held and force:
         return (f"everything that {told} holds now ({held}) is replaced and lost",)
     return (f"{told} is empty, and gets what the snapshot holds",)
+
+
+def restored(
+    version: Version, name: str, before: Mapping[str, int], after: Mapping[str, int]
+) -> tuple[str, ...]:
+    """Return what must be said of a restore that has ended well, so it says."""
+    if not _loses_legacy(version) or before != after:
+        return ()
+    held = ", ".join(f"{count} {kind}" for kind, count in after.items())
+    return (f"{name} holds what it held before ({held}): {LEGACY_LOST}",)
+
+
+def _loses_legacy(version: Version) -> bool:
+    return version.edition == "community" and version.numbers[:2] >= MERGES_FIRST
 
 
 def fails(version: Version, holds: Mapping[str, int], *, force: bool) -> bool:

@@ -207,6 +207,21 @@ def test_a_restore_wants_a_word_and_says_what_will_happen(new):
     assert "give --yes" in words
 
 
+def test_a_community_managers_restore_that_restores_nothing_is_told(
+    operator, start_manager
+):
+    manager = start_manager("7.0.5", edition="community")
+    community = operator.knows(n1=manager)
+    manager.put("blueprints", "lost")
+    manager.make("a", legacy=True)
+    manager.query("DELETE FROM blueprints")
+    ran = community("snapshots", "restore", "a", "--yes", "--wait")
+    assert ran.code == 0, ran.words
+    before, _, after = " ".join(ran.words.split()).partition("n1 restores a")
+    assert "takes a legacy snapshot for one of the new format" in before
+    assert "n1 holds what it held before (0 blueprints" in after
+
+
 def test_a_manager_that_is_not_empty_is_left_as_it_is_without_force(old):
     manager = old.managers["n1"]
     manager.put("blueprints", "old")

@@ -16,6 +16,7 @@ from agent.cli.vnfm_words import (
     fails,
     not_passed_on,
     refuses_cluster,
+    restored,
     restoring,
     tenant_of_restore,
 )
@@ -337,6 +338,17 @@ def test_a_restore_says_what_becomes_of_what_is_there():
     assert refuses_cluster(OLD, 3)
     assert not refuses_cluster(OLD, 1)
     assert not refuses_cluster(NEW, 3)
+
+
+def test_only_of_the_community_edition_of_7_x_it_is_told_what_it_loses():
+    lossy, held = Version("7.0.5", "community"), {"blueprints": 2}
+    [_, warned] = restoring(lossy, "n1", held, force=True)
+    assert "nothing is restored" in warned
+    [told] = restored(lossy, "n1", held, held)
+    assert "holds what it held before (2 blueprints)" in told
+    assert restored(lossy, "n1", held, {"blueprints": 3}) == ()
+    for version in (OLD, Version("4.5.5", "community"), Version("7.0.5", "premium")):
+        assert restored(version, "n1", held, held) == ()
 
 
 def test_where_nobody_watches_progress_is_a_few_plain_lines(capsys):
