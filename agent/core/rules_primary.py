@@ -19,6 +19,7 @@ is known to accept no writes; whoever announced it has taken it.
 from collections.abc import Collection, Mapping
 
 from agent.core.agreement import failover_is_over, standing_failover
+from agent.core.death import is_down
 from agent.core.detector import Look, key
 from agent.core.highwater import Lacking, lacking
 from agent.core.lsn import Lsn
@@ -26,7 +27,7 @@ from agent.core.maintenance import covering
 from agent.core.observation import Channel
 from agent.core.protection import PROVEN
 from agent.core.rule import Finding, Hold, Rule, Scope
-from agent.core.rules_reach import is_down, postgres_down
+from agent.core.rules_reach import postgres_down
 from agent.core.scene import Scene, ServerSight
 from agent.core.state import PrimarySeen
 from agent.core.verdict import Fact, Family, Severity, VerdictCode

@@ -1,18 +1,18 @@
 """Rows about this agent itself, about nodes that do not answer, and about links.
 
 Theory of operation. The agent doubts itself first: who sees no majority of the
-voters says so and accuses nobody. A node is down when more than half of all voters
-have looked themselves and seen it on no channel, nobody has seen it alive lately,
-and replication does not testify for its life. Whoever answers on another channel is
-not down; whoever is seen by others but not by us has a broken link and nothing else.
+voters says so and accuses nobody. A node is down when a majority confirms that (see
+`death`). Whoever answers on another channel is not down; whoever is seen by others but
+not by us has a broken link and nothing else.
 """
 
 from collections.abc import Collection
 
+from agent.core import death
 from agent.core.detector import Look, replication_lives
 from agent.core.inhibition import link_follows, stopped_in_split
 from agent.core.observation import Channel
-from agent.core.quorum import Tally, Vote, tally
+from agent.core.quorum import Tally, Vote
 from agent.core.rule import Finding, Hold, Rule, Scope
 from agent.core.scene import CHANNELS, Place, Scene
 from agent.core.standing import local_facts, local_sight, local_writable
@@ -61,49 +61,18 @@ def _youngest_sign_s(scene: Scene, nodes: tuple[str, ...]) -> float | None:
     return min((age for age in ages if age is not None), default=None)
 
 
-def _silent(scene: Scene, node: str) -> bool:
-    """Whether neither this agent, nor a peer, nor replication sees the node."""
-    return (
-        scene.nodes.get(node) is Look.UNSEEN
-        and scene.looked_since_return(node)
-        and not scene.seen_alive(node)
-        and replication_lives(scene.state.view, node, scene.at, scene.policy) is None
-    )
-
-
-def vote_on(scene: Scene, node: str) -> Tally:
-    """Count the voters that have looked themselves and seen the node nowhere."""
-    voters = frozenset(scene.policy.voters)
-    able = {name for name in voters if _may_speak(scene, name)}
-    return tally(voters, scene.unseen_on_all(node) - {node}, able - {node})
-
-
-def _may_speak(scene: Scene, name: str) -> bool:
-    """Whether a voter's testimony is here, or may still come."""
-    if name == scene.me or name in scene.reports:
-        return True
-    return scene.looks.get((name, Channel.AGENT)) in (Look.SUSPECT, Look.UNKNOWN)
-
-
-def is_down(scene: Scene, node: str) -> bool:
-    """Whether a majority confirms that the node is seen on no channel."""
-    return _silent(scene, node) and vote_on(scene, node).vote is Vote.WON
-
-
 def node_down(scene: Scene, node: str) -> Finding | None:
     """Confirm a death by a majority of all voters."""
-    if not _silent(scene, node):
-        return None
-    votes = vote_on(scene, node)
-    return Finding(_votes(scene, node, votes)) if votes.vote is Vote.WON else None
+    votes = death.confirmed(scene, node)
+    return None if votes is None else Finding(_votes(scene, node, votes))
 
 
 def node_unreachable(scene: Scene, node: str) -> Finding | None:
     """Nobody whom I hear sees it, and no majority can confirm its death."""
     two_voters = len(scene.policy.voters) <= TWO_VOTERS
-    if (scene.isolated and not two_voters) or not _silent(scene, node):
+    if (scene.isolated and not two_voters) or not death.silent(scene, node):
         return None
-    votes = vote_on(scene, node)
+    votes = death.vote_on(scene, node)
     return Finding(_votes(scene, node, votes)) if votes.vote is Vote.LOST else None
 
 

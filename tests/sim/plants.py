@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.core import (
+    death,
     incidents,
     kinship,
     machine,
@@ -22,7 +23,6 @@ from agent.core import (
     rowlevel,
     rules,
     rules_primary,
-    rules_reach,
     rules_split,
     telling,
     view,
@@ -232,7 +232,7 @@ PLANTS = (
     Plant(
         "own vote counted twice",
         "an agent confirms its own sight of a death",
-        ((rules_reach, "vote_on"),),
+        ((death, "vote_on"),),
         _counted_twice,
         (
             "switch a machine off",
@@ -246,7 +246,7 @@ PLANTS = (
     Plant(
         "majority of the reachable",
         "who cannot be heard is not in the denominator",
-        ((rules_reach, "vote_on"),),
+        ((death, "vote_on"),),
         _of_the_reachable,
         (
             "switch a machine off",
