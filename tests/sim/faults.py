@@ -272,6 +272,7 @@ class Faults:
         name = self._machine()
         if name in self.world.dead:
             return None
+        self.sim.rouse(name)
         self.world.kill(name)
         self.sim.crash(name)
         return name, partial(self._switch_on, name)
@@ -294,7 +295,7 @@ class Faults:
         return server.name, partial(self._unpause, server)
 
     def _unpause(self, server) -> None:
-        if not self.sim.frozen(server.name):
+        if not self.sim.suspended(server.name):
             server.paused = False
 
     def _crash(self):

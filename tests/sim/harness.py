@@ -75,6 +75,8 @@ class Agent:
     alive: bool = True
     boots: int = 0
     frozen_until_s: float = -1.0
+    asleep_until_s: float = -1.0
+    """Until when its whole machine stands still."""
     armed: str = ""
     """Where it dies at its next commit: `before` it, or `after` it."""
     receiver_down: bool = False
@@ -203,6 +205,9 @@ class Simulation:
     def boot(self, name: str, offset_s: float = 0.0) -> None:
         """Start an agent with what its journal holds."""
         agent = self.agents[name]
+        if self.suspended(name):  # no program starts on a machine that stands still
+            self.at(agent.asleep_until_s, partial(self._boot_late, name, agent.boots))
+            return
         agent.boots += 1
         agent.alive, agent.armed, agent.frozen_until_s = True, "", -1.0
         agent.asking, agent.again = set(), set()
@@ -225,6 +230,11 @@ class Simulation:
         due_s = self.now_s + offset_s
         self.at(due_s, partial(self._round, name, agent.boots, due_s))
 
+    def _boot_late(self, name: str, boots: int) -> None:
+        agent = self.agents[name]
+        if not agent.alive and agent.boots == boots and name not in self.world.dead:
+            self.boot(name)
+
     def crash(self, name: str) -> None:
         """Kill an agent; its server goes on."""
         self.agents[name].alive = False
@@ -237,12 +247,13 @@ class Simulation:
         agent.frozen_until_s = until_s
         if not machine:
             return
+        agent.asleep_until_s = until_s
         agent.clock.suspend(self.now_s)
         self.world.suspended.add(name)
         server = self.world.servers.get(name)
         if server is not None:
             server.paused = True
-        self.at(until_s, partial(self._wake, name, agent.boots))
+        self.at(until_s, partial(self._wake, name))
 
     def frozen(self, name: str) -> bool:
         return self.now_s < self.agents[name].frozen_until_s
@@ -255,8 +266,13 @@ class Simulation:
         """Whether an agent's process runs, frozen or not."""
         return self.agents[name].alive and name not in self.world.dead
 
-    def _wake(self, name: str, _boots: int) -> None:
-        if self.frozen(name):
+    def _wake(self, name: str) -> None:
+        if self.now_s >= self.agents[name].asleep_until_s:
+            self.rouse(name)
+
+    def rouse(self, name: str) -> None:
+        """Let a machine go on, or be switched off, that stood still."""
+        if not self.suspended(name):
             return
         self.agents[name].clock.resume(self.now_s)
         self.world.suspended.discard(name)
