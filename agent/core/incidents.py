@@ -28,7 +28,7 @@ from agent.core.agreement import (
 from agent.core.detector import Look
 from agent.core.frozen import replace
 from agent.core.incident import Incident, Status, incident_id, incident_key
-from agent.core.inhibition import seen_again
+from agent.core.inhibition import history_told, seen_again
 from agent.core.moment import Moment
 from agent.core.notice import NoticeReason
 from agent.core.policy import Policy
@@ -328,7 +328,8 @@ def _can_tell(incident: Incident, clock: _Clock) -> bool:
     """Whether the agent sees enough to say that this trouble is over.
 
     A trouble of its own it can always judge; others' only while it is not cut off
-    and has looked at them; who is primary, only beside a single one.
+    and has looked at them; who is primary, only beside a single one; a split, only
+    where that one's history is known.
     """
     scene = clock.scene()
     verdict = incident.verdict
@@ -338,7 +339,9 @@ def _can_tell(incident: Incident, clock: _Clock) -> bool:
         return True
     if scene.isolated:
         return False
-    if verdict.family in (Family.SPLIT, Family.PRIMARY):
+    if verdict.family is Family.SPLIT:
+        return history_told(scene)
+    if verdict.family is Family.PRIMARY:
         return scene.sole_primary is not None
     subjects = verdict.subject.split("|")
     return all(scene.nodes.get(name) is not Look.UNKNOWN for name in subjects)

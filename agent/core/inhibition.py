@@ -95,6 +95,22 @@ def seen_again(scene: Scene, verdict: Verdict) -> bool:
     return not missed or any((node, one) in scene.seen_by for one in missed)
 
 
+def history_told(scene: Scene) -> bool:
+    """Whether every server can be held against the history of the only primary.
+
+    While its disk cannot be read after it took another timeline, no row can name who
+    has lost, and that nobody is named proves nothing. Where no history was ever read
+    none is waited for.
+    """
+    primary = scene.sole_primary
+    if primary is None:
+        return False
+    lineage, timeline = scene.lineage(primary.node), primary.sight.timeline
+    if lineage is None or not scene.policy.spec(primary.node).has_agent:
+        return True
+    return timeline in (None, lineage.timeline)
+
+
 def _told_down(scene: Scene, node: str) -> bool:
     """Whether people know of that silence, whatever has become of it since.
 

@@ -113,3 +113,54 @@ def test_who_comes_back_promoted_tells_no_failover_before_it_has_looked_around()
     cluster.run(6)
     assert "split-brain" in cluster.codes("n3")
     assert all(not cluster.incidents(name, "primary") for name in cluster.agents)
+
+
+def followed_a_primary_of_hidden_history() -> Cluster:
+    """n2 has won a split while nobody could read its disk, and n1 is made to follow."""
+    cluster = Cluster()
+    cluster.run(3)
+    cluster.unreadable.add("n2")
+    cluster.servers["n2"].promote()
+    cluster.servers["n1"].write(3)
+    cluster.servers["n2"].write(2)
+    cluster.servers["n3"].follows = "n2"
+    cluster.run(4)
+    assert "split-brain" in cluster.codes("n3")
+    cluster.servers["n1"].up = False
+    cluster.run(3)
+    cluster.servers["n1"].restart(standby=True)
+    return cluster
+
+
+def test_a_split_is_not_over_while_the_history_of_its_winner_is_unread():
+    cluster = followed_a_primary_of_hidden_history()
+    cluster.run(60)
+    for name in cluster.agents:
+        split = cluster.incident(name, "split")
+        assert (split.status, split.clear_since_s) == (Status.OPEN, None)
+    cluster.unreadable.clear()
+    cluster.run(4)
+    assert cluster.verdict("n3", "lineage-diverged").evidence["losers"] == "n1"
+
+
+def test_it_is_over_when_that_is_read_and_nobody_is_past_the_fork():
+    cluster = followed_a_primary_of_hidden_history()
+    cluster.servers["n1"].rewind_to(cluster.servers["n2"])
+    cluster.run(20)
+    cluster.unreadable.clear()
+    cluster.run(12)
+    assert cluster.incident("n3", "split").status is Status.RESOLVED
+
+
+def test_where_no_history_was_ever_read_a_split_can_end():
+    cluster = Cluster()
+    cluster.unreadable.add("n2")
+    cluster.run(3)
+    cluster.servers["n2"].promote()
+    cluster.run(4)
+    cluster.servers["n1"].up = False
+    cluster.run(3)
+    cluster.servers["n1"].rewind_to(cluster.servers["n2"])
+    cluster.servers["n1"].restart(standby=True)
+    cluster.run(60)
+    assert cluster.incident("n3", "split").status is Status.RESOLVED

@@ -135,6 +135,8 @@ class Oracles(Watcher):
                 told = incident.verdict.evidence
                 self.recorded.add((str(told.get("to")), told.get("to_timeline")))
             if incident.status is Status.RESOLVED:
+                if incident.id not in self.over[agent.name]:
+                    self.no_split_is_over_beside_a_loser(agent, incident, after)
                 self.over[agent.name].add(incident.id)
             elif incident.id in self.over[agent.name]:
                 words = f"{agent.name}: {incident.verdict.code} again as {incident.id}"
@@ -279,6 +281,30 @@ class Oracles(Watcher):
         if accused or not says:
             words = [f"{one.code}({one.subject})" for one in verdicts]
             raise ViolatedError("isolated_accuses_nobody", f"{name} says {words}")
+
+    def no_split_is_over_beside_a_loser(
+        self, agent: Agent, incident: Incident, ledger: Ledger
+    ) -> None:
+        """What a split has named is not over while it holds what the primary lacks.
+
+        Not even where nobody can read the history of the primary.
+        """
+        court = self.truth.court(COURT_S)
+        if incident.verdict.family is not Family.SPLIT or agent.name not in court:
+            return
+        if not self.truth.calm(SETTLED_S) or any(
+            one.verdict.family is Family.SPLIT and one.status.standing
+            for one in ledger.incidents
+        ):
+            return  # it goes on under another id
+        primary = self._sole_primary(court, SETTLED_S)
+        if primary is None:
+            return
+        for name in incident.sides:
+            server = self.world.servers[name]
+            if name in court and self._is_loser(server, primary, SETTLED_S):
+                words = f"{agent.name}: {incident.id} is over, and {server!r} is not"
+                self._broken("no_split_is_over_beside_a_loser", words)
 
     def one_incident_for_one_trouble(self, agent: Agent, ledger: Ledger) -> None:
         """No agent has two living incidents of one family on one subject."""
@@ -520,18 +546,20 @@ class Oracles(Watcher):
         primary = self._sole_primary(court, FORK_BOUND_S)
         if primary is None:
             return
+        if self.truth.lasted_s("readable", primary.name, "True") < FORK_BOUND_S:
+            return  # nobody can know its history: see no_split_is_over_beside_a_loser
         for server in self.world.servers.values():
-            if server.name in court and self._is_loser(server, primary):
+            if server.name in court and self._is_loser(server, primary, FORK_BOUND_S):
                 self._due("lineage", server.name, server.moved_s)
                 for judge in court:
                     self._names_a_loser(judge, server)
 
-    def _is_loser(self, server: Server, primary: Server) -> bool:
+    def _is_loser(self, server: Server, primary: Server, seconds: float) -> bool:
         """Whether it has long, and for everybody to read, been past the fork."""
         readable = ("readable", server.name, str(server.running))
-        if self.truth.lasted_s(*readable) < FORK_BOUND_S or server.single_user:
+        if self.truth.lasted_s(*readable) < seconds or server.single_user:
             return False
-        if self.world.now_s - server.moved_s < FORK_BOUND_S or server is primary:
+        if self.world.now_s - server.moved_s < seconds or server is primary:
             return False
         met = wal.fork(server.tip, primary.tip)
         if met is None or met is server.tip or server.prints_from:
