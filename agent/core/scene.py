@@ -384,16 +384,15 @@ def _told_sights(
     found: dict[str, ServerSight] = {}
     for peer, one in told.items():
         for sight in testimony(one.report).readings:
-            if sight.node in own or sight.node not in policy.order:
+            place = (sight.node, Channel.POSTGRES)
+            if sight.node in own or place not in policy.places:
                 continue
             if sight.node == peer and not one.answers:
                 continue
             if sight.postgres is None or sight.age_s + one.age_s > policy.fresh_s:
                 continue
             read_s = one.sent_s - sight.age_s
-            known = found.get(sight.node)
+            known, node = found.get(sight.node), sight.node
             if known is None or known.read_s < read_s:
-                found[sight.node] = ServerSight(
-                    sight.node, sight.postgres, peer, read_s
-                )
+                found[node] = ServerSight(node, sight.postgres, peer, read_s)
     return found

@@ -8,7 +8,7 @@ from agent.core import scene, view
 from agent.core.detector import Look
 from agent.core.event import ServerRead
 from agent.core.lsn import Lsn
-from agent.core.observation import Outcome, Sight
+from agent.core.observation import Channel, Outcome, Sight
 from agent.core.state import State
 from tests.core import given
 from tests.core.test_view import fold, seen_by_all
@@ -44,6 +44,18 @@ def test_a_peers_disk_is_as_old_as_its_report_says(age_s, stopped):
 
 def test_a_server_of_whose_disk_nothing_is_known_is_not_called_stopped():
     assert not at(State(), 1).stopped("n2")
+
+
+def test_no_peer_reads_a_server_where_the_list_has_none():
+    nodes = (*POLICY.nodes[:2], replace(POLICY.nodes[2], has_postgres=False))
+    policy = replace(POLICY, nodes=nodes, order={})
+    reads = tuple(
+        Sight(name, Channel.POSTGRES, Outcome.ANSWERED, "", 0.1, 0, given.sight(), None)
+        for name in ("n1", "n3", "elsewhere")
+    )
+    told = given.heard("n2", given.report("n2", sights=reads), 5)
+    state = fold(State(), told, policy=policy)
+    assert set(scene.build(state, given.at(5.5), policy).sights) == {"n1"}
 
 
 def test_a_stopped_server_is_where_its_wal_ends():
