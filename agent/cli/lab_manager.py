@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.lab.handle import Lab
 
 app = typer.Typer(
-    help="Remove, install, start, join managers, and switch faults.",
+    help="Remove, install, start, join, drop managers, and switch faults.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -95,6 +95,18 @@ def join(
 
     hands.join(_lab(state_dir), node, leader)
     say(f"{node} follows {leader}")
+
+
+@app.command()
+def drop(node: Node, *, state_dir: StateDir = None) -> None:
+    """Take a manager off the cluster's list, as `cfy cluster nodes remove` does.
+
+    Nothing is done to the machine; a dead one can be taken off as well.
+    """
+    from agent.lab import hands
+
+    hands.drop(_lab(state_dir), node)
+    say(f"{node} is no member of the cluster any more")
 
 
 @app.command()

@@ -26,8 +26,7 @@ BROKERS = (
 )
 AGAIN = (
     "run `splitguard vnfm status`, mend what the reason and it show, then have one"
-    " taken: `curl --unix-socket /run/splitguard/agent.sock -X POST"
-    " http://agent/v1/manager-snapshots`."
+    " taken: `splitguard vnfm snapshots keep`."
 )
 
 

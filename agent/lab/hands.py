@@ -95,6 +95,12 @@ def _dropped(lab: Lab, leader: str, node: str) -> None:
         _api(lab.plan, leader, f"DELETE cluster/nodes/{node}")
 
 
+def drop(lab: Lab, node: str) -> None:
+    """Take a node off the cluster's list; nothing is done to it. Raises LabError."""
+    lab.plan.node(node)
+    _dropped(lab, _leader(lab.plan), node)
+
+
 def set_active(lab: Lab, node: str) -> None:
     """Move the active role to a node, without a loss. Raises LabError."""
     lab.plan.node(node)

@@ -137,11 +137,9 @@ class Operator:
         subprocess.run(words, check=True, cwd="/", timeout=20)
 
     def does_remove(self, _: str, typed: list[str], __: str) -> None:
-        """What `cfy cluster nodes remove NAME` asks the active manager for."""
         words = typed[-1].split()
         assert words[:4] == ["cfy", "cluster", "nodes", "remove"]
-        with self.manager(str(self.active())) as client:
-            assert client.delete(f"/cluster/nodes/{words[4]}").is_success
+        self.cluster.command.done("manager", "drop", words[4])
 
     def starts(self, node: str) -> None:
         """Switch a machine on again, once."""

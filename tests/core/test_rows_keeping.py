@@ -52,7 +52,7 @@ NEVER = replace(SCHEDULED, last_good_wall_s=None, since_wall_s=START_S - 37 * HO
          "start RabbitMQ on broker2, broker3"),
         (replace(WELL, failed="the disk of dir is full."),
          "the last one failed: the disk of dir is full",
-         "-X POST http://agent/v1/manager-snapshots`"),
+         "have one taken: `splitguard vnfm snapshots keep`"),
         (LATE, "the last good one is of 2027-01-13 19:00 UTC, more than 36 h ago",
          "`splitguard vnfm status`"),
         (NEVER, "there is none, though they were due from more than 36 h ago",

@@ -137,8 +137,11 @@ def test_a_failover_that_nobody_acknowledged_is_mentioned_and_no_trouble() -> No
 
 
 def test_what_is_not_ready_for_a_next_split_does_not_make_a_cluster_ill() -> None:
-    ready = verdict("capture-not-ready", "ready", severity="warning")
-    assert judging_health.healthy(replace(WHOLE, verdicts=(ready,)), FACTS).ok
+    for family in ("ready", "keeping"):
+        ready = verdict("capture-not-ready", family, severity="warning")
+        seen = judging_health.healthy(replace(WHOLE, verdicts=(ready,)), FACTS)
+        assert seen.ok
+        assert "to be mended before the next trouble: capture-not-ready." in seen.told
 
 
 def test_the_manager_that_is_down_is_found() -> None:
@@ -263,6 +266,45 @@ def test_a_snapshot_of_another_trouble_keeps_nothing_of_this_one() -> None:
         copies=(CopySight("s0", "n1", "complete", ("older",)),),
     )
     assert not judging.kept(world, DOWN_N1).ok
+
+
+def test_a_dead_standby_has_nothing_of_its_own() -> None:
+    dead = node("n3", "unknown", lsn_known=False, seen=False)
+    world = replace(DOWN, nodes=(*WHOLE.nodes[:2], dead))
+    facts = {**FACTS, "node": "n3", "leader": "n1"}
+    seen = judging.kept_or_standby(world, facts)
+    assert seen.ok
+    assert "it may have become active by itself" in seen.told
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdicts"),
+    [
+        ({"timeline": 1}, ()),
+        ({"timeline": None}, ()),
+        ({"stands": "past"}, ()),
+        (
+            {},
+            (verdict("failover", "primary", evidence={"from": "n1", "to": "n2"}),),
+        ),
+    ],
+)
+def test_a_dead_former_active_may_hold_what_nobody_else_has(
+    changes: dict[str, object], verdicts: tuple[VerdictSight, ...]
+) -> None:
+    former = node("n1", "unknown", lsn_known=False, seen=False, timeline=2)
+    world = replace(
+        TOOK_OVER,
+        nodes=(replace(former, **changes), *TOOK_OVER.nodes[1:]),  # type: ignore[arg-type]  # fields by name
+        verdicts=verdicts,
+    )
+    seen = judging.kept_or_standby(world, DOWN_N1)
+    assert not seen.ok
+    assert not seen.hopeless
+    assert judging.kept_or_standby(world, {**DOWN_N1, "lost": "n1"}).ok
+    kept = CopySight("s1", "n1", "complete", ("i1",))
+    if verdicts:
+        assert judging.kept_or_standby(replace(world, copies=(kept,)), DOWN_N1).ok
 
 
 def test_the_way_is_seen_by_what_the_operator_did() -> None:

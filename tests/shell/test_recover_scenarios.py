@@ -130,6 +130,12 @@ def test_what_the_old_active_one_has_is_kept_before_anything_is_torn_down() -> N
         assert steps.index("newest") < steps.index("kept") < steps.index("teardown")
 
 
+def test_no_dead_node_is_destroyed_before_what_only_it_has_was_thought_of() -> None:
+    for generation in Generation:
+        steps = ids("node-down", generation)
+        assert steps.index("kept") < steps.index("remove") < steps.index("teardown")
+
+
 def test_only_the_way_that_was_taken_is_gone() -> None:
     scenario = SCENARIOS["active-down"]
     fixed = [step.id for step in steps_of(scenario, OLD, {"way": "mended"})]

@@ -34,6 +34,7 @@ CHECKS: Mapping[str, Judge] = {
     "one-active": judging.one_active,
     "newest": judging.newest,
     "kept": judging.kept,
+    "kept-or-standby": judging.kept_or_standby,
     "back-or-removed": judging.back_or_removed,
     "removed": judging.removed,
     "torn-down": judging.torn_down,

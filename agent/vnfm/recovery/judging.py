@@ -201,6 +201,37 @@ def kept(world: World, facts: Facts) -> Seen:
     return Seen(ok=False, told=f"{node} has writes that nobody else has; {doing}")
 
 
+def kept_or_standby(world: World, facts: Facts) -> Seen:
+    """See whether the node that is down may hold anything that nobody else has.
+
+    One that was a standby on the line of today's primary when it was last read has
+    nothing of its own, as far as anybody can know; one that was the primary before a
+    failover, or stands on an older timeline, may.
+    """
+    node = facts["node"]
+    found = kept(world, facts)
+    sight = world.node(node)
+    lead = world.node(world.primaries[0]) if len(world.primaries) == 1 else None
+    if found.ok or sight is None or lead is None or sight.stands == "past":
+        return found
+    was = {
+        str(one.evidence.get("from", ""))
+        for one in world.verdicts
+        if one.verdict == "failover"
+    }
+    if node in was:
+        told = f"{node} was the primary before the failover: {found.told}"
+        return Seen(ok=False, told=told)
+    if sight.timeline is None or sight.timeline != lead.timeline:
+        return found
+    return Seen(
+        ok=True,
+        told=f"{node} was last seen as a standby on timeline {sight.timeline}, which is"
+        f" {lead.name}'s. If its machine still runs, cut off, look there first: it may"
+        " have become active by itself",
+    )
+
+
 def back_or_removed(world: World, facts: Facts) -> Seen:
     """See whether the node that was down was mended, or taken out of the cluster."""
     node = facts["node"]

@@ -20,6 +20,8 @@ from agent.vnfm.recovery.world import World
 
 COUNTED = ("blueprints", "deployments", "plugins")
 _ALERTS = ("warning", "critical")
+_FOR_THE_NEXT = ("ready", "keeping")
+"""What is not ready for the next trouble; the cluster is whole all the same."""
 
 
 def restored(world: World, facts: Facts) -> Seen:
@@ -57,6 +59,11 @@ def healthy(world: World, facts: Facts) -> Seen:
         f" (splitguard incidents ack {one.incident})"
         for one in world.verdicts
         if _is_history(one.verdict) and one.incident
+    ]
+    lines += [
+        f"to be mended before the next trouble: {one.sentence} {one.next_step}"
+        for one in world.verdicts
+        if one.family in _FOR_THE_NEXT and one.severity in _ALERTS
     ]
     return Seen(ok=True, told="\n".join(lines))
 
@@ -107,7 +114,7 @@ def _databases_wrong(world: World) -> list[str]:
         f"{one.verdict} on {one.subject}: {one.sentence} {one.next_step}"
         for one in world.verdicts
         if one.severity in _ALERTS
-        and one.family != "ready"
+        and one.family not in _FOR_THE_NEXT
         and not _is_history(one.verdict)
     ]
     return wrong

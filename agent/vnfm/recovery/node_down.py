@@ -32,6 +32,20 @@ OTHERS_STAND = Step(
     wait_s=parts.SETTLE_S,
 )
 
+_KEPT = Step(
+    "kept",
+    Kind.CHECK,
+    "{node} has nothing that nobody else has",
+    both(
+        "It was a standby on the line of today's primary when it was last seen; or a"
+        " complete snapshot of it is kept. Was it the primary before a failover, or on"
+        " an older timeline, its disk may hold acknowledged writes that nobody else"
+        " has: start its agent, or keep the disk; --lost {node} says that it is gone."
+    ),
+    act="kept-or-standby",
+    wait_s=parts.JOIN_S,
+)
+
 REMOVE = Step(
     "remove",
     Kind.SAY,
@@ -70,6 +84,7 @@ NODE_DOWN = Scenario(
         parts.LOOK,
         DOWN_NODE,
         OTHERS_STAND,
+        _KEPT,
         *parts.certificates_of(Each.ONCE),
         REMOVE,
         REMOVED,
