@@ -489,17 +489,17 @@ class Oracles(Watcher):
                     self._missing("node-down", words, name, since_s)
 
     def _says(self, judge: str, subject: str, *codes: VerdictCode) -> bool:
-        """Whether it is a verdict there, and an incident if there is memory."""
+        """Whether it is a verdict there, and an incident if there is memory.
+
+        In rough weather a verdict comes and goes with what is lost, and only memory
+        bridges that: who has none for a while is not judged there.
+        """
         state = self.sim.agents[judge].state
         said = any(
             one.code in codes and one.subject == subject for one in state.view.verdicts
         )
         wanted = {code.value for code in codes}
-        if (self.loud and not said) or self.truth.lasted_s(
-            "remembers", judge
-        ) < DOWN_BOUND_S:
-            return said
-        return any(
+        known = any(
             one.status.standing
             and one.verdict.subject == subject
             and not wanted.isdisjoint(
@@ -507,6 +507,11 @@ class Oracles(Watcher):
             )
             for one in state.ledger.incidents
         )
+        if self.loud and not said:
+            return False
+        if self.truth.lasted_s("remembers", judge) < DOWN_BOUND_S:
+            return said or known or not self.loud
+        return known
 
     def _visible(self, name: str, court: tuple[str, ...], seconds: float) -> bool:
         """Whether the court could read a server as it is now, for so long."""

@@ -94,7 +94,7 @@ class Truth:
             return
         yield ("server", name)
         accepts = not server.refusing and world.now_s >= server.recovers_until_s
-        if accepts and not world.aliases:
+        if accepts and not world.aliases and not server.system_id:
             yield ("answers", name, server.started, str(server.in_recovery))
 
     def _answered_for(self, name: str) -> bool:
