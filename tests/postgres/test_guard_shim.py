@@ -299,6 +299,8 @@ def test_a_server_in_single_user_mode_is_seen_as_one(stage16: Stage):
         )  # fmt: skip
     reader = DiskReader(server.data_dir, server.programs.bin_dir)
     try:
+        # Between making the file and writing it, nobody can tell what runs.
+        eventually("it says who it is", lambda: said_by(server.data_dir))
         facts = eventually("it runs", lambda: running_facts(reader))
         assert facts.single_user
     finally:
@@ -307,6 +309,11 @@ def test_a_server_in_single_user_mode_is_seen_as_one(stage16: Stage):
     assert isinstance(stopped, ServerFacts)
     assert not stopped.running
     assert not stopped.single_user
+
+
+def said_by(data_dir: Path) -> str | None:
+    found = data_dir / "postmaster.pid"
+    return (found.read_text() or None) if found.exists() else None
 
 
 def running_facts(reader: DiskReader) -> ServerFacts | None:
