@@ -237,6 +237,8 @@ def _parted(evidence: Evidence) -> str:
 
 def _predicted(evidence: Evidence) -> str:
     predicted = evidence.get("winner")
+    if evidence.get("kept"):
+        return f"{evidence['kept']} was kept."
     if evidence.get("pins_disputed"):
         said = evidence["pins_disputed"]
         return f"Two pins exclude each other ({said}), so neither counts."

@@ -35,6 +35,7 @@ from agent.core.policy import Policy
 from agent.core.protection import PROVEN
 from agent.core.rules import BY_NUMBER
 from agent.core.scene import Scene, build
+from agent.core.settling import noted
 from agent.core.stages import gravity
 from agent.core.standing import living_of
 from agent.core.state import Ledger, State
@@ -301,7 +302,9 @@ def _cleared(incident: Incident, clock: _Clock) -> _Next:
     if incident.status is Status.PENDING:
         return _Next(None)
     now_s = clock.at.monotonic_s
-    if waits_for_person(incident) or not _can_tell(incident, clock):
+    can_tell = _can_tell(incident, clock)
+    incident = noted(incident, clock.scene()) if can_tell else incident
+    if waits_for_person(incident) or not can_tell:
         return _Next(_clear_since(incident, None))
     if not seen_again(clock.scene(), incident.verdict):
         return _Next(incident)

@@ -1,9 +1,13 @@
 """One split has one name, whichever side promoted and whoever was cut off."""
 
+from dataclasses import replace
+
 import pytest
 
+from agent.core.explain import incident_sentence
 from agent.core.incident import Status
 from agent.core.observation import Channel
+from agent.core.settling import kept_in, same_split
 from agent.core.state import Knowledge
 from tests.core import given
 from tests.core.cluster import Cluster
@@ -164,3 +168,31 @@ def test_where_no_history_was_ever_read_a_split_can_end():
     cluster.servers["n1"].restart(standby=True)
     cluster.run(60)
     assert cluster.incident("n3", "split").status is Status.RESOLVED
+
+
+def test_a_split_that_is_over_says_who_was_kept_though_nobody_could_tell_before():
+    cluster = followed_a_primary_of_hidden_history()
+    assert "kept" not in cluster.incident("n3", "split").verdict.evidence
+    cluster.servers["n1"].rewind_to(cluster.servers["n2"])
+    cluster.run(20)
+    cluster.unreadable.clear()
+    cluster.run(12)
+    over = cluster.incident("n3", "split")
+    assert over.verdict.code == "split-brain"
+    assert over.verdict.evidence["kept"] == "n2"
+    told = incident_sentence(over, cluster.agents["n3"].policy)
+    assert told.endswith("n2 was kept.")
+    assert "can tell" not in told
+    assert over.history[-1].sentence == told
+
+
+def test_the_same_nodes_a_week_later_are_another_split():
+    cluster = followed_a_primary_of_hidden_history()
+    split = cluster.incident("n3", "split")
+    over = replace(split, resolved_wall_s=split.since_wall_s + 60)
+    own = replace(over.verdict, evidence={**over.verdict.evidence, "kept": "n2"})
+    for later_s, same in ((300, True), (604_800, False)):
+        since_s = split.since_wall_s + later_s
+        next_one = replace(split, id="inc-next", since_wall_s=since_s, verdict=own)
+        assert (next_one in same_split(over, (over, next_one))) is same
+        assert kept_in(over, (over, next_one)) == ("n2" if same else None)

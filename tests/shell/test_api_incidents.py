@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from agent.core.capture import Grade, Phase
 from agent.core.incident import Status
+from agent.core.verdict import VerdictCode
 from tests.fix_desk import Served, isolated, node_down, resynced, serve, split_brain
+from tests.sim.harness import Simulation
 
 
 async def first_id(served: Served) -> str:
@@ -60,6 +62,64 @@ async def test_a_split_that_is_over_names_the_losers_snapshot_on_every_node():
         assert kept["sentence"] in detail["sentences"]
         assert f"`{kept['command']}` on n1" in split["next_step"]
         assert split["next_step"].startswith("It is over.")
+
+
+def resynced_under_two_ids() -> Simulation:
+    """One split, of which an agent has two incidents, as after a cut.
+
+    The proof is over and named nobody; n1's snapshot is bound to the other one only.
+    """
+    sim = resynced()
+    agent = sim.agents["n2"]
+    rest = [
+        one for one in agent.state.ledger.incidents if one.verdict.family != "split"
+    ]
+    [split] = [one for one in agent.state.ledger.incidents if one not in rest]
+    assert (split.verdict.code, split.sides) == ("lineage-diverged", ("n1", "n2"))
+    evidence = {
+        "first": "n1",
+        "second": "n2",
+        "method": "overlap",
+        "tips": "n1,n2",
+        "winner": None,
+        "winner_rule": "newest_commit",
+        "losers": "n1,n2",
+    }
+    verdict = replace(
+        split.verdict, code=VerdictCode.SPLIT_BRAIN, rule=501, evidence=evidence
+    )
+    proof = replace(split, id="inc-of-the-proof", verdict=verdict, losses=())
+    ledger = replace(agent.state.ledger, incidents=(*rest, proof, split))
+    agent.state = replace(agent.state, ledger=ledger)
+    return sim
+
+
+async def test_a_split_of_two_ids_names_the_losers_snapshot_and_who_was_kept():
+    sim = resynced_under_two_ids()
+    async with serve(sim, "n2").client("read") as client:
+        one = (await client.get("/v1/incidents/inc-of-the-proof")).json()
+    assert one["status"] == "resolved"
+    assert "splitguard snapshots open n1-" in one["next_step"]
+    assert "on n1" in one["next_step"]
+    assert "snapshots open n2-" not in one["next_step"]
+    assert one["sentence"].endswith("n2 was kept.")
+    assert (one["evidence"]["winner"], one["evidence"]["losers"]) == ("n2", "n1")
+
+
+async def test_the_winners_own_snapshot_is_never_called_what_a_resync_wiped():
+    sim = resynced_under_two_ids()
+    agent = sim.agents["n2"]
+    [capture] = [one for one in agent.state.ledger.captures if one.order.node == "n2"]
+    status = replace(capture.status, grade=Grade.COMPLETE)
+    order = replace(capture.order, incident_ids=("inc-of-the-proof",))
+    own = replace(capture, status=status, order=order)
+    ledger = replace(agent.state.ledger, captures=(own,))
+    agent.state = replace(agent.state, ledger=ledger)
+    async with serve(sim, "n2").client("read") as client:
+        one = (await client.get("/v1/incidents/inc-of-the-proof")).json()
+    assert [kept["node"] for kept in one["snapshots"]] == ["n2"]
+    assert "snapshots open n1-" in one["next_step"]
+    assert "snapshots open n2-" not in one["next_step"]
 
 
 async def test_what_was_captured_in_part_is_named_without_a_command_to_open_it():

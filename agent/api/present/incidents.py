@@ -7,7 +7,6 @@ from agent.api.models_incidents import (
     FlipOut,
     IncidentDetail,
     IncidentOut,
-    KeptOut,
     LossBriefOut,
     NoticeOut,
 )
@@ -19,10 +18,13 @@ from agent.core.explain import incident_sentence, incident_story
 from agent.core.incident import Incident, Status, stage_since
 from agent.core.loss import Loss
 from agent.core.nextstep import next_step
+from agent.core.settling import KEPT, kept_in, same_split, settled
+from agent.core.verdict import VerdictCode
 
 
 def incident_out(frame: Frame, incident: Incident) -> IncidentOut:
     """Return one trouble in short."""
+    incident = _told(frame, incident)
     verdict, snapshots = incident.verdict, kept(frame, incident.id)
     return IncidentOut(
         id=incident.id,
@@ -42,7 +44,7 @@ def incident_out(frame: Frame, incident: Incident) -> IncidentOut:
         sticky=verdict.sticky,
         revision=incident.revision,
         sentence=incident_sentence(incident, frame.policy),
-        next_step=_next_step(frame, incident, snapshots),
+        next_step=_next_step(frame, incident),
         snapshots=snapshots,
         losses=[loss_out(loss) for loss in incident.losses],
     )
@@ -63,25 +65,50 @@ def loss_out(loss: Loss) -> LossBriefOut:
     )
 
 
-def _next_step(frame: Frame, incident: Incident, snapshots: list[KeptOut]) -> str:
-    """Return what to do; after the end, where to find what was wiped."""
+def _told(frame: Frame, incident: Incident) -> Incident:
+    """Return the incident as it is told: once that is known, with who was kept."""
+    is_split = incident.verdict.code is VerdictCode.SPLIT_BRAIN
+    over = incident.status is Status.RESOLVED or KEPT in incident.verdict.evidence
+    if not (is_split and over):
+        return incident
+    kept_side = kept_in(incident, frame.state.ledger.incidents)
+    return incident if kept_side is None else settled(incident, kept_side)
+
+
+def _next_step(frame: Frame, incident: Incident) -> str:
+    """Return what to do; after the end, where to find what was wiped.
+
+    A loser's snapshot may be bound to another id of the same split only.
+    """
     if incident.status is not Status.RESOLVED:
         return next_step(incident.verdict, incident.id)
-    if incident.losses:
-        ways = [
-            f"`{one.command}` on {one.node}" for one in map(loss_out, incident.losses)
-        ]
-        return f"It is over. What was lost, and the way back: {' or '.join(ways)}."
+    others = same_split(incident, frame.state.ledger.incidents)
+    for one in (incident, *others):
+        if one.losses:
+            told = map(loss_out, one.losses)
+            ways = [f"`{loss.command}` on {loss.node}" for loss in told]
+            return f"It is over. What was lost, and the way back: {' or '.join(ways)}."
+    kept_side = kept_in(incident, frame.state.ledger.incidents)
+    for one in (incident, *others):
+        ways = _ways(frame, one, kept_side)
+        if ways:
+            return f"It is over. To read what a resync wiped, run {' or '.join(ways)}."
+    return "It is over; nothing to do."
+
+
+def _ways(frame: Frame, incident: Incident, kept_side: str | None) -> list[str]:
+    """Return how each copy is opened of what was not kept."""
     bound = dict(_bound(frame))
-    ways = [
+    return [
         f"`{one.command}` on {one.beside}"
-        for one in snapshots
+        for one in kept(frame, incident.id)
         if one.command
-        and side(frame, one.node, bound.get(one.id, (incident.id,))) != "winner"
+        and one.node != kept_side
+        and (
+            kept_side is not None
+            or side(frame, one.node, bound.get(one.id, (incident.id,))) != "winner"
+        )
     ]
-    if not ways:
-        return "It is over; nothing to do."
-    return f"It is over. To read what a resync wiped, run {' or '.join(ways)}."
 
 
 def _bound(frame: Frame) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -91,7 +118,7 @@ def _bound(frame: Frame) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def incident_detail(frame: Frame, incident: Incident) -> IncidentDetail:
     """Return one trouble with all that belongs to it."""
-    out = incident_out(frame, incident)
+    out, incident = incident_out(frame, incident), _told(frame, incident)
     return IncidentDetail(
         **out.model_dump(),
         rule=incident.verdict.rule,
