@@ -102,11 +102,20 @@ def _stage(agent: "AgentClient", snapshot: str, before: str | None) -> str:
         return "being made"
     failed = here.get("failed")
     if failed and here.get("failed_at") != before:
-        raise SnapshotError(
-            f"{snapshot} is not kept: {safe(failed)}",
-            "`splitguard vnfm status` says how the manager is",
-        )
+        raise SnapshotError(f"{snapshot} is not kept: {safe(failed)}", way_on(failed))
     return "waiting"
+
+
+def way_on(failed: str) -> str:
+    """Return what to do about a failure: what hangs is ended first."""
+    from agent.vnfm.refusals import kill_in
+
+    end = kill_in(failed)
+    if end:
+        return (
+            f"does it hang? Look with `splitguard vnfm executions list`; end it: {end}"
+        )
+    return "`splitguard vnfm status` says how the manager is"
 
 
 def _failed_at(agent: "AgentClient") -> str | None:

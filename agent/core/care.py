@@ -16,6 +16,8 @@ KEPT_MAX = 12
 """Snapshots told of, beside those of incidents."""
 TEXT_MAX = 200
 """Characters of a text that peers are told."""
+TROUBLE_MAX = 600
+"""Characters of why the last snapshot failed: what hangs stands at its end."""
 TRIED_MAX = 50
 """Incidents whose failed attempts are counted."""
 _AWAY = ("fail", "offline")
@@ -190,7 +192,7 @@ class ManagerCare:
             away=self.away[:TEXT_MAX],
             last_good_age_s=None if good_s is None else max(0.0, wall_s - good_s),
             running=self.running,
-            trouble=trouble[:TEXT_MAX],
+            trouble=_bounded(trouble),
         )
 
     @property
@@ -211,3 +213,11 @@ class ManagerCare:
         away = tuple(one for one in members if not one.works)
         quorum = 1 if kind == "manager" else len(members) // 2 + 1
         return away if members and len(members) - len(away) < quorum else ()
+
+
+def _bounded(text: str) -> str:
+    """Return a long text without its middle: what to do about it stands at its end."""
+    if len(text) <= TROUBLE_MAX:
+        return text
+    half = TROUBLE_MAX // 2 - 1
+    return f"{text[:half]}…{text[-half:]}"

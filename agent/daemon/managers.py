@@ -30,6 +30,7 @@ from agent.vnfm.keeping import Order, order_id
 from agent.vnfm.kept import Kept
 from agent.vnfm.login import UNAUTHORIZED
 from agent.vnfm.records import ClusterStatus, Status
+from agent.vnfm.refusals import with_kill
 from agent.vnfm.shelf import Shelf
 
 log = logging.getLogger(__name__)
@@ -275,9 +276,10 @@ class ManagerWork:
     def _failed(self, order: Order, error: ManagerError) -> None:
         wall_s = self._desk.now().wall_s
         self._note(error, f"manager's snapshot {order.id}")
-        self._care = self._care.after_failure(error.message, order.incident_ids, wall_s)
+        why = with_kill(error)
+        self._care = self._care.after_failure(why, order.incident_ids, wall_s)
         self._rota.failed(
-            error.message,
+            why,
             wall_s,
             scheduled=order.scheduled,
             incident_ids=order.incident_ids,

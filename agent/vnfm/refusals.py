@@ -33,6 +33,7 @@ _GATEWAY = (502, 504)
 _TOO_LARGE = 413
 INTERNAL = "internal_server_error"
 TRACE_MAX = 64 * 1024
+_KILL_LINE = re.compile(rf"{re.escape(KILL)} (?!ID\b)[\w-]{{1,64}}")
 # Such as `sqlalchemy.exc.InternalError: …`; what was sent stands in lines below it.
 _ERROR_LINE = re.compile(r"^([A-Za-z_][\w.]*(?:Error|Exception): .+)$", re.MULTILINE)
 
@@ -82,6 +83,19 @@ class OrphanError(ManagerError):
             hint = f"{KILL} {orphan.id}"
         super().__init__(left, hint, status=error.status, code=error.code)
         self.orphan = orphan
+
+
+def with_kill(error: ManagerError) -> str:
+    """Return what went wrong with the command that ends what hangs, if one does."""
+    ends = _KILL_LINE.findall(error.hint)
+    if not ends or ends[-1] in error.message:
+        return error.message
+    return f"{error.message}; if it hangs, end it: {ends[-1]}"
+
+
+def kill_in(text: str) -> str:
+    """Return the command in a text that ends an execution; empty without one."""
+    return next(iter(_KILL_LINE.findall(text)), "")
 
 
 def line(text: str, limit: int = TEXT_MAX) -> str:

@@ -307,6 +307,16 @@ def test_what_is_kept_is_bounded_and_holds_on_to_incidents():
     assert care.tried == ()
 
 
+def test_why_it_failed_is_told_to_its_end_where_what_hangs_is_named():
+    told = "n1: cannot create: " + "there are other executions running; " * 6
+    care = ManagerCare().after_failure(told + "kill 4f1c", (), 5.0)
+    assert care.brief(6.0).trouble.endswith(told + "kill 4f1c")
+    endless = care.after_failure(told * 40 + "kill 4f1c", (), 5.0).brief(6.0).trouble
+    assert len(endless) < 610
+    assert "…" in endless
+    assert endless.endswith("kill 4f1c")
+
+
 def test_a_good_one_ends_the_failure_and_the_newest_counts():
     care = ManagerCare().after_failure("broken", ("inc-1",), 5.0).begun("sg-2")
     assert (care.failed, care.failed_wall_s, care.running) == ("broken", 5.0, "sg-2")

@@ -9,6 +9,7 @@ import pytest
 from agent.cli.vnfm_call import PASSWORD, ManagerCall, Place
 from agent.cli.vnfm_dashes import plain
 from agent.cli.vnfm_door import ask_all
+from agent.cli.vnfm_keep import way_on
 from agent.cli.vnfm_look import Look, judge
 from agent.cli.vnfm_look import plain as shown
 from agent.cli.vnfm_progress import transfer, waiting
@@ -365,3 +366,9 @@ def test_where_nobody_watches_progress_is_a_few_plain_lines(capsys):
         "splitguard: snapshot a: creating",
         "splitguard: snapshot a: created [2J",
     ]
+
+
+def test_a_keep_that_failed_by_what_hangs_says_how_to_end_that():
+    hangs = "n1: busy; if it hangs, end it: splitguard vnfm executions kill 4f1c"
+    assert "end it: splitguard vnfm executions kill 4f1c" in way_on(hangs)
+    assert way_on("no room") == "`splitguard vnfm status` says how the manager is"

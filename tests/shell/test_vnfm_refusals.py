@@ -11,6 +11,7 @@ import trustme
 from agent.errors import ManagerError
 from agent.transport import HttpClient, Tls
 from agent.vnfm.client import CreateOptions, Login, ManagerClient
+from agent.vnfm.refusals import kill_in, with_kill
 from tests.fix_network import http
 from tests.fix_postgres import free_port
 from tests.fix_vnfm import LOGIN, Forward, html, refused, told
@@ -243,3 +244,15 @@ async def test_a_certificate_of_an_unknown_authority_names_the_setting(network):
         await client.close()
     assert "[vnfm] ca" in caught.value.hint
     assert "cloudify_internal_ca_cert.pem" in caught.value.hint
+
+
+def test_a_failure_is_kept_with_the_command_that_ends_what_hangs():
+    busy = ManagerError(
+        "n1: busy", "wait, or end it: splitguard vnfm executions kill 4"
+    )
+    kept = with_kill(busy)
+    assert kept == "n1: busy; if it hangs, end it: splitguard vnfm executions kill 4"
+    assert kill_in(kept) == "splitguard vnfm executions kill 4"
+    general = ManagerError("busy", "end it: splitguard vnfm executions kill ID")
+    assert with_kill(general) == "busy"
+    assert kill_in("the disk is full") == ""
