@@ -111,6 +111,14 @@ Force = Annotated[
         " it holds.",
     ),
 ]
+ThoughHealthy = Annotated[
+    bool,
+    typer.Option(
+        "--though-healthy",
+        help="whole-cluster: tear it down although every manager answers and the"
+        " cluster is well; --yes does not stand for this.",
+    ),
+]
 Certificates = Annotated[
     bool,
     typer.Option(
@@ -181,6 +189,7 @@ def recover(  # noqa: PLR0913 - typer makes an option of each
     snapshot: Snapshot = None,
     identity: IdentityFile = None,
     force: Force = False,
+    though_healthy: ThoughHealthy = False,
     restore_certificates: Certificates = False,
     winner: Winner = None,
     reason: Reason = None,
@@ -211,6 +220,7 @@ def recover(  # noqa: PLR0913 - typer makes an option of each
         "reason": reason,
         "lost": ",".join(lost) if lost else None,
         "force": "yes" if force else None,
+        "though_healthy": "yes" if though_healthy else None,
         "restore_certificates": "yes" if restore_certificates else None,
     }
     wish = Wish(
@@ -254,6 +264,7 @@ def _tell(
         "dry_run": not journal,
         "stopped_at": outcome.stopped_at or None,
         "told": outcome.told,
+        "left": list(outcome.left),
         "journal": journal or None,
         "steps": steps,
     }
@@ -262,7 +273,13 @@ def _tell(
             call.out.draw(words(outcome.told))
     else:
         call.out.data(row, lambda: words(""))
-    if not outcome.ok:
+    for left in outcome.left:
+        say(f"splitguard: NOT DONE: {safe(left)}")
+    if outcome.left:
+        say("splitguard: all else is done; the same command goes on with that")
+    elif outcome.hopeless:
+        say(f"splitguard: stopped at {outcome.stopped_at}: nothing was begun")
+    elif not outcome.ok:
         say(f"splitguard: stopped at {outcome.stopped_at}: the same command goes on")
     elif not journal:
         say("splitguard: a dry run: nothing was done; without --dry-run it begins")

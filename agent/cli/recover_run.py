@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import typer
+
 from agent.cli import address
 from agent.cli.call import Call
 from agent.cli.client import AgentClient
@@ -180,7 +182,12 @@ async def _play(
                 journal,
                 facts,
             )
-            outcome = await runner.run()
+            try:
+                outcome = await runner.run()
+            except (asyncio.CancelledError, KeyboardInterrupt, typer.Abort):
+                if journal is not None:
+                    screen.interrupted()
+                raise
             return outcome, screen, str(journal.path) if journal else ""
     finally:
         for client in managers.values():
@@ -286,12 +293,14 @@ def _facts(
     """
     learnt = dict(journal.facts) if journal is not None else {}
     to = wish.to.absolute() if wish.to is not None else learnt.get("to", "")
+    safe_place = str(to or _default_to(settings, scenario))
     facts = {
+        **_of_certificates(settings, safe_place),
         **learnt,
         **_of_cluster(settings),
         **wish.facts,
         "lost": _joined(learnt.get("lost", ""), wish.facts.get("lost", "")),
-        "to": str(to or _default_to(settings, scenario)),
+        "to": safe_place,
     }
     if scenario.name == WHOLE_CLUSTER:
         names = facts["managers"].split(",")
@@ -312,6 +321,22 @@ def _joined(*lists: str) -> str:
     return ",".join(dict.fromkeys(names))
 
 
+def _of_certificates(settings: "Settings", to: str) -> dict[str, str]:
+    """Return what is told of certificates as long as nothing better was learnt."""
+    folders, me = settings.vnfm.certificates, settings.me
+    names = [one.name for one in settings.nodes if one.manager is not None]
+    facts = {
+        "certificates_below_root": " ".join(str(one).lstrip("/") for one in folders),
+        "whose_folders": f"The folders named here are those of {me}'s configuration;"
+        " where [vnfm] certificates there says others, take those.",
+        "its_certificates": f"Unpack {to}/NODE-certificates.tar there.",
+    }
+    for name in names:
+        told = f"Unpack {to}/{name}-certificates.tar there."
+        facts[f"its_certificates.{name}"] = told
+    return facts
+
+
 def _of_cluster(settings: "Settings") -> dict[str, str]:
     names = [one.name for one in settings.nodes if one.manager is not None]
     folders = settings.vnfm.certificates
@@ -322,7 +347,6 @@ def _of_cluster(settings: "Settings") -> dict[str, str]:
         "username": settings.vnfm.username,
         "tenant": settings.vnfm.tenant,
         "certificates": " and ".join(str(one) for one in folders),
-        "certificates_below_root": " ".join(str(one).lstrip("/") for one in folders),
     }
     for node in settings.nodes:
         if node.manager is not None:

@@ -22,7 +22,7 @@ WIDTH = 88
 AGAIN_S = 60.0
 """So often it is said what is waited for, though nothing changes."""
 _WHO = {Kind.SAY: "you", Kind.DO: "splitguard", Kind.CHECK: "check"}
-_MARKS = {"done": "ok", "failed": "NOT OK", "not yet": "not yet"}
+_MARKS = {"done": "ok", "not done": "NOT DONE", "failed": "NOT OK"}
 
 
 @dataclass
@@ -34,13 +34,14 @@ class Screen:
     yes: bool
     steps: list[dict[str, Any]] = field(default_factory=list)
     """What became of each step, for --output json."""
+    _at: int = 0
     _waited: tuple[str, float] = ("", 0.0)
     _tenths: int = 0
     _stage: str = ""
 
     def step(self, shown: Shown) -> None:
         """Show a step before anything of it is done."""
-        self._waited = ("", 0.0)
+        self._waited, self._at = ("", 0.0), shown.number
         say("")
         who = _WHO[shown.step.kind]
         say(f"[{shown.number}/{self.total}] {who}: {safe(shown.title)}")
@@ -73,6 +74,11 @@ class Screen:
         row = {**_row(shown), "state": state, "told": told}
         self.steps.append(row)
         self._event(row)
+
+    def interrupted(self) -> None:
+        """Say where it was, and that nothing is lost."""
+        at = f"at step {self._at} of {self.total}" if self._at else "before it began"
+        say(f"\nsplitguard: interrupted {at}: the same command goes on there")
 
     def archive(self, done: int, total: int | None) -> None:
         """Say how much of an archive has gone, at each tenth."""

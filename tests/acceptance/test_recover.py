@@ -209,8 +209,12 @@ def test_a_whole_cluster_is_made_anew_with_what_it_held(operator: Operator) -> N
     held = [operator.ids(kind) for kind in ("deployments", "blueprints")]
     words = ("whole-cluster", "--manager", operator.at)
     # Killed while it waits for people, it goes on where it was.
-    broken = operator.recover(*words, stop_at="torn-down")
+    refused = operator.recover(*words)
+    assert refused.code == 1, refused.words
+    assert "stopped at wanted: nothing was begun" in refused.words
+    broken = operator.recover(*words, "--though-healthy", stop_at="torn-down")
     assert broken.code == 130, broken.words
+    assert "the same command goes on there" in broken.words
     before = len(operator.events)
     ran = operator.recover("whole-cluster")
     assert ran.code == 0, ran.words

@@ -269,12 +269,19 @@ def test_certificates_are_saved_once_and_looked_for_by_node(bench: Bench) -> Non
     assert "1 files, in plain" in bench.do("save-certificates").told
     assert "is there already" in bench.do("save-certificates").told
     assert bench.check("certificates-saved").ok
+    assert f"{bench.to}/n1-certificates.tar" in bench.facts["its_certificates.n1"]
     bench.facts["node"] = "n2"
     waits = bench.check("certificates-saved")
     assert not waits.ok
     assert "--lost n2" in waits.told
     bench.facts["lost"] = "n2"
-    assert bench.check("certificates-saved").ok
+    gone = bench.check("certificates-saved")
+    assert gone.ok
+    assert gone.undone
+    assert "its certificates are not saved" in gone.told
+    told = gone.facts["its_certificates.n2"]
+    assert "No certificates of n2 are saved" in told
+    assert "n2-certificates.tar" not in told
 
 
 def test_a_manager_that_holds_every_question_is_left_in_peace(

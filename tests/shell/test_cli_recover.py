@@ -1,12 +1,14 @@
 """`splitguard recover` as a command: dry runs, bad input, and how a run goes on."""
 
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.fix_cli import Command
 from tests.fix_desk import healthy, split_brain
 
 NODE = """
@@ -120,7 +122,10 @@ def test_a_healthy_cluster_has_no_split_to_recover_from(
     )  # fmt: skip
     assert ran.code == 1
     assert "no split is seen: `splitguard incidents list -a`" in ran.words
-    assert "stopped at sides" in ran.words
+    assert "stopped at sides: nothing was begun" in ran.words
+    assert "the same command goes on" not in ran.words
+    [journal] = (home / "state" / "recovery").glob("*.jsonl")
+    assert '"ended"' in journal.read_text().splitlines()[-1]
 
 
 def test_what_would_be_torn_down_is_no_safe_place(recover: Recover) -> None:
@@ -214,3 +219,38 @@ def test_steps_come_as_lines_for_programs(recover: Recover, home: Path) -> None:
     ]  # fmt: skip
     assert lines[-1]["stopped_at"] == "which"
     assert lines[-1]["ok"] is False
+
+
+def test_an_interrupted_run_says_where_it_was_and_that_it_goes_on(
+    spawned: Command, home: Path
+) -> None:
+    process = spawned.start(
+        "recover", "active-down", "--node", "n1", "--yes", "--generation", "4",
+        "--config", home / "agent.toml",
+    )  # fmt: skip
+    assert process.stderr is not None
+    said = []
+    try:
+        for line in process.stderr:
+            said.append(line)
+            if "waiting, at most" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        said.append(process.communicate(timeout=30)[1])
+    finally:
+        process.kill()
+        process.wait()
+    told = "".join(said)
+    assert process.returncode == 130, told
+    assert "interrupted at step 3 of 16: the same command goes on there" in told
+    assert "Traceback" not in told
+
+
+def test_each_machines_folders_may_differ_and_that_is_said(
+    recover: Recover, home: Path
+) -> None:
+    ran = recover("whole-cluster", "--dry-run", "--to", home, "--generation", "4")
+    told = " ".join(ran.words.split())
+    assert "are those of n1's configuration; where [vnfm] certificates there" in told
+    # A long path is broken where the line ends.
+    assert f"Unpack{home}/n3-certificates.tarthere." in "".join(ran.words.split())

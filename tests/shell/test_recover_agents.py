@@ -19,6 +19,7 @@ from agent.vnfm.recovery.doors import AgentDoor
 from agent.vnfm.recovery.finding import Finder
 from agent.vnfm.recovery.hands import Hands, Means
 from agent.vnfm.recovery.ports import Seen
+from agent.vnfm.recovery.world import World, with_incidents
 from agent.vnfm.shelf import Shelf
 from tests.fix_desk import split_brain
 
@@ -137,6 +138,20 @@ def test_what_cannot_be_reported_does_not_stop_a_recovery(
     monkeypatch.setattr("agent.vnfm.recovery.hands.REPORT_PAUSE_S", 0.0)
     seen = bench.do("loss", node="n1", snapshot_of_node="n1-none")
     assert seen.ok
-    assert "no report yet: " in seen.told
-    assert "on n1: splitguard loss report n1-none" in seen.told
-    assert "no snapshot of n1" in bench.do("loss", node="n1").told
+    assert "no loss report of n1-none yet: " in seen.left
+    assert "On the machine of n1: `splitguard loss report n1-none`" in seen.left
+    assert "--token-file FILE" in seen.left
+    far = bench.do("loss", node="n2", snapshot_of_node="n2-1")
+    assert "no agent of n2 is configured" in far.left
+    none = bench.do("loss", node="n1")
+    assert "no snapshot of n1" in none.left
+    given_up = bench.do("loss", node="n1", lost="n1")
+    assert (given_up.undone, given_up.left) == (True, "")
+
+
+def test_open_incidents_are_read_from_the_agent(bench: Bench) -> None:
+    world = with_incidents(
+        World(Generation.ACTIVE_STANDBY, ()), bench.client.get("/v1/incidents")
+    )
+    assert "split-brain" in {one.verdict for one in world.incidents}
+    assert {(one.over, one.taken_by) for one in world.incidents} == {(False, "")}

@@ -18,7 +18,7 @@ from agent.cli.recover_run import Door
 from agent.daemon.managers_shelf import ManagerShelf
 from agent.errors import AgentUnreachableError, ManagerError
 from agent.snapshot.sealing import Seal, seal
-from agent.vnfm.kept import Kept
+from agent.vnfm.kept import Certificate, Kept
 from agent.vnfm.recovery.doors import AgentDoor
 from agent.vnfm.recovery.finding import Finder
 from agent.vnfm.shelf import Shelf
@@ -151,3 +151,20 @@ def test_another_file_of_its_name_is_not_overwritten(finder: Finder) -> None:
     with pytest.raises(ManagerError, match="is there already, and is another one"):
         finder.bring(one)
     assert (finder.to / "sg-1.zip").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("here", [False, True])
+def test_a_nodes_certificate_folders_are_those_of_its_newest_snapshot(
+    finder: Finder, *, here: bool
+) -> None:
+    shelf = finder.shelf if here else beside(finder).shelf
+    assert finder.folders_of("n2") == ()
+    for number, paths in enumerate(
+        (("/old/ca.pem",), ("/opt/ssl/ca.pem", "/opt/ssl/sub/x.pem", "/etc/c/k.pem"))
+    ):
+        kept = put(shelf, f"sg-{number}", 60.0 * number)
+        files = tuple(Certificate(path, 0o440, 0, 0, 1, "", "") for path in paths)
+        shelf.renew(dataclasses.replace(kept, node="n2", certificates=files))
+    put(shelf, "sg-9", 900.0)
+    assert finder.folders_of("n2") == ("/etc/c", "/opt/ssl")
+    assert finder.folders_of("n3") == ()

@@ -9,6 +9,7 @@ from agent.vnfm.records import Generation, Member
 from agent.vnfm.recovery import judging, judging_health, judging_split
 from agent.vnfm.recovery.world import (
     CopySight,
+    IncidentSight,
     ManagerSeen,
     NodeSight,
     VerdictSight,
@@ -134,6 +135,55 @@ def test_a_failover_that_nobody_acknowledged_is_mentioned_and_no_trouble() -> No
     seen = judging_health.healthy(world, FACTS)
     assert seen.ok
     assert "splitguard incidents ack i1" in seen.told
+
+
+def test_incidents_that_are_not_done_with_are_named_with_their_command() -> None:
+    open_ = IncidentSight("i1", "failover", "primary", over=False, taken_by="")
+    taken = replace(open_, id="i2", taken_by="ann")
+    over = replace(open_, id="i3", verdict="split-brain", over=True)
+    world = replace(
+        WHOLE,
+        verdicts=(verdict("failover", "primary"),),
+        incidents=(open_, taken, over),
+    )
+    told = judging_health.healthy(world, FACTS).told.splitlines()[1:]
+    assert len(told) == 3, "one line each, though the failover is a verdict too"
+    assert told[0].startswith("still open: failover on primary; look: ")
+    assert told[0].endswith("splitguard incidents ack i1")
+    assert "taken by ann" in told[1]
+    assert told[2].startswith("over, taken by nobody: split-brain on primary")
+    many = tuple(replace(open_, id=f"j{number}") for number in range(9))
+    seen = judging_health.healthy(replace(WHOLE, incidents=many), FACTS)
+    assert "and 4 more incidents" in seen.told
+
+
+def test_a_healthy_cluster_is_torn_down_for_no_yes() -> None:
+    seen = judging_health.torn_down_for(WHOLE, FACTS)
+    assert not seen.ok
+    assert seen.hopeless
+    assert "the agent says healthy: all is well" in seen.told
+    assert "--though-healthy" in seen.told
+    wanted = {**FACTS, "though_healthy": "yes"}
+    assert judging_health.torn_down_for(WHOLE, wanted).ok
+    # The agent says healthy, and a member is not: still nothing for a --yes.
+    listed = (*MEMBERS[:2], replace(MEMBERS[2], status="offline"))
+    odd = (replace(ACTIVE, members=listed), *WHOLE.managers[1:])
+    assert not judging_health.torn_down_for(replace(WHOLE, managers=odd), FACTS).ok
+
+
+def test_a_cluster_that_is_not_well_may_be_torn_down() -> None:
+    assert "n3" in judging_health.torn_down_for(DOWN, FACTS).told
+    assert judging_health.torn_down_for(DOWN, FACTS).ok
+    idle = tuple(manager(f"n{number}") for number in (1, 2, 3))
+    assert judging_health.torn_down_for(replace(WHOLE, managers=idle), FACTS).ok
+    blind = replace(WHOLE, agent="no agent answers", headline="")
+    assert judging_health.torn_down_for(blind, FACTS).ok
+    ill = replace(
+        WHOLE,
+        headline="lineage-diverged: n2 has left the line",
+        verdicts=(verdict("lineage-diverged", "split", "n2"),),
+    )
+    assert judging_health.torn_down_for(ill, FACTS).ok
 
 
 def test_what_is_not_ready_for_a_next_split_does_not_make_a_cluster_ill() -> None:

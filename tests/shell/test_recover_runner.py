@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -310,3 +310,56 @@ def test_a_nodes_own_facts_take_their_plain_names() -> None:
     assert of_node(FACTS, "n2")["address"] == "10.0.0.2"
     assert of_node({**FACTS, "node": "n1"}, "")["address"] == "10.0.0.1"
     assert "address" not in of_node(FACTS, "")
+
+
+def test_what_a_step_leaves_is_said_at_the_end_and_done_by_the_next_run(
+    journal: Journal,
+) -> None:
+    class Hasty(Workshop):
+        async def do(self, act: str, facts: Facts, note: Note) -> Seen:
+            seen = await super().do(act, facts, note)
+            return replace(seen, left="oil it: `oil`")
+
+    first, page = Step("first", Kind.DO, "x", both("x"), act="turn:a"), Page()
+    hands = Hasty(on={"n1", "n2"})
+    outcome = play(hands, page, journal, (first, END))
+    assert not outcome.ok  # the lamp is off
+    hands.on.add("lamp")
+    journal.close()
+    again = journals.resume(journal.path)
+    outcome, page = play(hands, Page(), again, (first, END)), Page()
+    assert (outcome.ok, outcome.stopped_at) == (False, "")
+    assert outcome.left == ("oil it: `oil`",)
+    assert outcome.told == "lamp is on"
+    again.close()
+    last = journals.resume(journal.path)
+    assert not last.ended
+    assert play(Workshop(on={"lamp"}), page, last, (first, END)).ok
+    assert page.lines == ["do x", "done: first", "check All is well", "done: end"]
+    last.close()
+    assert journals.resume(journal.path).ended
+
+
+def test_what_was_not_done_is_not_called_done_and_stops_nothing(
+    journal: Journal,
+) -> None:
+    class Modest(Workshop):
+        async def do(self, act: str, facts: Facts, note: Note) -> Seen:
+            return Seen(ok=True, told="it is gone", undone=True)
+
+    page = Page(wants=True)
+    assert play(Modest(on={"lamp"}), page, journal, (TURN, END)).ok
+    assert "not done: turn" in page.lines
+
+
+def test_where_nothing_can_be_begun_nothing_is_left_to_go_on_with(
+    journal: Journal,
+) -> None:
+    class Gloomy(Workshop):
+        async def check(self, act: str, facts: Facts) -> Seen:
+            return Seen(ok=False, told="nothing to do", hopeless=True)
+
+    outcome = play(Gloomy(), Page(), journal, (END, TURN))
+    assert outcome.hopeless
+    journal.close()
+    assert journals.resume(journal.path).ended

@@ -8,7 +8,12 @@ import pyrage
 import pytest
 
 from agent.errors import ManagerError
-from agent.vnfm.recovery.saving import save_certificates, saved_for
+from agent.vnfm.recovery.saving import (
+    same_as,
+    save_certificates,
+    saved_for,
+    unpacking,
+)
 
 
 @pytest.fixture
@@ -85,3 +90,23 @@ def test_what_a_person_brought_must_open(to: Path) -> None:
     with tarfile.open(to / "n2-certificates.tar.gz", "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("etc/cloudify/ssl/ca.pem"))
     assert saved_for(to, "n2")[0] == to / "n2-certificates.tar.gz"
+
+
+def test_files_of_another_machine_under_a_nodes_name_are_noticed(
+    folder: Path, to: Path
+) -> None:
+    nodes = ("n1", "n2", "n3")
+    save_certificates((folder,), to, "n1", ())
+    assert same_as(to, "n1", nodes) == ""
+    save_certificates((folder,), to, "n2", ())
+    assert same_as(to, "n2", nodes) == "n1"
+    (folder / "cloudify_internal_ca_key.pem").chmod(0o600)
+    (folder / "cloudify_internal_ca_key.pem").write_text("another key")
+    save_certificates((folder,), to, "n3", ())
+    assert same_as(to, "n3", nodes) == ""
+
+
+def test_it_is_said_how_what_was_saved_is_unpacked(to: Path) -> None:
+    assert f"Bring {to}/a.tar there" in unpacking(to / "a.tar")
+    assert "`tar -C / -xf FILE`" in unpacking(to / "a.tar")
+    assert "age -d -i KEYFILE FILE | tar -C / -x" in unpacking(to / "a.tar.age")

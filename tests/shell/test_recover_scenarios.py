@@ -96,6 +96,19 @@ def test_a_manager_of_4_is_restored_before_anybody_joins_it() -> None:
     assert "maintenance-on" not in steps
 
 
+def test_the_snapshot_is_made_before_people_are_waited_for() -> None:
+    for generation in Generation:
+        steps = ids("whole-cluster", generation)
+        order = ["look", "wanted", "snapshot", "save-other-certificates", "teardown"]
+        assert [step for step in steps if step in order] == order
+
+
+def test_the_pages_command_can_be_used_as_it_stands() -> None:
+    page = runbook(SCENARIOS["whole-cluster"])
+    assert "\n    splitguard recover whole-cluster --to /mnt/safe\n" in page
+    assert "\n    splitguard recover node-down\n" in runbook(SCENARIOS["node-down"])
+
+
 def test_managers_of_5_are_restored_in_maintenance_mode_and_join_by_themselves() -> (
     None
 ):

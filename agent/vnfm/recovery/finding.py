@@ -21,6 +21,7 @@ from agent.snapshot.sealing import Identity, unsealed
 from agent.vnfm.archive import Archive, check_archive
 from agent.vnfm.client import CreateOptions, ManagerClient
 from agent.vnfm.keeping import order_id
+from agent.vnfm.kept import Kept
 from agent.vnfm.recovery.doors import Doors
 from agent.vnfm.recovery.ports import Note
 from agent.vnfm.shelf import Shelf, check_id
@@ -72,6 +73,31 @@ class Finder:
         return tuple(
             sorted(found.values(), key=lambda one: (one.created, one.id), reverse=True)
         )
+
+    def folders_of(self, node: str) -> tuple[str, ...]:
+        """Return a node's certificate folders, by its newest snapshot. Blocking.
+
+        Empty where none with certificates is known here or beside that node's agent.
+        """
+        paths = [one.path for kept in self._kept_of(node) for one in kept.certificates]
+        if not paths:
+            try:
+                door = self.doors.of(node)
+                listed = [] if door is None else door.get(LIST)["snapshots"]
+            except SplitguardError:
+                return ()
+            of_node = (one for one in listed if one["node"] == node)
+            newest = next((one for one in of_node if one["certificates"]), None)
+            paths = [one["path"] for one in newest["certificates"]] if newest else []
+        parents = {Path(path).parent for path in paths}
+        return tuple(
+            str(one) for one in sorted(parents) if not parents.intersection(one.parents)
+        )
+
+    def _kept_of(self, node: str) -> list[Kept]:
+        """Return the newest snapshot of a node on this shelf that has certificates."""
+        found = (one for one in self.shelf.list() if one.node == node)
+        return [one for one in found if one.certificates][:1]
 
     def _here(self) -> Iterator[Candidate]:
         for kept in self.shelf.list():

@@ -7,14 +7,16 @@ managers are told apart by node; which one is restored is in the facts.
 """
 
 import asyncio
+import shlex
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.errors import ManagerError, SplitguardError
 from agent.ports import Clock
 from agent.vnfm.client import CreateOptions, ManagerClient, Progress
+from agent.vnfm.kept import CERTIFICATES
 from agent.vnfm.records import Generation
 from agent.vnfm.recovery import judging, judging_health, judging_split, restoring
 from agent.vnfm.recovery.doors import AgentDoor, Doors
@@ -22,7 +24,13 @@ from agent.vnfm.recovery.finding import Finder, Maker, opened
 from agent.vnfm.recovery.looking import Looker
 from agent.vnfm.recovery.model import Facts
 from agent.vnfm.recovery.ports import Note, Seen
-from agent.vnfm.recovery.saving import save_certificates, saved_for
+from agent.vnfm.recovery.saving import (
+    same_as,
+    save_certificates,
+    saved_for,
+    unpacking,
+    without,
+)
 from agent.vnfm.recovery.world import World
 from agent.vnfm.waiting import Stage
 
@@ -43,6 +51,7 @@ CHECKS: Mapping[str, Judge] = {
     "joined": judging.joined,
     "restored": judging_health.restored,
     "healthy": judging_health.healthy,
+    "wanted": judging_health.torn_down_for,
     "sides": judging_split.sides,
     "captured": judging_split.captured,
     "met": judging_split.met,
@@ -134,7 +143,10 @@ class Hands:
         """Look once. Raises ManagerError for a refused login only."""
         if act == "certificates-saved":
             return await self._certificates_saved(facts)
-        return CHECKS[act](await self._look(act), facts)
+        seen = CHECKS[act](await self._look(act), facts)
+        if act == "look" and not self._by_agents:
+            return replace(seen, facts={**seen.facts, **await self._folders()})
+        return seen
 
     async def _look(self, act: str = "") -> World:
         if self._by_agents and act != PROOF:
@@ -146,6 +158,22 @@ class Hands:
 
     # --- what is kept -----------------------------------------------------------
 
+    async def _folders(self) -> dict[str, str]:
+        """Return where each other machine has its certificates, as far as is known."""
+        others = [name for name in self._means.managers if name != self._means.me]
+        asked = (
+            asyncio.to_thread(self._means.finder.folders_of, node) for node in others
+        )
+        found = dict(zip(others, await asyncio.gather(*asked), strict=True))
+        known: dict[str, str] = {}
+        for node, folders in found.items():
+            if folders:
+                below = " ".join(shlex.quote(one.lstrip("/")) for one in folders)
+                known[f"certificates_below_root.{node}"] = below
+                told = f"These are its own folders, by the newest snapshot of {node}."
+                known[f"whose_folders.{node}"] = told
+        return known
+
     async def _save_certificates(self, facts: Facts, _: Note) -> Seen:
         means = self._means
         if means.me not in means.managers:
@@ -153,32 +181,48 @@ class Hands:
         to = Path(facts["to"])
         there, _why = await asyncio.to_thread(saved_for, to, means.me)
         if there is not None:
-            return Seen(ok=True, told=f"{there} is there already, and opens")
+            known = {f"its_certificates.{means.me}": unpacking(there)}
+            told = f"{there} is there already, and opens"
+            return Seen(ok=True, told=told, facts=known)
         saved = await asyncio.to_thread(
             save_certificates, means.certificates, to, means.me, means.recipients
         )
         how = "encrypted" if saved.encrypted else "in plain, closed to other users"
         lines = [f"{saved.path}: {saved.files} files, {how}", *saved.problems]
-        return Seen(ok=True, told="\n".join(lines))
+        known = {f"its_certificates.{means.me}": unpacking(saved.path)}
+        return Seen(ok=True, told="\n".join(lines), facts=known)
 
     async def _certificates_saved(self, facts: Facts) -> Seen:
-        node = facts["node"]
-        to = Path(facts["to"])
+        node, to = facts["node"], Path(facts["to"])
+        name, others = f"its_certificates.{node}", tuple(self._means.managers)
         there, why = await asyncio.to_thread(saved_for, to, node)
         if there is not None:
-            return Seen(ok=True, told=f"{there} opens")
-        if judging.is_lost(node, facts):
-            return Seen(ok=True, told=f"given up: --lost {node}")
+            same = await asyncio.to_thread(same_as, to, node, others)
+            told = f"{there} opens"
+            if same:
+                told += (
+                    f"\nit holds the very files of {same}'s: if each machine has its"
+                    f" own, these are not {node}'s"
+                )
+            return Seen(ok=True, told=told, facts={name: unpacking(there)})
         for kept in await asyncio.to_thread(self._means.finder.shelf.list):
             if kept.node == node and kept.certificates:
+                path = self._means.finder.shelf.place / kept.id / CERTIFICATES
                 told = f"kept with snapshot {kept.id}: {len(kept.certificates)} files"
-                return Seen(ok=True, told=told)
+                return Seen(ok=True, told=told, facts={name: unpacking(path)})
+        if judging.is_lost(node, facts):
+            told = f"{node} is given up (--lost {node}): its certificates are not saved"
+            known = {name: without(node)}
+            return Seen(ok=True, undone=True, told=told, facts=known)
         world = await self._look()
         sight = world.node(node)
         if not world.agent and sight is not None and not sight.seen:
-            told = f"{node} answers in no way: nothing of it can be saved now"
-            return Seen(ok=True, told=told)
-        return Seen(ok=False, told=f"{why}; or say that it is gone: --lost {node}")
+            why = f"{why}; {node} answers in no way: switch its machine on"
+        return Seen(
+            ok=False,
+            told=f"{why}. If that machine is gone for good: end this with Ctrl-C and"
+            f" run it again with --lost {node}",
+        )
 
     async def _snapshot_plan(self, facts: Facts) -> str:
         if facts.get("wanted"):
@@ -292,15 +336,24 @@ class Hands:
 
     async def _loss(self, facts: Facts, _: Note) -> Seen:
         node, snapshot = facts["node"], facts.get("snapshot_of_node", "")
+        if not snapshot:
+            told = f"there is no snapshot of {node} to report on"
+            left = "" if judging.is_lost(node, facts) else told
+            return Seen(ok=True, undone=True, told=told, left=left)
         door = self._means.doors.of(node)
-        if not snapshot or door is None:
-            return Seen(ok=True, told=f"there is no snapshot of {node} to report on")
         try:
+            if door is None:
+                raise ManagerError(f"no agent of {node} is configured")
             report = await self._report(door, f"/v1/snapshots/{snapshot}/loss")
         except SplitguardError as error:
-            told = f"no report yet: {error.message}"
-            hint = f"on {node}: splitguard loss report {snapshot}"
-            return Seen(ok=True, told=f"{told}; {hint}")
+            why = error.message.rstrip(".")
+            told = f"no loss report of {snapshot} yet: {why}"
+            left = (
+                f"{told}. On the machine of {node}: `splitguard loss report {snapshot}`"
+                ", or this command again, there or with --token-file FILE (scopes read"
+                " and data)"
+            )
+            return Seen(ok=True, told=left, left=left)
         return Seen(ok=True, told=str(report))
 
     async def _report(self, door: AgentDoor, path: str) -> str:

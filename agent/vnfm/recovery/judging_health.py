@@ -2,7 +2,8 @@
 
 Theory of operation. Pure, like `judging`. All that is not as it should be is named at
 once, each with what the agent says to do about it. A failover that nobody has
-acknowledged yet is history and no trouble; it is only mentioned.
+acknowledged yet is history and no trouble; it is mentioned, as is every incident that
+is not done with. A cluster that is whole is torn down for no `--yes`.
 """
 
 import json
@@ -16,12 +17,14 @@ from agent.vnfm.recovery.judging import (
 )
 from agent.vnfm.recovery.model import Facts
 from agent.vnfm.recovery.ports import Seen
-from agent.vnfm.recovery.world import World
+from agent.vnfm.recovery.world import IncidentSight, World
 
 COUNTED = ("blueprints", "deployments", "plugins")
 _ALERTS = ("warning", "critical")
 _FOR_THE_NEXT = ("ready", "keeping")
 """What is not ready for the next trouble; the cluster is whole all the same."""
+INCIDENTS_MAX = 5
+"""So many are named."""
 
 
 def restored(world: World, facts: Facts) -> Seen:
@@ -53,19 +56,61 @@ def healthy(world: World, facts: Facts) -> Seen:
     lead = ", ".join(one.node for one in world.active)
     first = ", ".join(world.primaries)
     told = f"{lead} active, PostgreSQL's primary {first}, all others stream"
-    lines = [f"the cluster is healthy: {told}"]
-    lines += [
-        f"to be acknowledged: {one.verdict} on {one.subject}"
-        f" (splitguard incidents ack {one.incident})"
-        for one in world.verdicts
-        if _is_history(one.verdict) and one.incident
-    ]
+    lines = [f"the cluster is healthy: {told}", *_not_done_with(world)]
     lines += [
         f"to be mended before the next trouble: {one.sentence} {one.next_step}"
         for one in world.verdicts
         if one.family in _FOR_THE_NEXT and one.severity in _ALERTS
     ]
     return Seen(ok=True, told="\n".join(lines))
+
+
+def torn_down_for(world: World, facts: Facts) -> Seen:
+    """See whether anything speaks for tearing the whole cluster down."""
+    silent = [one.node for one in world.managers if not one.answers]
+    if silent:
+        return Seen(ok=True, told=f"not every manager answers: {', '.join(silent)}")
+    found = healthy(world, facts)
+    calm = not world.agent and world.headline.startswith("healthy:")
+    if not found.ok and not (calm and world.active):
+        return Seen(ok=True, told=found.told)
+    told = "every manager answers"
+    told += f", and the agent says {world.headline}" if not world.agent else ""
+    if facts.get("though_healthy") == "yes":
+        return Seen(ok=True, told=f"{told}; it is wanted all the same")
+    return Seen(
+        ok=False,
+        told=f"{told}: nothing here is to be torn down. If it is wanted all the same,"
+        " say it with --though-healthy; --yes does not",
+        hopeless=True,
+    )
+
+
+def _not_done_with(world: World) -> list[str]:
+    """Return a line for each incident that a person has to look at or take."""
+    lines = [_incident_line(one) for one in world.incidents[:INCIDENTS_MAX]]
+    if len(world.incidents) > INCIDENTS_MAX:
+        more = len(world.incidents) - INCIDENTS_MAX
+        lines.append(f"and {more} more incidents: splitguard incidents list -a")
+    listed = {one.id for one in world.incidents}
+    lines += [
+        f"to be acknowledged: {one.verdict} on {one.subject}"
+        f" (splitguard incidents ack {one.incident})"
+        for one in world.verdicts
+        if _is_history(one.verdict) and one.incident and one.incident not in listed
+    ]
+    return lines
+
+
+def _incident_line(one: IncidentSight) -> str:
+    state = "over, taken by nobody" if one.over else "still open"
+    told = f"{state}: {one.verdict} on {one.subject}"
+    if one.taken_by:
+        return f"{told}, taken by {one.taken_by} (splitguard incidents show {one.id})"
+    return (
+        f"{told}; look: splitguard incidents show {one.id}; done with it:"
+        f" splitguard incidents ack {one.id}"
+    )
 
 
 def _managers_wrong(world: World, facts: Facts) -> list[str]:

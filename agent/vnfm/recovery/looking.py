@@ -15,7 +15,7 @@ from agent.errors import ManagerError, SplitguardError
 from agent.vnfm.client import ManagerClient
 from agent.vnfm.records import Generation, Version
 from agent.vnfm.recovery.doors import Doors
-from agent.vnfm.recovery.world import ManagerSeen, World, told_by
+from agent.vnfm.recovery.world import ManagerSeen, World, told_by, with_incidents
 
 REFUSED = 401
 PATIENCE_S = 15.0
@@ -147,6 +147,7 @@ def _told(bare: World, doors: Doors) -> World:
         status = here.get("/v1/status")
         lineage = here.get("/v1/lineage")
         snapshots = here.get("/v1/snapshots")
+        incidents = here.get("/v1/incidents")
     except SplitguardError as error:
         return replace(bare, agent=error.message)
-    return told_by(bare, status, lineage, snapshots)
+    return with_incidents(told_by(bare, status, lineage, snapshots), incidents)

@@ -35,13 +35,15 @@ _FACTS = {
     "certificates_below_root": "home/admin/files/ssl etc/cloudify/ssl",
     "username": "admin",
     "tenant": "default_tenant",
+    "whose_folders": "Its folders are those of `[vnfm] certificates` there.",
+    "its_certificates": "Unpack TO/NODE-certificates.tar there.",
 }
 """The defaults of the configuration."""
 
 
 def runbook(scenario: Scenario) -> str:
     """Return the whole page."""
-    command = f"    splitguard recover {scenario.name}"
+    command = f"    splitguard recover {scenario.name} {scenario.options}".rstrip()
     parts = [
         f"# {scenario.title}",
         _wrapped(scenario.about),

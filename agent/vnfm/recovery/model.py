@@ -106,6 +106,8 @@ class Scenario:
     guide: tuple[str, ...]
     """The guide's own steps."""
     steps: tuple[Step, ...]
+    options: str = ""
+    """What the command does not go without on a manager's machine."""
     by_agents: bool = False
     """Whether the managers are judged by what agents see of them, but for the proof at
     the end: each login is a write, which would push a clean side past the fork."""

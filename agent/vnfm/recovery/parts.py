@@ -58,9 +58,9 @@ def certificates_of(each: Each) -> tuple[Step, ...]:
             "Save the certificates of {node}",
             both(
                 "On the machine of {node}, as root; then bring the file to"
-                " {to}/{node}-certificates.tar on this machine. The agents of deployed"
-                " hosts trust these certificates only: a manager with others reaches"
-                " none of them."
+                " {to}/{node}-certificates.tar on this machine. {whose_folders} The"
+                " agents of deployed hosts trust these certificates only: a manager"
+                " with others reaches none of them."
             ),
             commands=lines(*_TAR),
             each=each,
@@ -70,9 +70,9 @@ def certificates_of(each: Each) -> tuple[Step, ...]:
             Kind.CHECK,
             "The certificates of {node} are saved",
             both(
-                "The file is there and can be read as an archive. It is not waited for"
-                " where that machine answers in no way at all, or was named with"
-                " --lost {node}."
+                "The file is there and can be read as an archive. A machine that is off"
+                " may come up again, so it is waited for; --lost {node} says that it is"
+                " gone: then its certificates are not saved."
             ),
             act="certificates-saved",
             each=each,
@@ -118,13 +118,13 @@ def install(each: Each) -> tuple[Step, ...]:
             "Install a fresh manager on {node}",
             Words(
                 "A machine with the same address and the product's package of the same"
-                " version. Unpack {to}/{node}-certificates.tar there and name the files"
-                " in /etc/cloudify/config.yaml (with F5: /home/admin/config.yaml), with"
+                " version. {its_certificates} Name the files in"
+                " /etc/cloudify/config.yaml (with F5: /home/admin/config.yaml), with"
                 " manager.private_ip {address}; leave the section `cluster` out: it"
                 " joins later. Then, as root:",
                 "A machine with the same address and the product's package of the same"
-                " version. Unpack {to}/{node}-certificates.tar there and name the files"
-                " in /etc/cloudify/config.yaml (with F5: /home/admin/config.yaml), with"
+                " version. {its_certificates} Name the files in"
+                " /etc/cloudify/config.yaml (with F5: /home/admin/config.yaml), with"
                 " manager.private_ip {address} and the sections postgresql_server or"
                 " postgresql_client and rabbitmq of the cluster: it joins by them."
                 " Databases and brokers that were torn down are installed first, the"
@@ -190,11 +190,13 @@ HEALTHY = Step(
     "The cluster is healthy",
     Words(
         "One manager is active and lists every other as online; one PostgreSQL takes"
-        " writes and all others stream from it; the agents hold nothing against"
-        " anybody. What is not so is said by name.",
+        " writes and all others stream from it; no agent has a trouble that lasts. What"
+        " is not so is said by name, and so is each incident that is still open or that"
+        " nobody has taken.",
         "Every manager answers and the cluster's status is OK; one PostgreSQL takes"
-        " writes and all others stream; the agents hold nothing against anybody. What"
-        " is not so is said by name.",
+        " writes and all others stream; no agent has a trouble that lasts. What is not"
+        " so is said by name, and so is each incident that is still open or that nobody"
+        " has taken.",
     ),
     act="healthy",
     wait_s=SETTLE_S,

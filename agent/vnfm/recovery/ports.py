@@ -21,6 +21,10 @@ class Seen:
     facts: Facts = field(default_factory=dict)
     hopeless: bool = False
     """With ok false: waiting will not help."""
+    undone: bool = False
+    """With ok true: it was not done, and the run goes on all the same."""
+    left: str = ""
+    """What is still to be done, and how: said again at the end, which is not well."""
 
 
 Note = Callable[[Facts], None]
@@ -55,7 +59,7 @@ class Screen(Protocol):
         ...
 
     def ended(self, shown: "Shown", state: str, told: str) -> None:
-        """Say what became of a step: `done`, `told`, `failed`, `not yet`."""
+        """Say what became of it: `done`, `not done`, `told`, `failed`, `not yet`."""
         ...
 
     def allows(self, shown: "Shown") -> bool:
@@ -84,3 +88,7 @@ class Outcome:
     stopped_at: str = ""
     """The step; empty when it came to its end."""
     told: str = ""
+    hopeless: bool = False
+    """Nothing was begun: there is nothing to go on with."""
+    left: tuple[str, ...] = ()
+    """What is still to be done although the run came to its end."""

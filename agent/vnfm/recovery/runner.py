@@ -4,8 +4,10 @@ Theory of operation. Step by step, each once for every node that it is for. A sa
 shown, and the check after it waits until it was done: nothing ever takes a person's
 word, or `--yes`, for it. A do is shown and asked for before anything is changed. What
 is learnt goes into the journal with the step, so a run that is interrupted goes on at
-the step where it was, and shows again what was told and not seen to be done. A dry run
-shows all of it, looks at what is so before its first act, and does nothing.
+the step where it was, and shows again what was told and not seen to be done. A step
+that leaves something to be done stops nothing; the run ends unwell, and the next one
+goes on at that step. A dry run shows all of it, looks at what is so before its first
+act, and does nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -50,6 +52,7 @@ class Runner:
         acts = (step.kind is not Kind.CHECK for step in self.steps)
         self._first_act = next((n for n, act in enumerate(acts, 1) if act), 0)
         self._blind = False
+        self._left: list[str] = []
 
     async def run(self) -> Outcome:
         """Play all steps, or as many as can be. Raises SplitguardError."""
@@ -62,10 +65,19 @@ class Runner:
                     continue
                 last = await self._one(self._shown(number, step, node))
                 if not last.ok and self.journal is not None:
-                    return last
+                    return self._stopped(self.journal, number, last)
+        if self._left:
+            return Outcome(ok=False, told=last.told, left=tuple(self._left))
         if self.journal is not None:
             self.journal.end(self._time(), last.told)
         return Outcome(ok=True, told=last.told)
+
+    def _stopped(self, journal: Journal, number: int, last: Outcome) -> Outcome:
+        """End the journal too where nothing was begun and waiting will not help."""
+        hopeless = last.hopeless and number < self._first_act
+        if hopeless:
+            journal.end(self._time(), last.told)
+        return replace(last, hopeless=hopeless)
 
     def _nodes_of(self, step: Step) -> tuple[str, ...]:
         """Return for whom a step is; a dry run shows it though nobody knows that."""
@@ -121,7 +133,8 @@ class Runner:
             if step.changes and not self.screen.allows(shown):
                 return Outcome(ok=False, stopped_at=step.id, told="not wanted")
             seen = await self._do(self.journal, shown, facts)
-        return self._end(shown, seen, "done" if seen.ok else "failed")
+        state = "not done" if seen.undone or seen.left else "done"
+        return self._end(shown, seen, state if seen.ok else "failed")
 
     async def _do(self, journal: Journal, shown: Shown, facts: Facts) -> Seen:
         key = (shown.step.id, shown.node)
@@ -157,13 +170,19 @@ class Runner:
 
     def _end(self, shown: Shown, seen: Seen, state: str) -> Outcome:
         self.facts.update(seen.facts)
+        if seen.left:
+            self._left.append(seen.left)
         if self.journal is not None:
             key = (shown.step.id, shown.node)
-            self.journal.told(self._time(), key, state, seen.told, seen.facts)
+            # What follows a step that left something is gone through again with it.
+            noted = "left" if self._left and seen.ok else state
+            noted = "done" if noted == "not done" else noted
+            self.journal.told(self._time(), key, noted, seen.told, seen.facts)
         elif state == "failed":
             state, self._blind = "not yet", True
         self.screen.ended(shown, state, seen.told)
-        return Outcome(seen.ok, "" if seen.ok else shown.step.id, seen.told)
+        stopped_at = "" if seen.ok else shown.step.id
+        return Outcome(seen.ok, stopped_at, seen.told, hopeless=seen.hopeless)
 
 
 def nodes_of(step: Step, facts: Facts) -> Iterator[str]:

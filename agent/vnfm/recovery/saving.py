@@ -103,6 +103,48 @@ def saved_for(to: Path, node: str) -> tuple[Path | None, str]:
     return None, reason
 
 
+def unpacking(path: Path) -> str:
+    """Return how what was saved gets onto the machine that is made anew."""
+    opened = "tar -C / -xf FILE"
+    if path.name.endswith(".age"):
+        opened = "age -d -i KEYFILE FILE | tar -C / -x"
+    return f"Bring {path} there and unpack it as root (`{opened}`)."
+
+
+def without(node: str) -> str:
+    """Return what there is to do when a node's certificates are gone."""
+    return (
+        f"No certificates of {node} are saved: have new ones made by the authority that"
+        " signed the old ones; under another one the agents of deployed hosts do not"
+        " trust it, and have to be installed again."
+    )
+
+
+def same_as(to: Path, node: str, others: Sequence[str]) -> str:
+    """Return another node whose file is the very same as this node's. Blocking.
+
+    Told to a person: machines may share certificates, or the wrong ones were brought.
+    """
+    mine, _ = saved_for(to, node)
+    for other in others:
+        theirs, _ = saved_for(to, other)
+        if mine is None or theirs is None or other == node:
+            continue
+        if _contents(mine) == _contents(theirs):
+            return other
+    return ""
+
+
+def _contents(path: Path) -> frozenset[tuple[str, bytes]]:
+    """Return the files of an archive: name and content. An encrypted one is opaque."""
+    content = path.read_bytes()
+    if content.startswith(_AGE):
+        return frozenset({(str(path), content)})
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        found = ((one.name, archive.extractfile(one)) for one in archive if one.isreg())
+        return frozenset((name, file.read()) for name, file in found if file)
+
+
 def _wrong(content: bytes) -> str:
     if len(content) > LIMIT_BYTES:
         return "is larger than certificates are"

@@ -133,7 +133,9 @@ _LOSS = Step(
     "Say what was lost with {node}",
     both(
         "The loss report of its snapshot is made: rows, and the managers' deployments,"
-        " blueprints, plugins and secrets, that {winner} does not have."
+        " blueprints, plugins and secrets, that {winner} does not have. From another"
+        " machine than that of {node} this needs --token-file (scopes read and data);"
+        " without a report the run does not end well."
     ),
     act="loss",
     each=Each.LOSERS,
@@ -144,9 +146,10 @@ _RESCUE = Step(
     Kind.SAY,
     "Decide what of {node} is put back",
     both(
-        "Look at the report, then put back what is wanted: each line tries first and"
-        " asks before it writes. This may be done later; the snapshot stays until its"
-        " incident is acknowledged."
+        "On the machine of {node}, where the snapshot lies: look at the report, then"
+        " put back what is wanted. Each line tries first and asks before it writes."
+        " This may be done later; the snapshot stays until its incident is"
+        " acknowledged."
     ),
     commands=lines(
         "splitguard loss report {snapshot_of_node}",

@@ -9,6 +9,18 @@ database: they are installed, set into maintenance mode, and restored once.
 from agent.vnfm.recovery import parts
 from agent.vnfm.recovery.model import Each, Kind, Lines, Scenario, Step, Words, both
 
+_WANTED = Step(
+    "wanted",
+    Kind.CHECK,
+    "Something speaks for tearing all of it down",
+    both(
+        "A manager does not answer, or the cluster is not well. Where every manager"
+        " answers and the agent says healthy, this goes no further unless"
+        " --though-healthy is given; --yes does not stand for that."
+    ),
+    act="wanted",
+)
+
 _SNAPSHOT = Step(
     "snapshot",
     Kind.DO,
@@ -119,9 +131,10 @@ WHOLE_CLUSTER = Scenario(
     ),
     (
         parts.LOOK,
+        _WANTED,
         parts.SAVE_CERTIFICATES,
+        _SNAPSHOT,  # before people are waited for: managers may die one by one
         *parts.certificates_of(Each.ELSEWHERE),
-        _SNAPSHOT,
         *parts.destroy(Each.MANAGERS),
         *parts.install(Each.MANAGERS),
         _MAINTENANCE_ON,
@@ -134,4 +147,5 @@ WHOLE_CLUSTER = Scenario(
         *parts.join(Each.OTHERS),
         parts.HEALTHY,
     ),
+    options="--to /mnt/safe",
 )

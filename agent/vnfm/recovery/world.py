@@ -103,6 +103,18 @@ class CopySight:
 
 
 @dataclass(frozen=True, slots=True)
+class IncidentSight:
+    """One incident that is open, or a split that is over and was taken by nobody."""
+
+    id: str
+    verdict: str
+    subject: str
+    over: bool
+    taken_by: str
+    """Empty: nobody."""
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything that a check looks at."""
 
@@ -115,6 +127,7 @@ class World:
     verdicts: tuple[VerdictSight, ...] = ()
     copies: tuple[CopySight, ...] = ()
     """The latest first."""
+    incidents: tuple[IncidentSight, ...] = ()
     told_managers: tuple[ManagerSeen, ...] = ()
     """The managers as the agent sees them, without a login."""
 
@@ -147,6 +160,24 @@ class World:
         order = {"split-brain": 0, "lineage-twin": 1, "lineage-diverged": 2}
         found = [one for one in self.verdicts if one.family == "split"]
         return min(found, key=lambda one: order.get(one.verdict, 3), default=None)
+
+
+def with_incidents(world: World, incidents: Plain) -> World:
+    """Return the world with the incidents that are not done with."""
+    found = (
+        IncidentSight(
+            id=one["id"],
+            verdict=one["verdict"],
+            subject=one["subject"],
+            over=one["resolved"] is not None,
+            taken_by=one["acknowledged_by"] or "",
+        )
+        for one in incidents["incidents"]
+        if one["status"] in ("open", "acknowledged")
+        or (one["family"] == "split" and one["resolved"])
+    )
+    left = tuple(one for one in found if not (one.over and one.taken_by))
+    return replace(world, incidents=left)
 
 
 def told_by(bare: World, status: Plain, lineage: Plain, snapshots: Plain) -> World:
