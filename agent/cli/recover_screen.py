@@ -6,6 +6,7 @@ comes when what is so changes, and once a minute otherwise. With --output jsonl 
 step becomes a line on stdout as it begins and as it ends.
 """
 
+import signal
 import sys
 import textwrap
 from dataclasses import dataclass, field
@@ -102,7 +103,12 @@ class Screen:
                 f"step {shown.step.id} changes something, and nobody can be asked",
                 "run it on a terminal, or give --yes: it goes on at this step",
             )
-        return typer.confirm("  do it?", default=False, err=True)
+        # The event loop's own handler would let the first Ctrl-C go unheard here.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return typer.confirm("  do it?", default=False, err=True)
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _event(self, row: dict[str, Any]) -> None:
         if self.out.output is Output.JSONL:

@@ -1,6 +1,10 @@
 """`splitguard recover` as a command: dry runs, bad input, and how a run goes on."""
 
+import contextlib
 import json
+import os
+import pty
+import select
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.fix_cli import Command
+from tests.fix_cli import SPLITGUARD, Command
 from tests.fix_desk import healthy, split_brain
 
 NODE = """
@@ -244,6 +248,31 @@ def test_an_interrupted_run_says_where_it_was_and_that_it_goes_on(
     assert process.returncode == 130, told
     assert "interrupted at step 3 of 16: the same command goes on there" in told
     assert "Traceback" not in told
+
+
+def test_a_question_that_is_interrupted_ends_the_run_at_once(home: Path) -> None:
+    (home / "ssl").mkdir()
+    (home / "ssl" / "ca.pem").write_text("ca")
+    with (home / "agent.toml").open("a") as file:
+        file.write(f'certificates = ["{home}/ssl"]\n')
+    words = [
+        str(SPLITGUARD), "recover", "whole-cluster", "--generation", "4",
+        "--to", str(home / "safe"), "--config", str(home / "agent.toml"),
+    ]  # fmt: skip
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(words[0], words)
+    said, asked = b"", False
+    with contextlib.suppress(OSError):  # the terminal is gone when the program is
+        while select.select([terminal], [], [], 30)[0]:
+            said += os.read(terminal, 4096)
+            if b"do it?" in said and not asked:
+                asked = bool(os.write(terminal, b"\x03"))
+    os.kill(pid, signal.SIGKILL)
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 130, said
+    assert b"interrupted at step 3 of 18: the same command goes on there" in said
 
 
 def test_each_machines_folders_may_differ_and_that_is_said(
