@@ -25,15 +25,49 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 HERE = "splitguard vnfm"
+GOES_ON = "what the manager has begun goes on there"
+
+
+class Patience:
+    """How long a person waits, from the first question on."""
+
+    def __init__(self, limit_s: float) -> None:
+        from agent.daemon.clock import SystemClock
+
+        self._clock = SystemClock()
+        self._until_s = self._clock.moment().monotonic_s + limit_s
+        self.limit_s = limit_s
+
+    @property
+    def left_s(self) -> float:
+        """Return how many whole seconds are left; never none at all."""
+        left_s = self._until_s - self._clock.moment().monotonic_s
+        return float(max(1, round(left_s)))
+
+
+async def in_time(answer: Awaitable[T], patience: Patience | None, asked: str) -> T:
+    """Return the answer; a person's patience may end before. Raises ManagerError."""
+    if patience is None:
+        return await answer
+    try:
+        async with asyncio.timeout(patience.left_s):
+            return await answer
+    except TimeoutError as error:
+        raise ManagerError(
+            f"{asked}: no answer within {patience.limit_s:g} s; nothing was begun",
+            "it hangs: `splitguard vnfm status` says of each manager how it is",
+        ) from error
 
 
 def through(
     call: ManagerCall,
     work: "Callable[[Place, ManagerClient], Awaitable[T]]",
     place: Place | None = None,
+    patience: "Patience | None" = None,
 ) -> T:
     """Do something at the manager that is meant, or at `place`, and return it.
 
+    With `patience` the manager that is meant has to be found in that time.
     Raises ManagerError, ConfigError.
     """
 
@@ -41,7 +75,8 @@ def through(
         async with opened(call.profile()) as door:
             if place is not None:
                 return await work(place, door.client(place))
-            return await work(*await door.active())
+            found = await in_time(door.active(), patience, "no manager")
+            return await work(*found)
 
     return asyncio.run(all_of_it())
 
@@ -64,16 +99,21 @@ def line(call: ManagerCall, place: Place, *words: str) -> str:
 
 
 @contextmanager
-def goes_on(look: str) -> Iterator[None]:
-    """Say at Ctrl-C, SIGTERM or SIGHUP that the manager goes on, and how to look."""
+def goes_on(look: str | Callable[[], str]) -> Iterator[None]:
+    """Say at Ctrl-C, SIGTERM or SIGHUP that the manager goes on, and how to look.
+
+    `look` may be known later; while it is empty nothing was begun.
+    """
     from agent.cli.shelf import ends_on_sigterm
 
     try:
         with ends_on_sigterm():
             yield
     except KeyboardInterrupt:
-        say("splitguard: no longer waiting; what the manager has begun goes on there")
-        say(f"  look at it with: {look}")
+        command = look if isinstance(look, str) else look()
+        if command:
+            say(f"splitguard: no longer waiting; {GOES_ON}")
+            say(f"  look at it with: {command}")
         raise
 
 

@@ -39,6 +39,8 @@ __all__ = [
     "RestoreOptions",
 ]
 
+LOOK_S = 5.0
+"""So long at least it is looked for what a create without an answer has left."""
 LOOKED = 100
 """So many of one workflow's executions are looked through."""
 CREATE, RESTORE = "create_snapshot", "restore_snapshot"
@@ -87,22 +89,27 @@ class ManagerClient(Asking):
                 )
         await self._wire.told(Ask(what, "DELETE", self._path(snapshot_id)))
 
-    async def create(self, snapshot_id: str, options: CreateOptions) -> Execution:
+    async def create(
+        self, snapshot_id: str, options: CreateOptions, deadline_s: float | None = None
+    ) -> Execution:
         """Have a snapshot made; return the execution that makes it.
 
-        Raises ManagerError; OrphanError where the manager did not answer and left work
-        behind. Options that its version does not know are not sent.
+        Raises ManagerError; OrphanError where the manager did not answer within
+        `deadline_s` and left work behind. Options unknown to its version are not sent.
         """
         what = f"create snapshot {snapshot_id}"
         self._check_id(snapshot_id)
         version = self._version or await self.version()
         path, body = self._path(snapshot_id), options.body(version)
-        ask = Ask(what, "PUT", path, body=body, once=True)
+        ask = Ask(what, "PUT", path, body=body, once=True, deadline_s=deadline_s)
         try:
             # The reply holds the database's password: only the record goes on.
             made = shapes.execution(await self._wire.told(ask))
         except ManagerError as error:
-            raise await self._explained(error, snapshot_id, CREATE) from error
+            look_s = None if deadline_s is None else max(LOOK_S, deadline_s / 4)
+            raise await self._explained(
+                error, snapshot_id, CREATE, look_s=look_s
+            ) from error
         if made is None:
             raise self._strange(what)
         return made
@@ -180,10 +187,12 @@ class ManagerClient(Asking):
             return None
         return shapes.text(self._good(answer, what), "status") == "running"
 
-    async def executions(self, workflow: str | None = None) -> tuple[Execution, ...]:
+    async def executions(
+        self, workflow: str | None = None, deadline_s: float | None = None
+    ) -> tuple[Execution, ...]:
         """Return executions, newest first, those of the system too; at most PAGE.
 
-        Raises ManagerError.
+        Raises ManagerError, also when no answer came within `deadline_s`.
         """
         query: Query = {
             "_include_system_workflows": "true",
@@ -191,7 +200,10 @@ class ManagerClient(Asking):
             "_size": PAGE if workflow is None else LOOKED,
             **({"workflow_id": workflow} if workflow else {}),
         }
-        ask = Ask("list the executions", "GET", "/executions", query, headers=BYPASS)
+        what = "list the executions"
+        ask = Ask(
+            what, "GET", "/executions", query, headers=BYPASS, deadline_s=deadline_s
+        )
         plain = await self._wire.told(ask)
         found = (
             shapes.execution(one) for one in shapes.items(plain.get("items"), PAGE)
@@ -234,6 +246,7 @@ class ManagerClient(Asking):
         snapshot_id: str,
         workflow: str,
         before: frozenset[str] = frozenset(),
+        look_s: float | None = None,
     ) -> ManagerError:
         """Return the error with what it left behind, or what stands in the way."""
         silent, busy = error.status is None, error.code == BUSY
@@ -241,7 +254,7 @@ class ManagerClient(Asking):
             return error
         try:
             if silent or workflow == RESTORE:
-                orphan = await self._active(snapshot_id, workflow, before)
+                orphan = await self._active(snapshot_id, workflow, before, look_s)
                 if orphan is not None:
                     return OrphanError(error, orphan)
             if busy:
@@ -271,10 +284,14 @@ class ManagerClient(Asking):
         )
 
     async def _active(
-        self, snapshot_id: str, workflow: str, before: frozenset[str] = frozenset()
+        self,
+        snapshot_id: str,
+        workflow: str,
+        before: frozenset[str] = frozenset(),
+        look_s: float | None = None,
     ) -> Execution | None:
         """Return the newest unfinished execution about a snapshot, but those before."""
-        for one in await self.executions(workflow):
+        for one in await self.executions(workflow, look_s):
             mine = one.snapshot == snapshot_id and one.id not in before
             if mine and one.status not in EXECUTION_ENDS:
                 return one
