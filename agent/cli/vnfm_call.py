@@ -9,7 +9,7 @@ the process list.
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, TypeVar
 from urllib.parse import urlsplit
@@ -214,9 +214,20 @@ class ManagerCall(Call):
         from agent.vnfm.login import Login
 
         given = self.password_file is not None or self.token_file is not None
+        login, source = None, ""
         if not given and environ.get(PASSWORD):
-            return Login(told.username, environ[PASSWORD], tenant=told.tenant)
-        return login_of(told)
+            login = Login(told.username, environ[PASSWORD], tenant=told.tenant)
+            source = f"${PASSWORD}"
+        else:
+            login = login_of(told)
+        if self.token_file is not None:
+            source = f"--token-file (now {self.token_file})"
+        elif self.password_file is not None:
+            source = f"--password-file (now {self.password_file})"
+        if login is None:
+            return None
+        named = "" if self.tenant_name is None else "--tenant-name"
+        return replace(login, source=source, tenant_source=named)
 
 
 def check_address(url: str, option: str) -> None:

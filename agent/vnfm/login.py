@@ -28,6 +28,10 @@ class Login:
     token: str = field(default="", repr=False)
     """Used in place of user and password where it is given."""
     tenant: str = "default_tenant"
+    source: str = field(default="", compare=False)
+    """What gave password or token, as a person would write it; empty: [vnfm]."""
+    tenant_source: str = field(default="", compare=False)
+    """What gave the tenant; empty: [vnfm]."""
 
     def headers(self) -> dict[str, str]:
         """Return what to send with each request."""

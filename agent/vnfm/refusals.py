@@ -193,18 +193,31 @@ def _for_login(login: Login | None) -> str:
     if login.token:
         return (
             "the token has run out or was dropped (in 4.x and 5.x it lasts ten hours):"
-            " make a new one into [vnfm] token_file; it is not tried again until then"
+            " make a new one and"
+            f" {_anew('it', login.source or '[vnfm] token_file')}; it is not tried"
+            " again until then"
         )
     return (
         f"user {login.username}'s password is wrong, or the account is locked; it is"
-        " not tried again, because four wrong ones lock it: put the right one into"
-        " [vnfm] password_file"
+        " not tried again, because four wrong ones lock it:"
+        f" {_anew('the right one', login.source or '[vnfm] password_file')}"
     )
+
+
+def _anew(what: str, source: str) -> str:
+    """Return what to do about a login: to give it where the refused one came from."""
+    if source.startswith("--"):
+        return f"give {what} by {source}"
+    return f"put {what} into {source}"
 
 
 def _for_tenant(login: Login | None) -> str:
     name = login.tenant if login is not None else ""
-    return f"set [vnfm] tenant, now {name!r}, to one that `cfy tenants list` names"
+    source = login.tenant_source if login is not None else ""
+    one = "one that `cfy tenants list` names"
+    if source:
+        return f"give {one} by {source}, now {name!r}"
+    return f"set [vnfm] tenant, now {name!r}, to {one}"
 
 
 def _says(text: str) -> Callable[[Login | None], str]:
