@@ -30,6 +30,8 @@ UNTRIED_MAX = 2
 LATE_S = 10.0
 """How long the others may still take once an active one has answered."""
 REFUSED = "unauthorized_error"
+NOT_ASKED = "not_asked"
+"""The code of who was not asked, because another one has refused the login."""
 
 
 class Asked(Generic[T]):
@@ -205,11 +207,11 @@ def _outcome(
 ) -> Asked[T]:
     if task is None:
         reason = "not asked, because another manager has refused the login"
-    elif task.cancelled():
+        return Asked(place, None, ManagerError(reason, code=NOT_ASKED))
+    if task.cancelled():
         reason = f"no answer {late_s:g} s after the active one's"
-    else:
-        return task.result()
-    return Asked(place, None, ManagerError(reason))
+        return Asked(place, None, ManagerError(reason))
+    return task.result()
 
 
 def none_active(asked: list[Asked[T]]) -> ManagerError:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cli.console import grid, safe, stacked, words
 from agent.cli.vnfm_call import NO_LOGIN_HINT, Place, Profile
-from agent.cli.vnfm_door import REFUSED, Door, ask_all, opened
+from agent.cli.vnfm_door import NOT_ASKED, REFUSED, Door, ask_all, opened
 from agent.errors import ConfigError, ManagerError, SplitguardError
 from agent.vnfm.records import (
     ClusterStatus,
@@ -41,11 +41,21 @@ class Look:
     maintenance: Maintenance | None = None
     problems: list[str] = field(default_factory=list)
     hint: str = ""
+    code: str = ""
+    """The manager's or the door's own code of what went wrong."""
 
     @property
-    def answers(self) -> bool:
-        """Whether it answered at all."""
-        return self.version is not None or self.status is not None
+    def answers(self) -> bool | None:
+        """Whether it answered at all; None where it was not asked."""
+        if self.code == NOT_ASKED:
+            return None
+        told = self.version is not None or self.status is not None
+        return told or self.refused
+
+    @property
+    def refused(self) -> bool:
+        """Whether it answered that it does not take the login."""
+        return self.code == REFUSED
 
     @property
     def active(self) -> bool | None:
@@ -77,6 +87,8 @@ async def look(profile: Profile) -> list[Look]:
         if one.error is not None:
             found.problems.append(one.error.message)
             found.hint = one.error.hint
+            if isinstance(one.error, ManagerError):
+                found.code = one.error.code
         looks.append(found)
     return looks
 
@@ -112,11 +124,15 @@ def judge(looks: list[Look]) -> Judged:
     """Return who is active, and what is wrong with that."""
     active = [one for one in looks if one.active]
     names = [one.place.name for one in active]
-    refused = next((one for one in looks if one.problems and not one.answers), None)
+    refused = next((one for one in looks if one.refused), None)
+    silent = next((one for one in looks if one.problems and not one.answers), None)
     if not active:
-        reason = "no manager answers as active"
         if refused is not None:
-            return Judged(names, f"{reason}: {refused.problems[0]}", refused.hint)
+            said = f"{refused.place.name} refused the login"
+            return Judged(names, f"nobody told who is active: {said}", refused.hint)
+        reason = "no manager answers as active"
+        if silent is not None:
+            return Judged(names, f"{reason}: {silent.problems[0]}", silent.hint)
         return Judged(names, reason, "`splitguard status` says how the cluster is")
     old = [one for one in active if _generation(one) is Generation.ACTIVE_STANDBY]
     if len(old) > 1:
@@ -196,7 +212,7 @@ def _row(one: Look) -> list[object]:
     shown = plain(one)
     return [
         safe(shown["manager"]),
-        shown["answers"],
+        _answers(one),
         shown["active"],
         safe(shown["version"] or ""),
         shown["generation"],
@@ -205,6 +221,13 @@ def _row(one: Look) -> list[object]:
         safe(shown["cluster"] or ""),
         safe(shown["maintenance"] or ""),
     ]
+
+
+def _answers(one: Look) -> object:
+    """Return whether it answers, in words where yes and no do not tell."""
+    if one.refused:
+        return "refused the login"
+    return "not asked" if one.answers is None else one.answers
 
 
 def _services(one: Look) -> str | None:

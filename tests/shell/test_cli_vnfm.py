@@ -1,17 +1,20 @@
 """`splitguard vnfm` before a manager is asked, and who is asked in which order."""
 
 import asyncio
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from agent.cli.vnfm_call import PASSWORD, ManagerCall, Place
 from agent.cli.vnfm_dashes import plain
-from agent.cli.vnfm_door import ask_all
+from agent.cli.vnfm_door import NOT_ASKED, ask_all
 from agent.cli.vnfm_keep import way_on
 from agent.cli.vnfm_look import Look, judge
 from agent.cli.vnfm_look import plain as shown
+from agent.cli.vnfm_look import table as look_table
 from agent.cli.vnfm_progress import transfer, waiting
 from agent.cli.vnfm_words import (
     fails,
@@ -22,8 +25,10 @@ from agent.cli.vnfm_words import (
     tenant_of_restore,
 )
 from agent.errors import ConfigError, ManagerError
+from agent.transport import Answer
 from agent.vnfm.options import CreateOptions
 from agent.vnfm.records import Status, Version
+from agent.vnfm.refusals import refusal
 
 OLD, NEW = Version("4.5.5"), Version("7.0.5")
 PLACES = tuple(Place(f"http://10.0.0.{n}", f"n{n}") for n in (1, 2, 3))
@@ -217,6 +222,37 @@ def test_options_count_before_the_environment_and_that_before_the_file(
     assert "of the" not in repr(login)
 
 
+@pytest.mark.parametrize(
+    ("option", "variable", "words"),
+    [
+        ({"password_file": "bad"}, "", "give the right one by --password-file (now "),
+        ({"token_file": "bad"}, "", "make a new one and give it by --token-file (now "),
+        ({}, "x", f"put the right one into ${PASSWORD}"),
+        ({}, "", "put the right one into [vnfm] password_file"),
+    ],
+)
+def test_a_refused_login_is_to_be_mended_where_it_came_from(
+    config, tmp_path, option, variable, words
+):
+    (tmp_path / "bad").write_text("bad\n")
+    given = {name: tmp_path / file for name, file in option.items()}
+    profile = ManagerCall(config=config, **given).profile({PASSWORD: variable})
+    hint = refusal(Answer(401, {}, b"{}"), "n1", "ask", profile.login).hint
+    assert words in hint
+    assert ("[vnfm]" in hint) is not (option or variable)
+
+
+def test_a_tenant_that_was_given_is_to_be_given_anew(config):
+    told = {"error_code": "forbidden_error", "message": "invalid tenant name: nope"}
+    answer = Answer(403, {}, json.dumps(told).encode())
+    for option, words in (
+        ("nope", "give one that `cfy tenants list` names by --tenant-name, now 'nope'"),
+        (None, "set [vnfm] tenant, now 'blue', to one that `cfy tenants list` names"),
+    ):
+        profile = ManagerCall(config=config, tenant_name=option).profile({})
+        assert refusal(answer, "n1", "ask", profile.login).hint == words
+
+
 def test_a_configured_password_is_never_sent_to_another_address(config):
     call = ManagerCall(config=config, manager="http://127.0.0.1:9")
     profile = call.profile({})
@@ -308,6 +344,25 @@ def test_a_manager_has_the_same_keys_whether_it_answered_or_not():
     assert there.keys() == gone.keys()
     assert (gone["answers"], gone["active"], gone["version"]) == (False, None, None)
     assert json.loads(json.dumps(there))["generation"] == "4.x"
+
+
+def test_who_refused_the_login_answered_and_the_others_were_not_asked():
+    first = Look(
+        PLACES[0], problems=["cannot ask: HTTP 401"], code="unauthorized_error"
+    )
+    first.hint = "put the right one there"
+    rest = [Look(place, problems=["not asked"], code=NOT_ASKED) for place in PLACES[1:]]
+    looks = [first, *rest]
+    assert [shown(one)["answers"] for one in looks] == [True, None, None]
+    judged = judge(looks)
+    assert judged.wrong == "nobody told who is active: n1 refused the login"
+    assert judged.hint == first.hint
+    out = io.StringIO()
+    Console(file=out, width=200).print(look_table(looks, judged))
+    lines = out.getvalue().splitlines()
+    assert "refused the login" in lines[1]
+    assert "not asked" in lines[2]
+    assert "no manager answers" not in out.getvalue()
 
 
 # --- words ----------------------------------------------------------------------------
