@@ -75,15 +75,19 @@ class OutboxWorker:
         self._attempts: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._ended: set[tuple[str, str]] = set()
         self._unnoted: set[tuple[str, str]] = set()
+        self._overtaken: set[tuple[str, str]] = set()
+        """Attempts that were under way when the channels were renewed."""
 
     def renew(self, channels: Sequence[NoticeChannel]) -> None:
         """Deliver to these channels from the next attempt on. From the loop's thread.
 
         What waits for one that is gone becomes a dead letter, as at a start. All that
-        waits is tried again at once: somebody may have mended something.
+        waits is tried again at once: somebody may have mended something. What is on
+        its way is, too, if it fails: it went as before.
         """
         self._channels = {channel.name: channel for channel in channels}
         self._receivers.renew(self._channels)
+        self._overtaken = set(self._attempts)
         self._hurried = True
         self._wake.set()
 
@@ -148,10 +152,14 @@ class OutboxWorker:
         except DeliveryError as error:
             self._receivers.failed(row.channel, error.message)
             await self._note_failure(row, error)
+            if key in self._overtaken:
+                self._hurried = True
+                self._wake.set()
         except JournalError as error:
             _log.warning("outbox: delivery not noted: %s", error)
         finally:
             self._ended.add(key)
+            self._overtaken.discard(key)
             del self._attempts[key]
 
     async def _hand_over(self, row: OutboxRow) -> None:

@@ -311,6 +311,24 @@ async def test_after_a_reload_nobody_fails_and_all_that_waits_is_tried_at_once()
         assert post.tried[-1] == (1, ())
 
 
+async def test_what_is_on_its_way_at_a_reload_is_tried_at_once_if_it_fails():
+    refusals = [DeliveryError("on-call: no", permanent=False) for _ in range(5)]
+    receiver = Receiver("on-call", *refusals)
+    async with running(receiver) as post:
+        post.put("inc-1")
+        for attempt in range(1, 5):
+            await until(lambda n=attempt: receiver.tried == n)
+            if attempt == 4:
+                receiver.open.clear()
+            post.clock.ahead_s += 2.0**attempt
+        await until(lambda: receiver.tried == 5)
+        post.worker.renew([receiver])
+        await until(lambda: not post.worker._hurried)
+        receiver.open.set()
+        async with asyncio.timeout(5):  # and not after 16 s
+            await receiver.taken.wait()
+
+
 async def test_a_message_for_a_receiver_that_is_gone_makes_nobody_fail():
     async with running(Receiver("pager")) as post:
         post.put("inc-1", "taken-out")
