@@ -61,6 +61,7 @@ def test_a_split_leaves_the_losers_manager_snapshot_beside_its_capture(
 
 def test_a_manager_that_hangs_delays_no_capture(lab_cluster: Cluster):
     lab = lab_cluster.command
+    until(90, lambda: at_rest(lab_cluster) or None)  # else it goes on with that one
     known = {one["id"] for one in captures(lab_cluster)}
     lab.done("manager", "fault", "n1", "worker-dead")
     lab.done("partition", "n1")
@@ -83,6 +84,12 @@ def captures(cluster: Cluster) -> list[Any]:
     """What n1 keeps of its database."""
     found = cluster.agent("n1", "/v1/snapshots") or {"snapshots": []}
     return list(found["snapshots"])
+
+
+def at_rest(cluster: Cluster) -> bool:
+    """Whether every capture of n1 is over."""
+    phases = [(one["capture"] or {}).get("phase") for one in captures(cluster)]
+    return all(phase in (None, "closed", "failed") for phase in phases)
 
 
 def care(cluster: Cluster) -> Any:
