@@ -71,12 +71,9 @@ say = echo "$(1)" >&2
 	flock Makefile $(PROJECT) .
 	touch $@
 
-.venv/.patroni: requirements-patroni.lock tests/setup/patroni.sh | .venv/.python
-	PYTHON=$(PYTHON) flock Makefile tests/setup/patroni.sh .venv/patroni
-	touch $@
-
-.venv/.cfy: requirements-cfy.lock tests/setup/cfy.sh | .venv/.python
-	PYTHON=$(PYTHON) flock Makefile tests/setup/cfy.sh .venv/cfy
+# Each in an environment of its own: .venv/patroni, .venv/cfy.
+.venv/.patroni .venv/.cfy: .venv/.%: requirements-%.lock tests/setup/environment.sh | .venv/.python
+	PYTHON=$(PYTHON) flock Makefile tests/setup/environment.sh $< .venv/$* $*
 	touch $@
 
 .venv/.servers: tests/setup/servers.py | .venv/.python packages

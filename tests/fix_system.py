@@ -28,7 +28,7 @@ Made = TypeVar("Made", bound=Cluster)
 def kit(installed: Path, postgres_home: Path) -> Kit:
     """The agents' installation, and Patroni where the servers' user can read it."""
     found = list((ROOT / ".venv/patroni/lib").glob("python3.*/site-packages/patroni"))
-    assert found, "Patroni is not installed: run tests/setup/patroni.sh .venv/patroni"
+    assert found, "Patroni is not installed: make .venv/.patroni"
     target = postgres_home / "patroni"
     copy_tree(found[0].parent, target)
     return Kit(

@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Installs Patroni, for the system tests, into a virtual environment of its own: its
-# packages are nobody else's business. Everything comes from the lock file by its hash.
-# $1: the environment's folder, e.g. .venv/patroni    PYTHON: the interpreter to use.
+# Installs what tests play against and Splitguard never imports (Patroni, the managers'
+# own client `cfy`) into a virtual environment of its own: its packages are nobody else's
+# business. Everything comes from the lock file by its hash.
+# $1: the lock file    $2: the environment's folder, e.g. .venv/cfy
+# $3: the program that must run in the end, e.g. cfy    PYTHON: the interpreter to use.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-target=${1:?give the folder of the environment}
+lock=${1:?give the lock file}
+target=${2:?give the folder of the environment}
+program=${3:?give the program that it is for}
 python=${PYTHON:-python3}
-lock=requirements-patroni.lock
 tools=$(mktemp)
 trap 'rm -f -- "$tools"' EXIT
 
@@ -18,4 +21,4 @@ install=("$python" -m pip --python "$target/bin/python" -qq --disable-pip-versio
 sed -n '/^setuptools==/,/[^\\]$/p' "$lock" >"$tools"
 "${install[@]}" -r "$tools"
 "${install[@]}" --no-build-isolation --use-pep517 -r "$lock"
-"$target/bin/patroni" --version
+"$target/bin/$program" --version
