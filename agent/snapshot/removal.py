@@ -8,6 +8,7 @@ is swept away later. A pin that was left goes first, as long as its notes are th
 
 import json
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from agent.snapshot.files import PRIVATE_FILE, fsync_path, remove_tree, write_al
 from agent.snapshot.pin import left_behind
 
 RECORD = "removed.jsonl"
-"""In the capture folder: one line for each snapshot that was removed."""
+"""In the folder of the snapshots: one line for each snapshot that was removed."""
 RECORD_BYTES_MAX = 1 << 20
 """A longer record is put aside as `.1`, in place of the one before."""
 _DOOMED = ".removed-"
@@ -43,7 +44,7 @@ def remove(
         "offsite": twin.url if twin is not None and twin.verified else None,
     }
     try:
-        _record(folder.parent / RECORD, json.dumps(line))
+        record(folder.parent, line)
         for farm in left_behind(folder):
             remove_tree(farm)
         doomed = folder.with_name(_DOOMED + snapshot_id)
@@ -65,17 +66,22 @@ def sweep(capture_dir: Path) -> None:
         remove_tree(left)
 
 
-def _record(path: Path, line: str) -> None:
-    """Append a line, durably; for root as the folder's owner. Raises OSError."""
+def record(folder: Path, line: Mapping[str, object]) -> None:
+    """Write down, durably, what is about to be removed from a folder of snapshots.
+
+    For root the record is the folder's owner's: the agent goes on with it. Raises
+    OSError.
+    """
+    path = folder / RECORD
     if path.exists() and path.stat().st_size > RECORD_BYTES_MAX:
         path.replace(path.with_name(path.name + ".1"))
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
     handle = os.open(path, flags, PRIVATE_FILE)
     try:
-        write_all(handle, memoryview(line.encode() + b"\n"))
+        write_all(handle, memoryview(json.dumps(line).encode() + b"\n"))
         os.fsync(handle)
         if os.geteuid() == 0:
-            owner = path.parent.stat()
+            owner = folder.stat()
             os.fchown(handle, owner.st_uid, owner.st_gid)
     finally:
         os.close(handle)

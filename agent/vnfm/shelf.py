@@ -8,7 +8,6 @@ its name and swept away. It is removed the other way round. Nothing here asks a 
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -30,6 +29,7 @@ from agent.snapshot.files import (
     write_all,
     write_atomically,
 )
+from agent.snapshot.removal import record
 from agent.snapshot.sealing import Identity, unsealed
 from agent.vnfm.kept import (
     CERTIFICATES,
@@ -44,9 +44,6 @@ ID = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,199}")
 """What a manager takes as a snapshot's id, and a folder as its name."""
 LISTED_MAX = 10_000
 """More folders than this are not looked at."""
-RECORD = "removed.jsonl"
-"""One line for each snapshot that was removed."""
-RECORD_BYTES_MAX = 1 << 20
 _MAKING = ".making-"
 _DOOMED = ".removed-"
 LIST_HINT = "ids are listed by `splitguard vnfm snapshots list`"
@@ -225,7 +222,7 @@ class Shelf:
             "bytes": kept.size_bytes,
         }
         with _told(f"{snapshot_id} cannot be removed"):
-            _record(self._dir / RECORD, json.dumps(line))
+            record(self._dir, line)
             doomed = self._dir / (_DOOMED + snapshot_id)
             remove_tree(doomed)
             (self._dir / snapshot_id).rename(doomed)
@@ -308,16 +305,3 @@ def _same(found: str, wanted: str, source: Path) -> None:
 def _is_folder(path: Path) -> bool:
     named = ID.fullmatch(path.name) is not None
     return named and path.is_dir() and not path.is_symlink()
-
-
-def _record(path: Path, line: str) -> None:
-    """Append a line, durably. Raises OSError."""
-    if path.exists() and path.stat().st_size > RECORD_BYTES_MAX:
-        path.replace(path.with_name(path.name + ".1"))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
-    handle = os.open(path, flags, PRIVATE_FILE)
-    try:
-        write_all(handle, memoryview(line.encode() + b"\n"))
-        os.fsync(handle)
-    finally:
-        os.close(handle)
