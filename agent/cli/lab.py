@@ -20,10 +20,11 @@ import typer
 
 from agent.cli import lab_manager
 from agent.cli.console import Out, Output, grid, say
+from agent.cli.lab_options import Node, StateDir, folder_of, lab_of
 from agent.cli.lab_tables import status_table, story_table, written_table
 from agent.cli.startup import while_importing
 from agent.errors import LabError
-from agent.lab.plan import Options, Plan, default_state_dir
+from agent.lab.plan import Options, Plan
 
 if TYPE_CHECKING:
     from agent.lab.handle import Lab
@@ -35,14 +36,6 @@ app = typer.Typer(
 )
 app.add_typer(lab_manager.app, name="manager")
 
-StateDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--state-dir",
-        help="The lab's folder. Default: splitguard-lab-UID among temporary files.",
-        show_default=False,
-    ),
-]
 Pg = Annotated[
     str,
     typer.Option("--pg", help="16, 18, or the folder of an installed server."),
@@ -50,7 +43,6 @@ Pg = Annotated[
 Printed = Annotated[
     Output, typer.Option("--output", "-o", help="How data is printed on stdout.")
 ]
-Node = Annotated[str, typer.Argument(help="n1, n2 or n3.")]
 Settle = Annotated[float, typer.Option("--settle", hidden=True, min=0.5, max=600)]
 NoAgents = Annotated[bool, typer.Option("--no-agents", hidden=True)]
 CrashAt = Annotated[list[str] | None, typer.Option("--crash-at", hidden=True)]
@@ -109,7 +101,7 @@ def up(  # noqa: PLR0913 - each is an option of its own
         manager=manager.value,
         crash_at=tuple(crash_at or ()),
     )
-    folder = _folder(state_dir)
+    folder = folder_of(state_dir)
     with _interruptible():
         if detach:
             from agent.lab.handle import detached
@@ -122,7 +114,7 @@ def up(  # noqa: PLR0913 - each is an option of its own
 @app.command()
 def status(*, output: Printed = Output.TABLE, state_dir: StateDir = None) -> None:
     """Show nodes, addresses, and what is cut."""
-    _show_status(_lab(state_dir), output)
+    _show_status(lab_of(state_dir), output)
 
 
 @app.command()
@@ -140,7 +132,7 @@ def partition(
 ) -> None:
     """Cut a node off from the others."""
     direction = one_way.value if one_way else "both"
-    lab = _lab(state_dir)
+    lab = lab_of(state_dir)
     lab.ask("partition", node=node, direction=direction, mute=mute)
     how = "mute" if mute else "cut off"
     say(f"{node} is {how}" + (f" ({direction})" if one_way else ""))
@@ -149,7 +141,7 @@ def partition(
 @app.command()
 def heal(*, state_dir: StateDir = None) -> None:
     """Make every link whole again."""
-    _lab(state_dir).ask("heal")
+    lab_of(state_dir).ask("heal")
     say("every link is whole")
 
 
@@ -161,28 +153,28 @@ def delay(
     state_dir: StateDir = None,
 ) -> None:
     """Slow a node's links down; `heal` ends it."""
-    _lab(state_dir).ask("delay", node=node, delay_s=seconds)
+    lab_of(state_dir).ask("delay", node=node, delay_s=seconds)
     say(f"{node}'s links are slower by {seconds:g} s")
 
 
 @app.command()
 def kill(node: Node, *, state_dir: StateDir = None) -> None:
     """Kill a whole machine. Manager, PostgreSQL and agent get kill -9."""
-    _lab(state_dir).ask("kill", node=node)
+    lab_of(state_dir).ask("kill", node=node)
     say(f"{node} is dead")
 
 
 @app.command()
 def start(node: Node, *, state_dir: StateDir = None) -> None:
     """Switch a killed machine on again."""
-    _lab(state_dir).ask("start", node=node)
+    lab_of(state_dir).ask("start", node=node)
     say(f"{node} is starting")
 
 
 @app.command()
 def promote(node: Node, *, state_dir: StateDir = None) -> None:
     """Promote a node. Its manager becomes active too, whoever else is."""
-    _lab(state_dir).ask("promote", node=node)
+    lab_of(state_dir).ask("promote", node=node)
     say(f"{node} is promoted")
 
 
@@ -213,7 +205,7 @@ def write(
     """
     from agent.lab.client import Ledger, write_rows
 
-    lab = _lab(state_dir)
+    lab = lab_of(state_dir)
     ledger = Ledger(lab.layout.acknowledged)
     wanted = count if count is not None or seconds is not None else 100
     limit = seconds if seconds is not None else 60.0
@@ -240,7 +232,7 @@ def write(
 @app.command()
 def dsn(node: Node, *, state_dir: StateDir = None) -> None:
     """Print how to connect to a node's database. The password is in a file."""
-    Out(Output.TABLE).line(_lab(state_dir).plan.owner_dsn(node))
+    Out(Output.TABLE).line(lab_of(state_dir).plan.owner_dsn(node))
 
 
 @app.command()
@@ -273,7 +265,7 @@ def story(  # noqa: PLR0913 - each is an option of its own
         settle_s=settle,
         crash_at=tuple(crash_at or ()),
     )
-    with _interruptible(), started(_folder(state_dir), options, say) as lab:
+    with _interruptible(), started(folder_of(state_dir), options, say) as lab:
         stage = Stage(lab, say)
         if name is StoryName.SPLIT_BRAIN:
             from agent.lab.split_brain import SplitBrain, Wanted
@@ -296,18 +288,8 @@ def down(*, state_dir: StateDir = None) -> None:
     """End the lab and remove its folder."""
     from agent.lab.handle import down as end
 
-    folder = _folder(state_dir)
+    folder = folder_of(state_dir)
     say("the lab is gone" if end(folder) else f"no lab in {folder}")
-
-
-def _folder(state_dir: Path | None) -> Path:
-    return (state_dir or default_state_dir()).absolute()
-
-
-def _lab(state_dir: Path | None) -> "Lab":
-    from agent.lab.handle import find
-
-    return find(_folder(state_dir))
 
 
 @contextmanager

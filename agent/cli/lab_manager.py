@@ -6,32 +6,18 @@ these commands are that person. Each returns when it is done.
 """
 
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from agent.cli.console import say
-from agent.lab.plan import default_state_dir
-
-if TYPE_CHECKING:
-    from agent.lab.handle import Lab
+from agent.cli.lab_options import Node, StateDir, lab_of
 
 app = typer.Typer(
     help="Remove, install, start, join, drop managers, and switch faults.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-StateDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--state-dir",
-        help="The lab's folder. Default: splitguard-lab-UID among temporary files.",
-        show_default=False,
-    ),
-]
-Node = Annotated[str, typer.Argument(help="n1, n2 or n3.")]
 
 
 class Fault(StrEnum):
@@ -53,7 +39,7 @@ def remove(node: Node, *, state_dir: StateDir = None) -> None:
     """
     from agent.lab import hands
 
-    hands.remove(_lab(state_dir), node)
+    hands.remove(lab_of(state_dir), node)
     say(f"{node} has no manager any more")
 
 
@@ -67,7 +53,7 @@ def install(node: Node, *, state_dir: StateDir = None) -> None:
     """
     from agent.lab import hands
 
-    hands.install(_lab(state_dir), node)
+    hands.install(lab_of(state_dir), node)
     say(f"{node} has a fresh manager; `lab manager start` or `join` makes use of it")
 
 
@@ -76,7 +62,7 @@ def start(node: Node, *, state_dir: StateDir = None) -> None:
     """Make a cluster of one manager, as `cfy cluster start` does."""
     from agent.lab import hands
 
-    hands.start(_lab(state_dir), node)
+    hands.start(lab_of(state_dir), node)
     say(f"{node} is a cluster of one")
 
 
@@ -93,7 +79,7 @@ def join(
     """
     from agent.lab import hands
 
-    hands.join(_lab(state_dir), node, leader)
+    hands.join(lab_of(state_dir), node, leader)
     say(f"{node} follows {leader}")
 
 
@@ -105,7 +91,7 @@ def drop(node: Node, *, state_dir: StateDir = None) -> None:
     """
     from agent.lab import hands
 
-    hands.drop(_lab(state_dir), node)
+    hands.drop(lab_of(state_dir), node)
     say(f"{node} is no member of the cluster any more")
 
 
@@ -117,7 +103,7 @@ def set_active(node: Node, *, state_dir: StateDir = None) -> None:
     """
     from agent.lab import hands
 
-    hands.set_active(_lab(state_dir), node)
+    hands.set_active(lab_of(state_dir), node)
     say(f"{node} is the active one")
 
 
@@ -131,11 +117,5 @@ def fault(
     """Break a manager, or mend it."""
     from agent.lab import hands
 
-    hands.fault(_lab(state_dir), node, name.value)
+    hands.fault(lab_of(state_dir), node, name.value)
     say(f"{node}: {name.value}")
-
-
-def _lab(state_dir: Path | None) -> "Lab":
-    from agent.lab.handle import find
-
-    return find((state_dir or default_state_dir()).absolute())
