@@ -3,7 +3,8 @@
 Each runs in a thread of its own on a free loopback port, one of each for a module; it
 is reset before each test. Passwords, faults and the office are there to be read and
 changed: `manager_7.faults.worker_dead = True`, `manager_4.office.active = False`. Waits
-are short (`SHORT`), which `start_manager(...)` changes.
+are short (`SHORT`), which `start_manager(...)` changes. `issued` is a certificate for
+one that speaks TLS.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+import trustme
 import uvicorn
 
 from agent.lab.plan import DATABASE, MANAGER_ROLE
@@ -239,6 +241,28 @@ def traits_of(version: str, **more: Any) -> Traits:
         "database_password": DATABASE_PASSWORD,
     }  # fmt: skip
     return Traits(**(SHORT | wanted | more))
+
+
+@dataclass(frozen=True)
+class Issued:
+    """What an authority of its own has issued for 127.0.0.1."""
+
+    ca: Path
+    """The authority's certificate."""
+    tls: tuple[Path, Path]
+    """What `start_manager(tls=...)` takes: the manager's certificate and its key."""
+
+
+@pytest.fixture
+def issued(tmp_path: Path) -> Issued:
+    """A certificate for a manager, of an authority that nobody knows."""
+    authority = trustme.CA()
+    made = authority.issue_cert("127.0.0.1")
+    ca, cert, key = (tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    authority.cert_pem.write_to_path(ca)
+    made.cert_chain_pems[0].write_to_path(cert)
+    made.private_key_pem.write_to_path(key)
+    return Issued(ca, (cert, key))
 
 
 StartManager = Callable[..., Manager]

@@ -6,29 +6,22 @@ import sys
 from pathlib import Path
 
 import pytest
-import trustme
 
-from tests.fix_manager import StartManager
+from tests.fix_manager import Issued, StartManager
 
 pytestmark = pytest.mark.postgres
 HERE = Path(__file__).parent
 
 
 def test_the_manager_that_the_environment_names_is_asked_and_not_changed(
-    start_manager: StartManager, tmp_path: Path
+    start_manager: StartManager, issued: Issued, tmp_path: Path
 ):
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    cert, key, ca = (tmp_path / name for name in ("cert.pem", "key.pem", "ca.pem"))
-    issued.cert_chain_pems[0].write_to_path(cert)
-    issued.private_key_pem.write_to_path(key)
-    authority.cert_pem.write_to_path(ca)
-    manager = start_manager("7.0.5", tls=(cert, key))
+    manager = start_manager("7.0.5", tls=issued.tls)
     manager.put("blueprints", "of-somebody")
     password = tmp_path / "password"
     password.write_text(f"{manager.password}\n")
     told = {
-        "URL": manager.url, "PASSWORD_FILE": str(password), "CA": str(ca),
+        "URL": manager.url, "PASSWORD_FILE": str(password), "CA": str(issued.ca),
         "USERNAME": manager.username, "TENANT": manager.tenant,
     }  # fmt: skip
     environ = {f"SPLITGUARD_VNFM_{name}": value for name, value in told.items()}

@@ -6,10 +6,8 @@ The stand-ins follow the managers' contract; no request of the probe has a login
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import trustme
 
 from agent.config import Settings
 from agent.core.care import ManagerSight
@@ -17,7 +15,7 @@ from agent.core.observation import Channel, Observation, Outcome
 from agent.daemon.asking import clients_of, prober_of
 from agent.daemon.clock import SystemClock
 from agent.probe.prober import NetworkProber
-from tests.fix_manager import Manager, StartManager
+from tests.fix_manager import Issued, Manager, StartManager
 
 pytestmark = pytest.mark.postgres
 
@@ -88,16 +86,10 @@ async def test_of_7_0_5_every_manager_is_active_and_says_how_it_is(
 
 
 async def test_a_manager_behind_its_own_authority_is_trusted_by_vnfm_ca(
-    start_manager: StartManager, tmp_path: Path
+    start_manager: StartManager, issued: Issued
 ):
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    cert, key, ca = (tmp_path / name for name in ("cert.pem", "key.pem", "ca.pem"))
-    issued.cert_chain_pems[0].write_to_path(cert)
-    issued.private_key_pem.write_to_path(key)
-    authority.cert_pem.write_to_path(ca)
-    manager = start_manager("7.0.5", tls=(cert, key))
-    async with probing(manager, vnfm={"ca": str(ca)}) as prober:
+    manager = start_manager("7.0.5", tls=issued.tls)
+    async with probing(manager, vnfm={"ca": str(issued.ca)}) as prober:
         assert (await seen(prober)).manager == ManagerSight(True, "7.x")
     async with probing(manager) as prober:
         assert (await seen(prober)).outcome is Outcome.GARBLED

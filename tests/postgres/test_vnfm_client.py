@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import trustme
 
 from agent.daemon.clock import SystemClock
 from agent.errors import ManagerError
@@ -21,7 +20,7 @@ from agent.vnfm.client import (
 )
 from agent.vnfm.records import ExecutionStatus, Generation, SnapshotStatus
 from agent.vnfm.waiting import until_made, until_restored
-from tests.fix_manager import Manager, StartManager, manager_database
+from tests.fix_manager import Issued, Manager, StartManager, manager_database
 from tests.fix_postgres import Stage
 
 pytestmark = pytest.mark.postgres
@@ -264,17 +263,11 @@ async def test_maintenance_hides_no_execution_from_the_client(
 
 
 async def test_a_manager_behind_its_own_authority_is_trusted_by_its_file(
-    start_manager: StartManager, tmp_path: Path
+    start_manager: StartManager, issued: Issued
 ):
-    authority = trustme.CA()
-    issued = authority.issue_cert("127.0.0.1")
-    cert, key, ca = (tmp_path / name for name in ("cert.pem", "key.pem", "ca.pem"))
-    issued.cert_chain_pems[0].write_to_path(cert)
-    issued.private_key_pem.write_to_path(key)
-    authority.cert_pem.write_to_path(ca)
-    manager = start_manager("7.0.5", tls=(cert, key))
+    manager = start_manager("7.0.5", tls=issued.tls)
     for trusted in (True, False):
-        http = HttpClient(Tls(ca=ca) if trusted else None)
+        http = HttpClient(Tls(ca=issued.ca) if trusted else None)
         client = ManagerClient(manager.url, MINE, http, Hasty())
         if trusted:
             assert (await client.version()).version == "7.0.5"

@@ -350,20 +350,17 @@ def test_an_expired_token_is_said_with_what_to_do(new):
     assert value not in words
 
 
-def test_a_certificate_of_nobody_known_is_said_with_what_to_do(operator, start_manager):
-    ours, others = trustme.CA(), trustme.CA()
-    issued = ours.issue_cert("127.0.0.1")
-    key, cert = operator.home / "key.pem", operator.home / "cert.pem"
-    issued.private_key_pem.write_to_path(key)
-    issued.cert_chain_pems[0].write_to_path(cert)
-    ours.cert_pem.write_to_path(operator.home / "ca.pem")
-    others.cert_pem.write_to_path(operator.home / "other.pem")
-    operator.knows(n1=start_manager(tls=(cert, key)))
-    for more in ([], ["--ca", operator.home / "other.pem"]):
+def test_a_certificate_of_nobody_known_is_said_with_what_to_do(
+    operator, start_manager, issued
+):
+    other = operator.home / "other.pem"
+    trustme.CA().cert_pem.write_to_path(other)
+    operator.knows(n1=start_manager(tls=issued.tls))
+    for more in ([], ["--ca", other]):
         words = operator.refused("snapshots", "list", *more)
         assert "TLS failed" in words
         assert "ca" in words.splitlines()[-1]
-    good = operator("snapshots", "list", "--ca", operator.home / "ca.pem")
+    good = operator("snapshots", "list", "--ca", issued.ca)
     assert good.code == 0, good.words
     assert good.out == "n1 has no snapshot.\n"
 
