@@ -3,7 +3,8 @@
 import io
 import tarfile
 import zipfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,16 @@ def there(manager: Manager) -> list[str]:
 
 def nothing_is_left(shelf: Shelf) -> bool:
     return shelf.list() == () and not list(shelf.place.glob("*/*"))
+
+
+@contextmanager
+def broken(manager: Manager, fault: str) -> Iterator[None]:
+    """Let it have a fault for a while."""
+    manager.faults.switch({fault: True})
+    try:
+        yield
+    finally:
+        manager.faults.switch({fault: False})
 
 
 def killed(manager: Manager, error: ManagerError) -> None:
@@ -224,12 +235,11 @@ async def test_no_room_half_way_leaves_nothing_and_says_what_is_missing(
 async def test_a_worker_that_is_dead_ends_in_an_error_that_names_the_execution(
     busy: Manager, shelf: Shelf, keeper_of: MakeKeeper, order: Order
 ):
-    busy.faults.worker_dead = True
-    try:
-        with pytest.raises(ManagerError, match="has not ended within 1 s") as error:
-            await keeper_of(busy, replace(PLAIN, wait_s=1.0)).keep(order)
-    finally:
-        busy.faults.worker_dead = False
+    with (
+        broken(busy, "worker_dead"),
+        pytest.raises(ManagerError, match="has not ended within 1 s") as error,
+    ):
+        await keeper_of(busy, replace(PLAIN, wait_s=1.0)).keep(order)
     killed(busy, error.value)
     assert nothing_is_left(shelf)
 
@@ -237,12 +247,11 @@ async def test_a_worker_that_is_dead_ends_in_an_error_that_names_the_execution(
 async def test_a_broker_that_is_dead_ends_in_an_error_that_names_what_it_left(
     busy: Manager, shelf: Shelf, keeper_of: MakeKeeper, order: Order
 ):
-    busy.faults.broker_dead = True
-    try:
-        with pytest.raises(ManagerError, match="it left the execution") as error:
-            await keeper_of(busy, deadline_s=0.5).keep(order)
-    finally:
-        busy.faults.broker_dead = False
+    with (
+        broken(busy, "broker_dead"),
+        pytest.raises(ManagerError, match="it left the execution") as error,
+    ):
+        await keeper_of(busy, deadline_s=0.5).keep(order)
     killed(busy, error.value)
     assert nothing_is_left(shelf)
 
@@ -250,12 +259,8 @@ async def test_a_broker_that_is_dead_ends_in_an_error_that_names_what_it_left(
 async def test_a_manager_that_answers_in_html_leaves_nothing_behind(
     busy: Manager, shelf: Shelf, keeper_of: MakeKeeper, order: Order
 ):
-    busy.faults.html = True
-    try:
-        with pytest.raises(ManagerError, match="502"):
-            await keeper_of(busy).keep(order)
-    finally:
-        busy.faults.html = False
+    with broken(busy, "html"), pytest.raises(ManagerError, match="502"):
+        await keeper_of(busy).keep(order)
     assert nothing_is_left(shelf)
 
 
