@@ -22,6 +22,7 @@ from agent.cli.call import Call, segment
 from agent.cli.client import AgentClient, RefusedError
 from agent.cli.console import bytes_text, safe, say
 from agent.errors import AgentUnreachableError, SnapshotError, SplitguardError
+from agent.snapshot.files import fsync_path, write_all
 from agent.transport import Answer
 
 TRIES_MAX = 20
@@ -127,9 +128,7 @@ class Fetch:
                 self._note.write_text(note, "utf-8")
 
             def write(piece: bytes) -> None:
-                view = memoryview(piece)
-                while view:
-                    view = view[file.write(view) :]
+                write_all(handle, memoryview(piece))
                 show(self._have(), total)
 
             try:
@@ -158,11 +157,7 @@ class Fetch:
         size = self._have()
         self._aside.rename(self.target)
         self._note.unlink(missing_ok=True)
-        handle = os.open(self.target.parent, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        fsync_path(self.target.parent.resolve())  # it may be a link to a folder
         return {
             "id": self.snapshot,
             "file": str(self.target),

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from agent.errors import ManagerError
+from agent.snapshot.files import fsync_path
 from agent.transport import Answer
 
 BLOCK_BYTES = 1 << 20
@@ -122,11 +123,7 @@ class Aside:
             )
         self.path.rename(self._target)
         self._note.unlink(missing_ok=True)
-        folder = os.open(self._target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        fsync_path(self._target.parent.resolve())  # it may be a link to a folder
 
     def forget(self) -> None:
         """Give up what came, so that the next try begins anew."""

@@ -82,6 +82,17 @@ def test_an_archive_is_fetched_checked_and_closed_to_others(
     assert "is there already" in again.words
 
 
+def test_the_folder_may_be_a_link(splitguard, there, tmp_path):
+    served, where = there
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    file = tmp_path / "link" / "it.tar"
+    ran = splitguard("snapshots", "download", "n1-abc", "-f", file, *where)
+    assert ran.code == 0, ran.words
+    found = (tmp_path / "folder" / "it.tar").read_bytes()
+    assert found == served.shelf.archive("n1-abc").content
+
+
 def test_a_transfer_that_breaks_off_goes_on_by_itself(splitguard, there, tmp_path):
     served, where = there
     served.shelf.breaks = [100_000, 60_000, 200_000]

@@ -86,6 +86,14 @@ async def test_a_download_is_whole_opens_and_has_its_hash(manager_says, tmp_path
     assert b"range" not in asked[1].lower()
 
 
+async def test_a_download_goes_into_a_folder_that_is_a_link(manager_says, tmp_path):
+    client, _ = await manager_says(CREATED, given())
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    await client.download("a", tmp_path / "link" / "a.zip")
+    assert there_are(tmp_path / "folder") == ["a.zip"]
+
+
 async def test_what_breaks_off_goes_on_where_it_was(network, client_of, tmp_path):
     breaking = Breaking(after=1_000_000, often=2)
     there = await network.listen(breaking)
