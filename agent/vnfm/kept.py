@@ -84,11 +84,6 @@ class Kept:
     cluster: str = ""
     format: int = FORMAT
 
-    @property
-    def total_bytes(self) -> int:
-        """What it takes here, roughly: the certificates are small."""
-        return self.stored_bytes
-
 
 def written(kept: Kept) -> bytes:
     """Return the manifest."""
