@@ -15,7 +15,7 @@ What is inhibited comes up by itself when the cause is over and it still stands.
 
 from collections.abc import Iterator
 
-from agent.core.detector import Look, channels
+from agent.core.detector import Look, channels, key
 from agent.core.incident import Incident
 from agent.core.observation import Channel
 from agent.core.protection import PROVEN
@@ -92,7 +92,21 @@ def seen_again(scene: Scene, verdict: Verdict) -> bool:
         return True
     asked = channels(policy, node)
     missed = [one for one in _SILENT.get(verdict.code, asked) if one in asked]
-    return not missed or any((node, one) in scene.seen_by for one in missed)
+    return not missed or any(_seen_since_missed(scene, (node, one)) for one in missed)
+
+
+def _seen_since_missed(scene: Scene, place: tuple[str, Channel]) -> bool:
+    """Whether somebody has seen the channel since this agent began to miss it.
+
+    What a peer saw before that is the old news of what may have gone again.
+    """
+    seers = scene.seen_by.get(place, ())
+    misses = scene.state.view.missed.get(key(*place), 0)
+    if not misses:
+        return bool(seers)
+    last_s = scene.state.view.latest[key(*place)].received_s
+    since_s = last_s - (misses - 1) * scene.policy.round_s
+    return any(scene.last_look(seer, place)[1] >= since_s for seer in seers)
 
 
 def history_told(scene: Scene) -> bool:

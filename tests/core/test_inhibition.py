@@ -8,7 +8,7 @@ import pytest
 from agent import codec
 from agent.core import inhibition
 from agent.core.incident import Incident, Status
-from agent.core.observation import CaptureBrief, Channel
+from agent.core.observation import CaptureBrief, Channel, Outcome, Sight
 from agent.core.scene import build
 from agent.core.verdict import Family, Severity, VerdictCode
 from tests.core import given
@@ -237,6 +237,39 @@ def test_a_trouble_is_over_when_somebody_sees_what_was_missed(code, alive, again
     said = replace(given.verdict(), code=code, family=family, subject="n2")
     assert inhibition.seen_again(scene, said) is again
     assert inhibition.seen_again(scene, replace(said, subject="gone from the list"))
+
+
+@pytest.mark.parametrize(
+    ("seen_s", "misses", "again"),
+    [
+        (6.0, 0, True),
+        (6.0, 1, False),
+        (7.0, 1, True),
+        (6.0, 2, True),
+        (5.0, 2, False),
+        (5.5, 40, True),
+    ],
+)
+def test_what_a_peer_saw_before_this_agent_missed_it_ends_nothing(
+    seen_s, misses, again
+):
+    """The server stood still again at 6.5 s; the last miss was noticed at 7 s."""
+    answered = given.postgres("n2", given.sight(), seen_s)
+    told = Sight(
+        "n2", Channel.POSTGRES, Outcome.ANSWERED, "", 0.001, 0, given.sight(), None
+    )
+    heard = given.heard("n3", given.report("n3", sights=(told,)), seen_s)
+    own = replace(answered, received_s=7.0)
+    if misses:
+        own = replace(own, outcome=Outcome.TIMED_OUT, postgres=None)
+    known = given.state(
+        latest={"n2/postgres": own, "n3/agent": heard},
+        reports={"n3": heard},
+        missed={"n2/postgres": misses},
+    )
+    said = replace(given.verdict(), code=VerdictCode.POSTGRES_DOWN, family=Family.REACH)
+    scene = build(known, given.at(7.1), given.policy())
+    assert inhibition.seen_again(scene, replace(said, subject="n2")) is again
 
 
 def test_who_was_isolated_is_back_when_a_majority_is_seen():
