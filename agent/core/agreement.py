@@ -2,11 +2,13 @@
 
 Theory of operation. An id is made of the key, which everybody derives alike from what
 is so, and the occurrence, which counts on from the highest one that anybody has seen
-resolved. Agents that were apart may still hold one trouble open under two
-occurrences. When they meet they end with one: an occurrence that somebody has
-resolved is spent and gives way; of several that are not, the lowest one stays. What
-this agent itself has called over it never takes up again, whoever comes back after
-long and still holds that open. It is true since the first of them saw it begin.
+resolved; who cannot hear that one hears of it from others. Agents that were apart may
+still hold one trouble open under two occurrences. When they meet they end with one: an
+occurrence that somebody has resolved is spent and gives way; of several that are not,
+the lowest one stays. What this agent itself has called over it never takes up again,
+whoever comes back after long and still holds that open. What was found before the
+system id was known goes on under the key with that, while nobody knows of it or when a
+peer holds that open. It is true since the first of them saw it begin.
 """
 
 from collections.abc import Iterable, Iterator
@@ -162,6 +164,35 @@ def _fresh(state: State, at: Moment, policy: Policy) -> Iterator[tuple[str, Repo
         fresh = at.monotonic_s - seen.received_s <= policy.fresh_s
         if seen.report is not None and fresh:
             yield node, seen.report
+
+
+def begun(key: str, ledger: Ledger, told: Hearing) -> int:
+    """Return under which occurrence a trouble begins, or goes on with its peers.
+
+    What a peer still holds open although people were told that it is over gives way.
+    """
+    spent = ledger.occurrences.get(key, 0)
+    return preferred(_unspent(key, ledger, told) or {1 + spent}, spent)
+
+
+def _unspent(key: str, ledger: Ledger, told: Hearing) -> set[int]:
+    spent = ledger.occurrences.get(key, 0)
+    return {number for number in standing_at_peers(key, told) if number > spent}
+
+
+def named(
+    incident: Incident, ledger: Ledger, told: Hearing, system: str
+) -> tuple[str, int]:
+    """Return the key and the occurrence under which a standing trouble goes on.
+
+    A key without a system id is derived by nobody who knows that.
+    """
+    name, _, rest = incident.key.partition("/")
+    if name == NO_SYSTEM != system:
+        key = f"{system}/{rest}"
+        if incident.status is Status.PENDING or _unspent(key, ledger, told):
+            return key, begun(key, ledger, told)
+    return incident.key, agreed(incident, ledger, told)
 
 
 def agreed(incident: Incident, ledger: Ledger, told: Hearing) -> int:

@@ -7,8 +7,8 @@ then; that its cause is not seen is no news of its end. One that is over and onl
 for a person to take it does not. Who is cut off speaks of that, and of nobody else.
 """
 
+from agent.core.ending import waits_for_person
 from agent.core.incident import Incident
-from agent.core.incidents import waits_for_person
 from agent.core.rules import HEADLINES
 from agent.core.standing import standing
 from agent.core.state import State

@@ -18,17 +18,16 @@ from dataclasses import dataclass
 
 from agent.core.agreement import (
     Hearing,
-    agreed,
+    begun,
     dated_by_peers,
     heard,
-    preferred,
-    standing_at_peers,
+    named,
     system_id,
 )
-from agent.core.detector import Look
+from agent.core.ending import can_be_told, waits_for_person
 from agent.core.frozen import replace
 from agent.core.incident import Incident, Status, incident_id, incident_key
-from agent.core.inhibition import history_told, seen_again
+from agent.core.inhibition import seen_again
 from agent.core.moment import Moment
 from agent.core.notice import NoticeReason
 from agent.core.policy import Policy
@@ -40,11 +39,10 @@ from agent.core.stages import gravity
 from agent.core.standing import living_of
 from agent.core.state import Ledger, State
 from agent.core.taking import acknowledged, flipped, outgrown, reopened, taken_at_peer
-from agent.core.verdict import Fact, Family, Verdict, VerdictCode
+from agent.core.verdict import Fact, Verdict, VerdictCode
 
 QUIET = (VerdictCode.HEALTHY, VerdictCode.UNKNOWN)
 """Verdicts that are no trouble."""
-STICKY = frozenset(row.code.value for row in BY_NUMBER.values() if row.sticky)
 _MOVING = ("_s", "_lsn", "_bytes", "bytes_done", "bytes_total", "confirmed_by")
 """How the names of evidence end that moves without changing what is so."""
 
@@ -57,6 +55,8 @@ class Change:
     reason: NoticeReason
     revision: int | None = None
     """What tells this news apart; None where incident and reason do."""
+    gives_way: bool = False
+    """Whether it ends only to go on under another id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,12 @@ def advance(
             results[incident.id] = _carried(incident, verdict, ledger, clock)
         else:
             results[incident.id] = _cleared(incident, clock)
-    begun = [_begun(verdict, ledger, clock) for verdict in waiting]
+    fresh = [_begun(verdict, ledger, clock) for verdict in waiting]
     bounded = len(ledger.incidents) - len(living) <= policy.incidents_limit
-    still = not begun and all(results[one.id].is_still(one) for one in living)
+    still = not fresh and all(results[one.id].is_still(one) for one in living)
     if still and bounded:
         return ledger, ()
-    return _collected(ledger, results, begun, policy)
+    return _collected(ledger, results, fresh, policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +143,7 @@ def _begun(verdict: Verdict, ledger: Ledger, clock: _Clock) -> _Next:
     """Begin the incident of a verdict that has none yet."""
     system = system_id(clock.state, clock.policy)
     key = incident_key(system, verdict.family, verdict.subject, verdict.discriminator)
-    spent = ledger.occurrences.get(key, 0)
-    told = standing_at_peers(key, clock.told)
-    # What a peer still holds open although people were told that it is over gives way.
-    unspent = {number for number in told if number > spent}
-    occurrence = preferred(unspent or {1 + spent}, spent)
+    occurrence = begun(key, ledger, clock.told)
     since_s = _true_since(verdict, clock.at)
     pending = Incident(
         id=incident_id(key, occurrence),
@@ -199,9 +195,10 @@ def _carried(
     incident: Incident, verdict: Verdict, ledger: Ledger, clock: _Clock
 ) -> _Next:
     """Go on with an incident whose trouble still stands."""
-    occurrence = agreed(incident, ledger, clock.told)
-    if occurrence != incident.occurrence:
-        return _merged(incident, verdict, occurrence, clock)
+    system = system_id(clock.state, clock.policy)
+    name = named(incident, ledger, clock.told, system)
+    if name != (incident.key, incident.occurrence):
+        return _merged(incident, verdict, name, clock)
     if incident.status is Status.PENDING:
         return _opened(_staged(incident, verdict, clock), clock)
     if incident.clear_since_s is not None:
@@ -281,20 +278,25 @@ def _sides(known: tuple[str, ...], verdict: Verdict) -> tuple[str, ...]:
 
 
 def _merged(
-    incident: Incident, verdict: Verdict, occurrence: int, clock: _Clock
+    incident: Incident, verdict: Verdict, name: tuple[str, int], clock: _Clock
 ) -> _Next:
-    """Go on under the occurrence that a peer holds open; end our own."""
+    """Go on under the key and occurrence that a peer holds open; end our own.
+
+    Where that peer is silenced meanwhile, somebody must tell of it all the same.
+    """
     moved = replace(
         incident,
-        id=incident_id(incident.key, occurrence),
-        occurrence=occurrence,
+        id=incident_id(*name),
+        key=name[0],
+        occurrence=name[1],
         clear_since_s=None,
     )
     moved = _staged(moved, verdict, clock)
     if incident.status is Status.PENDING:
         return _Next(moved)
     ended = _resolved(incident, clock)
-    return _Next(moved, (Change(ended, NoticeReason.RESOLVED),), (ended,))
+    over = Change(ended, NoticeReason.RESOLVED, gives_way=True)
+    return _Next(moved, (over, Change(moved, NoticeReason.FIRST)), (ended,))
 
 
 def _cleared(incident: Incident, clock: _Clock) -> _Next:
@@ -302,7 +304,7 @@ def _cleared(incident: Incident, clock: _Clock) -> _Next:
     if incident.status is Status.PENDING:
         return _Next(None)
     now_s = clock.at.monotonic_s
-    can_tell = _can_tell(incident, clock)
+    can_tell = can_be_told(incident, clock.scene())
     incident = noted(incident, clock.scene()) if can_tell else incident
     if waits_for_person(incident) or not can_tell:
         return _Next(_clear_since(incident, None))
@@ -319,35 +321,6 @@ def _clear_since(incident: Incident, since_s: float | None) -> Incident:
     if incident.clear_since_s == since_s:
         return incident
     return replace(incident, clear_since_s=since_s)
-
-
-def waits_for_person(incident: Incident) -> bool:
-    """Whether it stays open, over or not, until somebody takes it."""
-    codes = {incident.verdict.code.value, *(flip.verdict for flip in incident.history)}
-    return incident.status is Status.OPEN and bool(STICKY & codes)
-
-
-def _can_tell(incident: Incident, clock: _Clock) -> bool:
-    """Whether the agent sees enough to say that this trouble is over.
-
-    A trouble of its own it can always judge; others' only while it is not cut off
-    and has looked at them; who is primary, only beside a single one; a split, only
-    where that one's history is known.
-    """
-    scene = clock.scene()
-    verdict = incident.verdict
-    if scene.starting:
-        return False
-    if verdict.subject == scene.me:
-        return True
-    if scene.isolated:
-        return False
-    if verdict.family is Family.SPLIT:
-        return history_told(scene)
-    if verdict.family is Family.PRIMARY:
-        return scene.sole_primary is not None
-    subjects = verdict.subject.split("|")
-    return all(scene.nodes.get(name) is not Look.UNKNOWN for name in subjects)
 
 
 def _resolved(incident: Incident, clock: _Clock) -> Incident:

@@ -236,6 +236,8 @@ class IncidentBrief:
     """What a person has taken of it; None also of an older agent."""
     moved: bool = False
     """Whether any stage of it said that the primary had moved."""
+    spent: int = 0
+    """Up to which occurrence its trouble is known to be over; 0 of an older agent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from agent.core.capture import CaptureStatus
 from agent.core.detector import channels, key
 from agent.core.gate import Gate
 from agent.core.incident import Incident, Status
-from agent.core.memo import remembered
+from agent.core.memo import remembered_pair
 from agent.core.moment import Moment
 from agent.core.observation import (
     CaptureBrief,
@@ -62,7 +62,7 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
             _heard(seen, at) for seen in view.latest.values() if seen.report is not None
         ),
         incidents=tuple(
-            _incident(incident)
+            _incident(incident, state.ledger.occurrences)
             for incident in state.ledger.incidents[-BRIEFS:]
             if incident.status is not Status.PENDING
         ),
@@ -193,8 +193,8 @@ def _heard(seen: Observation, at: Moment) -> Heard:
     )
 
 
-@remembered
-def _incident(incident: Incident) -> IncidentBrief:
+@remembered_pair
+def _incident(incident: Incident, over: Mapping[str, int]) -> IncidentBrief:
     return IncidentBrief(
         id=incident.id,
         key=incident.key,
@@ -204,4 +204,5 @@ def _incident(incident: Incident) -> IncidentBrief:
         since_wall_s=incident.since_wall_s,
         taken=incident.taken,
         moved=any(flip.verdict == VerdictCode.FAILOVER for flip in incident.history),
+        spent=over.get(incident.key, 0),
     )

@@ -16,6 +16,7 @@ one id.
 from collections.abc import Callable
 
 from agent.core.action import Action, Tell
+from agent.core.detector import key
 from agent.core.frozen import replace
 from agent.core.incident import Incident, Status
 from agent.core.incidents import Change
@@ -54,6 +55,7 @@ def advance(
     state: State, changes: tuple[Change, ...], at: Moment, policy: Policy
 ) -> tuple[State, tuple[Action, ...]]:
     """Enter the news of this step, and tell what is this agent's to tell."""
+    state, changes = _without_given_way(state, changes)
     news = (*_news_of(changes), *_reminders(state, at, policy))
     told = _entered(state, news, at)
     if told is state.ledger.told and _all_settled(told):
@@ -74,6 +76,30 @@ def advance(
             entries.append(entry)
     ledger = replace(state.ledger, told=tuple(entries)[-TOLD_KEPT:])
     return replace(state, ledger=ledger), tuple(actions)
+
+
+def _without_given_way(
+    state: State, changes: tuple[Change, ...]
+) -> tuple[State, tuple[Change, ...]]:
+    """Leave out what nobody has told of and what goes on under another id.
+
+    People would hear of one trouble twice, and then of an end that is none.
+    """
+    ids = {one.incident.id for one in changes if one.gives_way}
+    untold = {
+        entry.told.incident_id
+        for entry in state.ledger.told
+        if entry.told.incident_id in ids
+        and entry.told.reason == NoticeReason.FIRST
+        and not _settled(entry)
+    }
+    if not untold:
+        return state, changes
+    told = tuple(e for e in state.ledger.told if e.told.incident_id not in untold)
+    others = tuple(
+        one for one in changes if not (one.gives_way and one.incident.id in untold)
+    )
+    return replace(state, ledger=replace(state.ledger, told=told)), others
 
 
 @remembered
@@ -114,11 +140,15 @@ def _rank(state: State, at: Moment, policy: Policy) -> int:
 
 
 def _reachable(state: State, node: str, at: Moment, policy: Policy) -> bool:
-    seen = state.view.latest.get(f"{node}/{Channel.AGENT}")
+    """Whether a peer was heard lately, and is not missed.
+
+    One question that is lost on its way makes no peer silent.
+    """
+    name, seen = key(node, Channel.AGENT), state.view.reports.get(node)
     return (
         seen is not None
-        and seen.report is not None
         and at.monotonic_s - seen.received_s <= policy.fresh_s
+        and state.view.missed.get(name, 0) < policy.missed_to_accuse
     )
 
 

@@ -214,12 +214,13 @@ def _is_news(seen: Observation, report: Report, last: Observation | None) -> boo
 
 
 def _with_occurrences(ledger: Ledger, report: Report) -> Ledger:
-    """Raise the occurrences to the highest that a peer has seen resolved."""
+    """Raise the occurrences to the highest that a peer knows to be over."""
+    briefs, known = report.incidents, ledger.occurrences
+    ended = [one for one in briefs if one.status == Status.RESOLVED]
+    over = [(one.spent, one.key) for one in briefs]
+    over += [(one.occurrence, one.key) for one in ended]
     higher = {
-        brief.key: brief.occurrence
-        for brief in sorted(report.incidents, key=lambda brief: brief.occurrence)
-        if brief.status == Status.RESOLVED
-        and ledger.occurrences.get(brief.key, 0) < brief.occurrence <= OCCURRENCE_MAX
+        name: n for n, name in sorted(over) if known.get(name, 0) < n <= OCCURRENCE_MAX
     }
     fresh = [one for one in higher if one not in ledger.occurrences]
     if not higher or len(ledger.occurrences) + len(fresh) > OCCURRENCES_MAX:

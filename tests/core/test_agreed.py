@@ -218,6 +218,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "observation.IncidentBrief": {
         "taken": None,
         "moved": False,
+        "spent": 0,
     },
     "observation.CaptureBrief": {
         "incidents": (),

@@ -12,6 +12,7 @@ from tests.core import given
 from tests.core.test_incidents import (
     DIVERGED,
     DOWN,
+    GOES_ON,
     POLICY,
     SPLIT,
     SUSPECT,
@@ -175,9 +176,52 @@ def test_merging_ends_the_own_one_and_goes_on_under_the_older():
     )
     brief = IncidentBrief(first, key, 1, "open", "node-down", wall(0))
     life.peers = {"n2": (brief,)}
-    assert life.at(2, DOWN) == [("resolved", "node-down")]
+    assert life.at(2, DOWN) == GOES_ON
     ended, standing = life.ledger.incidents
     assert (ended.occurrence, ended.status) == (2, Status.RESOLVED)
     assert (ended.resolved_wall_s, ended.revision) == (wall(2), 2)
     assert (standing.id, standing.status) == (first, Status.OPEN)
     assert life.ledger.occurrences == {key: 2}
+
+
+NAMELESS = incident_key("-", "reach", "n3", "")
+
+
+def nameless(verdict, *told_as):
+    """A trouble that was found before any server was read, and what peers hold open."""
+    life = Life()
+    life.at(1, verdict)
+    one = replace(life.only, key=NAMELESS, id=incident_id(NAMELESS, 1))
+    life.ledger = replace(life.ledger, incidents=(one,))
+    key = incident_key(given.SYSTEM, "reach", "n3", "")
+    life.peers = {
+        "n2": tuple(
+            IncidentBrief(incident_id(key, n), key, n, "open", "node-down", wall(0))
+            for n in told_as
+        )
+    }
+    return life, key
+
+
+def test_what_was_found_before_the_system_was_known_opens_under_its_name():
+    life, key = nameless(SUSPECT)
+    assert life.at(2, SUSPECT) == []
+    assert (life.only.key, life.only.id) == (key, incident_id(key, 1))
+    assert life.at(4, SUSPECT) == [("first", "node-suspect")]
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_what_is_open_without_the_system_gives_way_to_what_a_peer_holds(number):
+    life, key = nameless(DOWN, number)
+    assert life.at(2, DOWN) == GOES_ON
+    ended, standing = life.ledger.incidents
+    assert (ended.key, ended.status) == (NAMELESS, Status.RESOLVED)
+    assert (standing.key, standing.id) == (key, incident_id(key, number))
+
+
+@pytest.mark.parametrize("spent", [0, 3])
+def test_what_is_open_without_the_system_stays_while_nobody_holds_it_otherwise(spent):
+    life, key = nameless(DOWN, *([3] if spent else []))
+    life.ledger = replace(life.ledger, occurrences={key: spent})
+    assert life.at(2, DOWN) == []
+    assert life.only.key == NAMELESS

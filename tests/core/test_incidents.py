@@ -504,6 +504,10 @@ def test_of_two_occurrences_the_lower_one_stays():
     assert life.only.occurrence == 2
 
 
+GOES_ON = [("resolved", "node-down"), ("first", "node-down")]
+"""The old id ends; the other one is told, if that peer does not get to it."""
+
+
 def test_the_younger_one_merges_into_the_older_and_says_so():
     key = brief(1).key
     life = Life(Ledger(occurrences={key: 2}))
@@ -511,7 +515,7 @@ def test_the_younger_one_merges_into_the_older_and_says_so():
     assert life.only.occurrence == 3
     life.ledger = replace(life.ledger, occurrences={key: 1})
     life.peers = {"n2": (brief(2),)}
-    assert life.at(2, DOWN) == [("resolved", "node-down")]
+    assert life.at(2, DOWN) == GOES_ON
     ended, living = life.ledger.incidents
     assert (ended.occurrence, ended.status) == (3, Status.RESOLVED)
     assert (living.occurrence, living.status) == (2, Status.OPEN)
@@ -541,7 +545,7 @@ def test_a_spent_occurrence_gives_way_to_a_peers_new_one():
     life.at(1, DOWN)
     life.ledger = replace(life.ledger, occurrences={life.only.key: 1})
     life.peers = {"n2": (brief(1, Status.RESOLVED), brief(2))}
-    assert life.at(2, DOWN) == [("resolved", "node-down")]
+    assert life.at(2, DOWN) == GOES_ON
     assert life.ledger.incidents[-1].occurrence == 2
 
 

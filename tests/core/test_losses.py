@@ -225,8 +225,13 @@ def told_by_peer(loss, **more):
     return {"n1": given.heard("n1", report, 100.0)}
 
 
+GONE = {"n1/agent": 2}
+"""It is missed since, so that the next one tells at once."""
+
+
 def test_every_other_agent_learns_it_from_the_report():
-    state = given.state(incidents=(SPLIT,), reports=told_by_peer(READ))
+    heard = told_by_peer(READ)
+    state = given.state(incidents=(SPLIT,), reports=heard, missed=GONE)
     state, told = after(state, ticked(101), me="n3")
     assert state.ledger.incidents[0].losses == (READ,)
     assert [one.revision for one in told] == [READ.revision]
@@ -236,7 +241,7 @@ def test_every_other_agent_learns_it_from_the_report():
 
 def test_it_is_told_although_the_incident_is_over():
     over = replace(SPLIT, status=Status.RESOLVED, resolved_wall_s=given.at(50).wall_s)
-    state = given.state(incidents=(over,), reports=told_by_peer(READ))
+    state = given.state(incidents=(over,), reports=told_by_peer(READ), missed=GONE)
     state, told = after(state, ticked(101), me="n3")
     assert len(told) == 1
     assert state.ledger.incidents[0].status is Status.RESOLVED

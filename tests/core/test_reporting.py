@@ -120,6 +120,12 @@ def test_pending_incidents_stay_at_home():
     )
 
 
+def test_what_is_known_to_be_over_is_passed_on_with_what_stands():
+    standing = replace(given.incident(), occurrence=3)
+    (brief,) = made(incidents=(standing,), occurrences={standing.key: 2}).incidents
+    assert (brief.occurrence, brief.spent) == (3, 2)
+
+
 @pytest.mark.parametrize(
     ("stages", "moved"),
     [((), False), (("no-primary",), False), (("failover", "no-primary"), True)],

@@ -9,7 +9,7 @@ from agent.core.action import Tell
 from agent.core.incident import Status
 from agent.core.incidents import Change
 from agent.core.notice import NoticeReason, notice_id
-from agent.core.observation import Told
+from agent.core.observation import Outcome, Told
 from agent.core.verdict import Family, Severity, VerdictCode
 from tests.core import given
 
@@ -18,10 +18,9 @@ FIRST = Change(INCIDENT, NoticeReason.FIRST)
 
 
 def seeing(*peers, incident=INCIDENT, now=100.0):
-    latest = {
-        f"{peer}/agent": given.heard(peer, given.report(peer), now) for peer in peers
-    }
-    return given.state(incidents=(incident,), latest=latest)
+    heard = {peer: given.heard(peer, given.report(peer), now) for peer in peers}
+    latest = {f"{peer}/agent": seen for peer, seen in heard.items()}
+    return given.state(incidents=(incident,), latest=latest, reports=heard)
 
 
 def tell(state, changes, seconds, me):
@@ -65,6 +64,20 @@ def test_an_elder_counts_as_long_as_its_report_is_fresh():
     _, fresh = tell(seeing("n1", now=96.999), (FIRST,), 100, "n2")
     _, old = tell(seeing("n1", now=96.998), (FIRST,), 100, "n2")
     assert (len(fresh), len(old)) == (0, 1)
+
+
+@pytest.mark.parametrize(("misses", "told"), [(0, 0), (1, 0), (2, 1), (3, 1)])
+def test_one_question_that_is_lost_makes_no_elder_silent(misses, told):
+    state = seeing("n1", "n3", now=98)
+    lost = replace(
+        state.view.latest["n1/agent"], outcome=Outcome.TIMED_OUT, report=None
+    )
+    view = replace(
+        state.view,
+        latest={**state.view.latest, "n1/agent": lost},
+        missed={"n1/agent": misses},
+    )
+    assert len(tell(replace(state, view=view), (FIRST,), 100, "n2")[1]) == told
 
 
 def test_a_node_without_an_agent_is_nobodys_elder():
@@ -246,3 +259,38 @@ def test_news_of_an_incident_that_is_forgotten_is_kept_but_not_told():
     after, told = tell(state, (), 200, "n2")
     assert told == ()
     assert after.ledger.told == state.ledger.told
+
+
+GIVES_WAY = (
+    Change(
+        replace(INCIDENT, status=Status.RESOLVED), NoticeReason.RESOLVED, gives_way=True
+    ),
+    Change(replace(INCIDENT, id="at-peer"), NoticeReason.FIRST),
+)
+
+
+def merged(state):
+    """The same trouble goes on under the id that a peer holds it under."""
+    both = tuple(one.incident for one in GIVES_WAY)
+    return replace(state, ledger=replace(state.ledger, incidents=both))
+
+
+def test_what_nobody_told_of_gives_way_to_another_id_in_silence():
+    state, told = tell(seeing("n1", "n3"), (FIRST,), 100, "n2")
+    assert told == ()
+    state, told = tell(merged(state), GIVES_WAY, 101, "n2")
+    assert told == ()
+    left = [(entry.told.incident_id, entry.told.reason) for entry in state.ledger.told]
+    assert left == [("at-peer", "first")]
+    assert tell(state, (), 111, "n2")[1] == (
+        notice_id("at-peer", NoticeReason.FIRST, 1),
+    )
+
+
+def test_what_people_were_told_of_ends_before_it_goes_on_under_another_id():
+    state, _ = tell(seeing("n2"), (FIRST,), 100, "n1")
+    _, told = tell(merged(state), GIVES_WAY, 101, "n1")
+    assert told == (
+        notice_id(INCIDENT.id, NoticeReason.RESOLVED, 0),
+        notice_id("at-peer", NoticeReason.FIRST, 1),
+    )

@@ -228,6 +228,13 @@ def test_peers_resolved_incidents_raise_the_occurrences():
     assert same.ledger is state.ledger
 
 
+def test_what_a_peer_has_heard_to_be_over_raises_them_as_well():
+    told = replace(brief(4, Status.OPEN), spent=3)
+    report = given.report("n2", incidents=(told, brief(2), brief(1, key="other")))
+    state = fold(State(), given.heard("n2", report, 1))
+    assert state.ledger.occurrences == {"k": 3, "other": 1}
+
+
 def test_a_peers_clock_that_is_days_off_dates_no_incident_here():
     now = given.at(1.001)
     off = replace(brief(1, Status.OPEN), since_wall_s=now.wall_s - 3 * 86_400 - 60)
