@@ -2,9 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from agent.core.moment import Moment
 from agent.core.observation import SelfHealth
+
+Clocks = tuple[float, float, float]
+"""What the monotonic, the wall and the boot-time clock show, in seconds."""
 
 
 class SystemClock:
@@ -19,6 +23,11 @@ class SystemClock:
         await asyncio.sleep(max(0.0, seconds))
 
 
+def read_clocks() -> Clocks:
+    """Read the machine's monotonic, wall and boot-time clock, in seconds."""
+    return time.monotonic(), time.time(), time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class SelfWatch:
     """Compares clocks from one reading to the next, to doubt oneself in time.
 
@@ -26,8 +35,9 @@ class SelfWatch:
     one does not (clock_gettime(2)); the wall clock can be stepped, they cannot.
     """
 
-    def __init__(self) -> None:
-        self._last = self._read()
+    def __init__(self, read: Callable[[], Clocks] = read_clocks) -> None:
+        self._read = read
+        self._last = read()
 
     def reading(self, loop_lag_s: float) -> SelfHealth:
         """Return what happened to the clocks since the reading before."""
@@ -39,12 +49,4 @@ class SelfWatch:
             loop_lag_s=max(0.0, loop_lag_s),
             wall_jump_s=(wall_s - before_wall_s) - (boot_s - before_boot_s),
             suspended_s=max(0.0, (boot_s - before_boot_s) - passed_s),
-        )
-
-    @staticmethod
-    def _read() -> tuple[float, float, float]:
-        return (
-            time.monotonic(),
-            time.time(),
-            time.clock_gettime(time.CLOCK_BOOTTIME),
         )
