@@ -5,14 +5,15 @@ report is bounded: the latest reading of each channel, the standing and lately
 resolved incidents, and the latest notices.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from agent.core import alerting, maintenance, pinning
-from agent.core.capture import CaptureStatus
+from agent.core.capture import Capture, CaptureStatus, Phase
 from agent.core.detector import channels, key
 from agent.core.gate import Gate
 from agent.core.incident import Incident, Status
-from agent.core.memo import remembered_pair
+from agent.core.memo import remembered, remembered_pair
 from agent.core.moment import Moment
 from agent.core.observation import (
     CaptureBrief,
@@ -28,12 +29,14 @@ from agent.core.plausible import REPORT_FORMAT
 from agent.core.policy import Policy
 from agent.core.protection import unfinished
 from agent.core.readiness import Readiness
-from agent.core.standing import ELSEWHERE, local_facts
-from agent.core.state import State
+from agent.core.standing import ELSEWHERE, local_facts, standing
+from agent.core.state import State, ToldEntry
 from agent.core.verdict import VerdictCode
 
 BRIEFS = 50
 """Incidents, notices and captures told of, at most, each."""
+
+One = TypeVar("One")
 
 
 def make_report(state: State, at: Moment, policy: Policy) -> Report:
@@ -63,10 +66,9 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
         ),
         incidents=tuple(
             _incident(incident, state.ledger.occurrences)
-            for incident in state.ledger.incidents[-BRIEFS:]
-            if incident.status is not Status.PENDING
+            for incident in _incidents_told(state.ledger.incidents)
         ),
-        told=tuple(entry.told for entry in state.ledger.told[-BRIEFS:]),
+        told=tuple(entry.told for entry in _news_told(state)),
         captures=tuple(
             CaptureBrief(
                 id=capture.order.capture_id,
@@ -80,7 +82,7 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
                 ordered_wall_s=capture.ordered_wall_s,
                 loss=capture.loss,
             )
-            for capture in state.ledger.captures[-BRIEFS:]
+            for capture in _captures_told(state.ledger.captures)
         ),
         protection=protection_line(state, policy),
         gate=view.gate,
@@ -92,6 +94,34 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
         care=None if view.care is None else view.care.brief(at.wall_s),
         wall_s=at.wall_s,
     )
+
+
+@remembered
+def _incidents_told(incidents: tuple[Incident, ...]) -> tuple[Incident, ...]:
+    """Return the incidents to tell of: what stands, however old, then what is over."""
+    known = [one for one in incidents if one.status is not Status.PENDING]
+    return _at_most(known, [one.status.standing for one in known])
+
+
+@remembered
+def _captures_told(captures: tuple[Capture, ...]) -> tuple[Capture, ...]:
+    return _at_most(
+        captures, [one.status.phase is not Phase.CLOSED for one in captures]
+    )
+
+
+def _news_told(state: State) -> tuple[ToldEntry, ...]:
+    """Return the news to tell of, that of standing incidents before all other."""
+    stands, told = {one.id for one in standing(state)}, state.ledger.told
+    return _at_most(told, [one.told.incident_id in stands for one in told])
+
+
+def _at_most(those: Sequence[One], first: Sequence[bool]) -> tuple[One, ...]:
+    """Return the latest BRIEFS of those, in their order, `first` ones before others."""
+    if len(those) <= BRIEFS:
+        return tuple(those)
+    places = sorted(range(len(those)), key=lambda place: (first[place], place))
+    return tuple(those[place] for place in sorted(places[-BRIEFS:]))
 
 
 def doubt(state: State, policy: Policy) -> str | None:

@@ -20,13 +20,14 @@ from agent.core.observation import (
     Outcome,
     ReadFailure,
     Report,
+    Told,
     WritableSpan,
 )
 from agent.core.policy import NodeSpec
 from agent.core.readiness import Obstacle, Readiness
 from agent.core.reporting import BRIEFS
 from agent.core.selfdoubt import SelfDoubt
-from agent.core.state import WritableSince
+from agent.core.state import ToldEntry, WritableSince
 from agent.core.verdict import Family, VerdictCode
 from tests.core import given
 
@@ -109,6 +110,38 @@ def test_what_is_told_is_bounded_and_the_latest_is_told():
     assert [one.id for one in report.captures] == [
         f"c{n}" for n in range(5, BRIEFS + 5)
     ]
+
+
+def test_what_stands_is_told_however_much_has_come_and_gone_since():
+    old = replace(given.incident(), id="old", status=Status.ACKNOWLEDGED)
+    gone = replace(given.incident(), status=Status.RESOLVED)
+    later = tuple(replace(gone, id=f"i{number}") for number in range(BRIEFS + 5))
+    news = tuple(
+        ToldEntry(f"n{number}", Told(one.id, "first", 1, delivered=True), True, 1.0)
+        for number, one in enumerate((old, *later))
+    )
+    running = given.capture()
+    over = replace(running, status=replace(running.status, phase=Phase.CLOSED))
+    shots = (
+        running,
+        *(
+            replace(over, order=replace(over.order, capture_id=f"c{number}"))
+            for number in range(BRIEFS + 5)
+        ),
+    )
+    report = made(incidents=(old, *later), told=news, captures=shots)
+    ids = ["old", *(one.id for one in later[6:])]
+    assert [one.id for one in report.incidents] == ids
+    assert [one.incident_id for one in report.told] == ids
+    assert report.captures[0].id == running.order.capture_id
+    assert len(report.captures) == BRIEFS
+
+
+def test_of_too_much_that_stands_the_latest_is_told():
+    many = tuple(replace(given.incident(), id=f"i{n}") for n in range(BRIEFS + 1))
+    over = replace(given.incident(), id="over", status=Status.RESOLVED)
+    report = made(incidents=(*many, over))
+    assert [one.id for one in report.incidents] == [one.id for one in many[1:]]
 
 
 def test_pending_incidents_stay_at_home():
