@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from agent import codec
-from agent.divergence import managers_words, shelf, values
+from agent.divergence import kept, managers_words, shelf, values
 from agent.divergence.compared import Comparison, TableDifferences
 from agent.divergence.extracted import DatabaseRows, Extraction, Unread
 from agent.divergence.managers_winner import Holdings, tenants
@@ -41,6 +41,7 @@ from agent.errors import CodecError, PostgresError, SnapshotError
 from agent.postgres.connect import session
 from agent.snapshot.files import write_atomically
 
+FORMAT = 1
 FOLDER = "objects"
 NAME = "besides.json"
 WANTED = "wanted.json"
@@ -58,6 +59,7 @@ class Besides:
     objects: tuple[Named, ...] = ()
     managers: tuple[ManagersLoss, ...] = ()
     gaps: tuple[Unread, ...] = ()
+    format: int = FORMAT
 
 
 def save(besides: Besides, folder: Path) -> None:
@@ -71,16 +73,8 @@ def load(folder: Path) -> Besides:
 
     Raises SnapshotError when it is not what we wrote.
     """
-    path = folder / NAME
-    try:
-        return codec.from_json(path.read_bytes(), Besides)
-    except FileNotFoundError:
-        return Besides()
-    except OSError as error:
-        raise SnapshotError(f"{path} cannot be read: {error.strerror}") from error
-    except CodecError as error:
-        again = "compare again: `splitguard loss report SNAPSHOT`"
-        raise SnapshotError(f"{path} is garbled: {error.message}", again) from error
+    again = "compare again: `splitguard loss report SNAPSHOT`"
+    return kept.read(folder / NAME, Besides, FORMAT, again) or Besides()
 
 
 def keep_objects_of(

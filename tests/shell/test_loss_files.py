@@ -16,7 +16,7 @@ from agent import codec
 from agent.core.capture import Grade, Level
 from agent.core.lineage import Fork, Lineage
 from agent.core.lsn import Lsn
-from agent.divergence import shelf
+from agent.divergence import besides, shelf
 from agent.divergence.extracted import (
     DatabaseRows,
     Extraction,
@@ -352,3 +352,17 @@ def test_a_record_of_another_format_or_none_is_refused(tmp_path: Path):
     (folder / "extraction.json").write_text(codec.to_json(made)[:-5])
     with pytest.raises(SnapshotError, match="garbled"):
         shelf.read_extraction(folder)
+
+
+def test_what_was_gathered_beside_rows_is_read_in_our_format_only(tmp_path: Path):
+    assert besides.load(tmp_path) == besides.Besides()
+    gathered = besides.Besides(gaps=(Unread("roles", "it was away"),))
+    besides.save(gathered, tmp_path)
+    assert besides.load(tmp_path) == gathered
+    path = tmp_path / besides.NAME
+    text = path.read_text()
+    path.write_text(text.replace('"format":1', '"format":2'))
+    with pytest.raises(SnapshotError, match="has format 2, this version reads 1"):
+        besides.load(tmp_path)
+    path.write_text(text.replace(',"format":1', ""))  # as it was before it had a number
+    assert besides.load(tmp_path) == gathered
