@@ -1,5 +1,6 @@
-"""Loss reports for tests: a shop's tables, and a manager's things."""
+"""Loss reports for tests: a shop's tables, a manager's things, and stories read in."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from agent.core.lsn import Lsn
@@ -25,11 +26,21 @@ from agent.divergence.report import (
     Winner,
     Wrote,
 )
+from agent.divergence.story import Story
+from agent.divergence.transfer import StoryReader
 
 NIGHT_S = 1_795_452_781.25
 """2026-11-23 16:53:01 UTC and a bit."""
 SNAPSHOT = "20261123T165500Z-n1-4f1a"
 LOSER = Side(470, 31, 439, 31, NIGHT_S, NIGHT_S + 69)
+
+
+def read_story_lines(lines: Iterable[bytes]) -> Story:
+    """Return the story that these lines tell. Raises DivergenceError."""
+    reader = StoryReader()
+    for line in lines:
+        reader.take(line)
+    return reader.story()
 
 
 def shop_tables() -> tuple[TableLoss, ...]:

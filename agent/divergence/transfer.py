@@ -94,14 +94,6 @@ def _pieces(
         yield [*head, piece]
 
 
-def read_story_lines(lines: Iterable[bytes]) -> Story:
-    """Return the story that these lines tell. Raises DivergenceError."""
-    reader = StoryReader()
-    for line in lines:
-        reader.take(line)
-    return reader.story()
-
-
 class StoryReader:
     """Takes in a story line by line, as it comes. Raises DivergenceError."""
 

@@ -18,13 +18,13 @@ from agent.divergence import compared, shelf
 from agent.divergence import report as reports
 from agent.divergence.job import AgentThere, Job, Opponent, Outcome
 from agent.divergence.report import Report
-from agent.divergence.transfer import read_story_lines
 from agent.errors import DivergenceError
 from agent.postgres import postmaster
 from agent.postgres.history import read_switches
 from tests.capturing import capturing
 from tests.core import given
 from tests.fix_desk import PEER_TOKEN, healthy, listening, serve
+from tests.fix_losses import read_story_lines
 from tests.fix_postgres import Server, Stage, eventually
 
 pytestmark = pytest.mark.postgres

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from agent.core.lsn import Lsn
 from agent.divergence.model import Relation
 from agent.divergence.story import Ended, Rows, Story
-from agent.divergence.transfer import PIECE, read_story_lines, story_lines
+from agent.divergence.transfer import PIECE, story_lines
 from agent.errors import DivergenceError
+from tests.fix_losses import read_story_lines
 
 numbers = st.integers(0, (1 << 48) - 1)
 xids = st.integers(3, (1 << 32) - 1)
