@@ -23,11 +23,12 @@ import psycopg
 import pytest
 import trustme
 import uvicorn
+from fastapi import FastAPI
 
 from agent.lab.plan import DATABASE, MANAGER_ROLE
 from agent.lab.schema import KINDS, READERS, manager_statements
 from agent.lab.standin import Alone, Faults, Peer, Traits
-from agent.lab.standin.app import Standin, make_standin
+from agent.lab.standin.app import Standin, add_to, make_desk
 from agent.lab.standin.cluster import Note, RefusedError, cluster_routes
 from agent.lab.standin.routing import Route
 from agent.lab.web import EmbeddedServer
@@ -100,10 +101,13 @@ class Manager:
     def api(self) -> str:
         return f"{self.url}/api/v3.1"
 
-    @property
-    def door(self) -> Any:
-        """Its door: `.unlock()`, `.wrong_passwords()`."""
-        return self.standin.desk.door
+    def wrong_passwords(self) -> int:
+        """How many wrong ones the administrator's account has had in a row."""
+        return self.standin.desk.door.wrong.get(self.username, 0)
+
+    def unlock(self) -> None:
+        """Forget the wrong passwords, as an administrator does by hand."""
+        self.standin.desk.door.wrong.clear()
 
     def http(self, **more: Any) -> httpx.Client:
         """A client of an administrator; its base URL is `/api/v3.1`."""
@@ -164,7 +168,7 @@ class Manager:
         self.query(f"TRUNCATE {', '.join((*tables, *audited))} RESTART IDENTITY")
         shutil.rmtree(self.folder)
         self.folder.mkdir(mode=0o700)
-        self.door.unlock()
+        self.unlock()
         works.reboots = 0
         alone = Office()
         for each in fields(alone):
@@ -209,7 +213,8 @@ def run_manager(
     more: tuple[Route, ...] = ()
     if isinstance(office, Office) and not traits.all_active:
         more = cluster_routes(office)
-    app, standin = make_standin(office, connect, traits, folder, more)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    standin = add_to(app, make_desk(office, connect, traits, folder, Faults()), more)
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, log_config=None, access_log=False,
         lifespan="off", timeout_graceful_shutdown=1,

@@ -263,7 +263,7 @@ def test_a_wrong_password_is_sent_once_and_the_right_one_needs_no_restart(pair: 
     answer = first.ask("POST", ASKED, Scope.OPERATE, json={})
     assert answer.status_code == 409
     assert "refused the login" in answer.json()["detail"]
-    assert manager.door.wrong_passwords() == 1
+    assert manager.wrong_passwords() == 1
     (first.folder / "password").write_text(manager.password)
     eventually("it looks again", lambda: (first.here() or {}).get("version"), WITHIN_S)
 

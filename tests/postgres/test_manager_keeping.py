@@ -267,11 +267,11 @@ async def test_a_manager_that_answers_in_html_leaves_nothing_behind(
 async def test_a_wrong_password_is_sent_once(
     busy: Manager, shelf: Shelf, keeper_of: MakeKeeper, order: Order
 ):
-    busy.door.unlock()
+    busy.unlock()
     keeper = keeper_of(busy, password="wrong")
     for _ in range(3):
         with pytest.raises(ManagerError, match=r"unauthorized_error|not asked"):
             await keeper.keep(order)
-    assert busy.door.wrong_passwords() == 1
-    busy.door.unlock()
+    assert busy.wrong_passwords() == 1
+    busy.unlock()
     assert nothing_is_left(shelf)

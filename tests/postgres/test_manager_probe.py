@@ -63,7 +63,7 @@ async def test_of_4_5_5_active_and_passive_are_told_apart_without_a_login(
         second.office.active, second.office.removed = False, True
         gone = await seen(prober, "n2")
         assert "was removed from its cluster" in gone.reason
-    assert first.door.wrong_passwords() == 0
+    assert first.wrong_passwords() == 0
 
 
 async def test_of_7_0_5_every_manager_is_active_and_says_how_it_is(

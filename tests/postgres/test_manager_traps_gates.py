@@ -48,7 +48,7 @@ def test_four_wrong_passwords_lock_the_account_for_the_right_one_too(
             401, "unauthorized_error", words,
         )  # fmt: skip
     assert ask(manager, "snapshots").message == words
-    manager.door.unlock()
+    manager.unlock()
     assert ask(manager, "snapshots").status == 200
 
 
@@ -56,7 +56,7 @@ def test_a_right_password_forgets_the_wrong_ones(manager: Manager):
     for _ in range(3):
         curl(f"{manager.api}/snapshots", *WRONG)
     assert ask(manager, "snapshots").status == 200
-    assert manager.door.wrong_passwords() == 0
+    assert manager.wrong_passwords() == 0
 
 
 def test_a_tokens_value_is_shown_once_and_opens_until_it_is_deleted(

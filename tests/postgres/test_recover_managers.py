@@ -260,7 +260,7 @@ def test_a_refused_login_ends_the_looking_at_once(bench: Bench) -> None:
     with pytest.raises(ManagerError) as raised:
         bench.check("look")
     assert raised.value.status == 401
-    assert bench.manager.door.wrong_passwords() == 1
+    assert bench.manager.wrong_passwords() == 1
 
 
 def test_certificates_are_saved_once_and_looked_for_by_node(bench: Bench) -> None:

@@ -192,7 +192,7 @@ async def test_one_wrong_password_is_all_that_a_manager_sees(manager_7: Manager,
     for _ in range(6):
         with pytest.raises(ManagerError, match=r"401|not asked"):
             await stranger.snapshots()
-    assert manager_7.door.wrong_passwords() == 1
+    assert manager_7.wrong_passwords() == 1
     assert await ask(manager_7).snapshots() == ()
 
 

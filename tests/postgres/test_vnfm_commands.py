@@ -323,11 +323,11 @@ def test_a_wrong_password_is_sent_once_to_one_manager(operator, start_manager):
     (operator.home / "password").write_text("wrong")
     words = operator.refused("snapshots", "list")
     assert "four wrong ones lock it" in words
-    assert first.door.wrong_passwords() + second.door.wrong_passwords() == 1
+    assert first.wrong_passwords() + second.wrong_passwords() == 1
     status = operator("status")
     assert status.code == 1
     assert "not asked, because another manager has refused the login" in status.out
-    assert first.door.wrong_passwords() + second.door.wrong_passwords() == 2
+    assert first.wrong_passwords() + second.wrong_passwords() == 2
 
 
 def test_a_wrong_tenant_is_said_with_what_to_do(one):

@@ -223,19 +223,6 @@ def add_to(app: FastAPI, desk: Desk, more: Iterable[Route] = ()) -> Standin:
     return standin
 
 
-def make_standin(
-    office: Office,
-    connect: Connect,
-    traits: Traits,
-    folder: Path,
-    more: Iterable[Route] = (),
-) -> tuple[FastAPI, Standin]:
-    """Return an application that is a stand-in manager and nothing else."""
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    desk = make_desk(office, connect, traits, folder, Faults())
-    return app, add_to(app, desk, more)
-
-
 class Broken(Response):
     """A download whose connection breaks after so many bytes of each answer."""
 

@@ -38,7 +38,8 @@ class Door:
         self._traits = traits
         self._rows = rows
         self._lock = threading.Lock()
-        self._wrong: dict[str, int] = {}
+        self.wrong: dict[str, int] = {}
+        """How many wrong passwords in a row, by user. Whoever is not in it is free."""
         self._old_tokens: dict[str, str] = {}
         """The tokens of before 6.3, which are signed and in no table: digest, user."""
 
@@ -62,14 +63,6 @@ class Door:
         if asked.tenant_name:
             message += f" in the tenant `{asked.tenant_name}`"
         raise Refusal(403, "forbidden_error", message)
-
-    def wrong_passwords(self, user: str = ADMIN) -> int:
-        """Return how many wrong passwords there were in a row."""
-        return self._wrong.get(user, 0)
-
-    def unlock(self, user: str = ADMIN) -> None:
-        """Forget the wrong passwords, as an administrator does by hand."""
-        self._wrong.pop(user, None)
 
     def new_token(self) -> tuple[str, str, str]:
         """Return a new token: its id, its value, and the hash of its secret."""
@@ -97,12 +90,12 @@ class Door:
         known = {**self._traits.others, ADMIN: self._traits.password}[user]
         right = hmac.compare_digest(password.encode(), known.encode())
         with self._lock:
-            locked = self._wrong.get(user, 0) >= self._traits.lock_after
+            locked = self.wrong.get(user, 0) >= self._traits.lock_after
             if right and not locked:
-                self._wrong.pop(user, None)
+                self.wrong.pop(user, None)
                 return user
             if not right:
-                self._wrong[user] = self._wrong.get(user, 0) + 1
+                self.wrong[user] = self.wrong.get(user, 0) + 1
         raise unauthorized(
             f"Authentication failed for <User username=`{user}`>. "
             "Wrong credentials or locked account"
