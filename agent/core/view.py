@@ -14,7 +14,15 @@ timed by this one's clock; the ledger's monotonic values are counted from now.
 
 from collections.abc import Iterator
 
-from agent.core import highwater, looked, positions, proof, selfdoubt
+from agent.core import (
+    highwater,
+    learnt,
+    looked,
+    pageprint,
+    positions,
+    proof,
+    selfdoubt,
+)
 from agent.core.agreement import failover_is_over, redated, standing_failover
 from agent.core.detector import channels, key, marks_after
 from agent.core.event import (
@@ -27,7 +35,6 @@ from agent.core.event import (
 )
 from agent.core.frozen import replace
 from agent.core.incident import Incident, Status
-from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.core.observation import (
@@ -195,7 +202,7 @@ def _reported(
     )
     knowledge = state.knowledge
     if report.server is not None:
-        knowledge = _with_lineage(knowledge, seen.node, report.server.lineage)
+        knowledge = learnt.from_disk(knowledge, seen.node, report.server)
     ledger = _with_occurrences(state.ledger, report)
     return State(ledger, knowledge, view)
 
@@ -226,12 +233,6 @@ def _with_occurrences(ledger: Ledger, report: Report) -> Ledger:
     if not higher or len(ledger.occurrences) + len(fresh) > OCCURRENCES_MAX:
         return ledger
     return replace(ledger, occurrences={**ledger.occurrences, **higher})
-
-
-def _with_lineage(knowledge: Knowledge, node: str, lineage: Lineage) -> Knowledge:
-    if knowledge.lineages.get(node) == lineage:
-        return knowledge
-    return replace(knowledge, lineages={**knowledge.lineages, node: lineage})
 
 
 def _read(
@@ -297,12 +298,17 @@ def _server_read(state: State, event: ServerRead, policy: Policy) -> State:
     absurd = impossible_facts(facts) if isinstance(facts, ServerFacts) else ""
     if absurd:
         facts = ReadFailure(f"the disk tells what cannot be: {absurd}", LOOK_AT_DISK)
-    view = replace(state.view, server=facts, server_read_s=event.at.monotonic_s)
+    pages = facts.pages if isinstance(facts, ServerFacts) else ()
+    if isinstance(facts, ServerFacts):
+        facts = pageprint.taken(state, facts, policy)
+    view = replace(
+        state.view, server=facts, server_read_s=event.at.monotonic_s, pages=pages
+    )
     known = replace(state, view=view)
     if not isinstance(facts, ServerFacts):
         return known
-    lineage = facts.lineage
-    return replace(known, knowledge=_with_lineage(state.knowledge, policy.me, lineage))
+    knowledge = learnt.from_disk(state.knowledge, policy.me, facts)
+    return replace(known, knowledge=knowledge)
 
 
 def _ticked(state: State, event: Ticked, policy: Policy) -> State:
@@ -343,11 +349,14 @@ def _with_primary(state: State, at: Moment, policy: Policy) -> Knowledge:
     """
     scene = build(state, at, policy)
     sole, last = scene.sole_primary, state.knowledge.primary
-    if sole is None or (last is not None and _is_strange(sole, last, scene)):
+    if sole is None:
         return state.knowledge
+    if last is not None and sole.sight.system_id != last.system_id:
+        if not _is_anew(sole, scene):
+            return state.knowledge
+        last = None
     if last is not None and last.node != sole.node:
-        anew = _is_anew(sole, last, scene)
-        if not anew and not _moved(last, sole.node, state, at, policy):
+        if not _moved(last, sole.node, state, at, policy):
             return state.knowledge
         last = None
     knowledge = highwater.after(scene, state.knowledge, policy)
@@ -357,19 +366,15 @@ def _with_primary(state: State, at: Moment, policy: Policy) -> Knowledge:
     return replace(knowledge, primary=seen)
 
 
-def _is_strange(sole: ServerSight, last: PrimarySeen, scene: Scene) -> bool:
-    """Whether it is of another system while the cluster's own still answers."""
-    systems = {one.sight.system_id for one in scene.sights.values()}
-    return sole.sight.system_id != last.system_id in systems
+def _is_anew(sole: ServerSight, scene: Scene) -> bool:
+    """Whether every server of the list answers as this other system.
 
-
-def _is_anew(sole: ServerSight, last: PrimarySeen, scene: Scene) -> bool:
-    """Whether every server of the list answers, all as one other system."""
-    system = sole.sight.system_id
+    One that is not heard may be the one that has the data.
+    """
     servers = (node.name for node in scene.policy.nodes if node.has_postgres)
     seen = [scene.sights.get(name) for name in servers]
     known = {None if one is None else one.sight.system_id for one in seen}
-    return system != last.system_id and known == {system}
+    return known == {sole.sight.system_id}
 
 
 def _primary_seen(

@@ -4,6 +4,7 @@ import pytest
 
 from agent.core.lineage import Fingerprint
 from agent.core.lsn import Lsn
+from tests.core import given
 from tests.core.cluster import Cluster
 
 SPLIT = {"split-brain", "split-brain-suspected", "lineage-diverged", "lineage-twin"}
@@ -93,6 +94,24 @@ def test_a_stranger_in_the_primarys_place_makes_no_strangers_of_the_others():
     stranger.restart(standby=False)
     cluster.run(6)
     for agent in cluster.agents.values():
+        found = [v for v in agent.state.view.verdicts if v.code == "foreign-system"]
+        assert [v.subject for v in found] == ["n1"]
+
+
+def test_a_stranger_in_the_primarys_place_is_one_while_nobody_else_answers():
+    """The cluster goes on under its own name, which stands in every incident's key."""
+    cluster = Cluster()
+    cluster.run(2)
+    stranger = cluster.servers["n1"]
+    stranger.system_id = "42"
+    stranger.restart(standby=False)
+    for name in ("n2", "n3"):
+        cluster.servers[name].up = False
+    cluster.run(6)
+    for agent in cluster.agents.values():
+        primary = agent.state.knowledge.primary
+        assert primary is not None
+        assert primary.system_id == given.SYSTEM
         found = [v for v in agent.state.view.verdicts if v.code == "foreign-system"]
         assert [v.subject for v in found] == ["n1"]
 
