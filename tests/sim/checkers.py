@@ -7,13 +7,14 @@ how an agent comes to its conclusions.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from agent import codec
 from agent.core import event as events
 from agent.core import machine, rules
 from agent.core.incident import Incident, Status
+from agent.core.lsn import Lsn
 from agent.core.machine import Step
 from agent.core.notice import Notice, NoticeReason
 from agent.core.permit import Permit, PermitState
@@ -50,6 +51,15 @@ class ViolatedError(Exception):
         self.oracle = oracle
 
 
+@dataclass(frozen=True)
+class Begun:
+    """When an incident was opened, and when what it is about had last been well."""
+
+    now_s: float
+    well: Mapping[str, float]
+    """By part of the node."""
+
+
 @dataclass
 class Score:
     """How often what was said, and how often it was false or missing."""
@@ -84,6 +94,8 @@ class Oracles(Watcher):
         )
         """By family and subject: incident ids of which people were told, when, and of
         which part of the node."""
+        self.begun: dict[str, Begun] = {}
+        """By incident id: when anybody first opened it."""
         self.moves: dict[tuple[str, int, int], str] = {}
         """By where, to which timeline, and the how-manieth of that number there: the id
         told for the move of the primary."""
@@ -97,8 +109,6 @@ class Oracles(Watcher):
         self.over: dict[str, set[str]] = defaultdict(set)
         """By agent: ids of incidents that it has called over."""
         self.winners: dict[tuple[str, str], Fact] = {}
-        self.tops: dict[tuple[str, int, int], wal.Record] = {}
-        """By primary, its run and its timeline: the last that it was seen to hold."""
         self._tapes: dict[str, State] = {}
 
     # --- each step ------------------------------------------------------------------
@@ -158,6 +168,7 @@ class Oracles(Watcher):
     def _opened(self, agent: Agent, incident: Incident) -> None:
         code = incident.verdict.code
         self.score.opened[code.value] += 1
+        self._begins(incident)
         false = ""
         if code is VerdictCode.NODE_DOWN:
             false = self._false_death(incident.verdict)
@@ -209,11 +220,14 @@ class Oracles(Watcher):
 
     def _false_loss(self, verdict: Verdict) -> str:
         """Something that a primary held must really be missing."""
-        now = self.world.servers[verdict.subject].tip
-        timeline = verdict.evidence["reached_timeline"]
-        held = [top for top in self.tops.values() if top.timeline == timeline]
-        if any(not wal.holds(now, top) for top in held):
-            return ""
+        servers = self.world.servers
+        now, told = servers[verdict.subject].tip, verdict.evidence
+        place = (told["reached_timeline"], told["reached_lsn"])
+        for server in servers.values():
+            for top in server.tops.values():
+                lost = wal.beyond(top, now)
+                if any((one.timeline, str(Lsn(one.lsn))) == place for one in lost):
+                    return ""
         return f"{verdict.subject} lacks nothing that any primary held"
 
     def _false_fork(self, verdict: Verdict) -> str:
@@ -387,18 +401,34 @@ class Oracles(Watcher):
             return
         told = self.first[verdict.family.value, verdict.subject]
         now_s, part = self.world.now_s, _part(verdict.code)
+        begun = self._begins(incident)
+        over = incident.status is Status.RESOLVED
         for known, (when_s, before) in told.items():
             if known == incident.id or {part, before} == {"agent", "server"}:
                 continue  # what was told of is the same, or was another trouble
-            parts = (part, before)
-            ended_s = max(self.well.get((verdict.subject, one), 0.0) for one in parts)
-            if ended_s < when_s - CALM_S:
+            since_s, well = when_s, self._well_of(verdict.subject)
+            if over and self.begun[known].now_s > begun.now_s:
+                # News that was held up, of what was over before the other one began.
+                since_s, well = begun.now_s, self.begun[known].well
+            ended_s = max(well.get(one, 0.0) for one in (part, before))
+            if ended_s < since_s - CALM_S:
                 words = (
                     f"{agent.name}: {verdict.code} of {verdict.subject} as"
                     f" {incident.id}, told {now_s - when_s:.0f} s ago as {known}"
                 )
                 self._broken("no_new_id_for_an_old_trouble", words)
-        told.setdefault(incident.id, (now_s, part))
+        told.setdefault(incident.id, (begun.now_s if over else now_s, part))
+
+    def _begins(self, incident: Incident) -> Begun:
+        """Return when it was first opened: now, if it is not known yet."""
+        now = Begun(self.world.now_s, self._well_of(incident.verdict.subject))
+        return self.begun.setdefault(incident.id, now)
+
+    def _well_of(self, node: str) -> Mapping[str, float]:
+        """By part of a node: when it last had been without trouble for CALM_S."""
+        return {
+            part: when_s for (one, part), when_s in self.well.items() if one == node
+        }
 
     def _one_id_for_a_move(self, agent: Agent, incident: Incident) -> None:
         evidence = incident.verdict.evidence
@@ -417,9 +447,6 @@ class Oracles(Watcher):
     def look(self) -> None:
         """Look at the world once a second."""
         now_s = self.world.now_s
-        for name in self.world.writable:
-            server = self.world.servers[name]
-            self.tops[name, server.runs, server.timeline] = server.tip
         for name in self.world.names:
             for part in self._well_parts(name):
                 self.well[name, part] = now_s
@@ -507,6 +534,10 @@ class Oracles(Watcher):
             )
             for one in state.ledger.incidents
         )
+        return self._is_said(judge, said=said, known=known)
+
+    def _is_said(self, judge: str, *, said: bool, known: bool) -> bool:
+        """Whether a verdict and an incident together say what had to be said."""
         if self.loud and not said:
             return False
         if self.truth.lasted_s("remembers", judge) < DOWN_BOUND_S:
@@ -581,9 +612,17 @@ class Oracles(Watcher):
             VerdictCode.LINEAGE_TWIN,
             VerdictCode.SPLIT_BRAIN,
         )
-        for one in self.sim.agents[judge].state.view.verdicts:
-            if one.code in codes and loser in str(one.evidence.get("losers")):
-                return
+        state = self.sim.agents[judge].state
+        standing = [one for one in state.ledger.incidents if one.status.standing]
+        said, known = (
+            any(
+                one.code in codes and loser in str(one.evidence.get("losers"))
+                for one in verdicts
+            )
+            for verdicts in (state.view.verdicts, [one.verdict for one in standing])
+        )
+        if self._is_said(judge, said=said, known=known):
+            return
         words = f"{judge} does not say that {loser} holds what the primary lacks"
         self._missing("lineage", words, loser, server.moved_s)
 
