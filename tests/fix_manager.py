@@ -191,6 +191,19 @@ def manager_database(server: Server, *, audited: bool) -> None:
             session.execute(statement)
 
 
+def manager_pair(
+    stage: Stage, *, audited: bool, tcp: bool = False
+) -> tuple[Server, Server]:
+    """A primary that holds a manager's database, and a standby that has all of it."""
+    primary = stage.server("d1", tcp=tcp).start()
+    manager_database(primary, audited=audited)
+    standby = stage.server("d2", tcp=tcp)
+    standby.follow(primary)
+    standby.start()
+    standby.caught_up(primary)
+    return primary, standby
+
+
 def run_manager(
     server: Server,
     traits: Traits,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.fix_cli import SPLITGUARD
-from tests.fix_manager import Manager, StartManager, manager_database
+from tests.fix_manager import Manager, StartManager, manager_pair
 from tests.fix_postgres import Server, Stage, eventually, free_port
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(180)]
@@ -25,12 +25,7 @@ WITHIN_S = 60.0
 def apart(
     stage16: Stage, start_manager: StartManager, tmp_path: Path
 ) -> Iterator[tuple[Manager, Path]]:
-    primary = stage16.server("d1", tcp=True).start()
-    manager_database(primary, audited=True)
-    standby = stage16.server("d2", tcp=True)
-    standby.follow(primary)
-    standby.start()
-    standby.caught_up(primary)
+    primary, standby = manager_pair(stage16, audited=True, tcp=True)
     manager = start_manager("7.0.5", server=primary)
     secret = tmp_path / "password"
     secret.write_text(manager.password)

@@ -17,7 +17,7 @@ from agent.api.tokens import Scope, create
 from agent.vnfm.shelf import Shelf
 from tests.fix_cli import SPLITGUARD
 from tests.fix_lab import Cluster, until
-from tests.fix_manager import Manager, StartManager, manager_database
+from tests.fix_manager import Manager, StartManager, manager_pair
 from tests.fix_postgres import Stage, eventually, free_port
 
 pytestmark = [pytest.mark.postgres, pytest.mark.timeout(300)]
@@ -192,12 +192,7 @@ class Pair:
 @pytest.fixture
 def pair(stage16: Stage, start_manager: StartManager, tmp_path: Path) -> Iterator[Pair]:
     """Both are configured; neither agent runs yet."""
-    primary = stage16.server("m1", tcp=True).start()
-    manager_database(primary, audited=False)
-    standby = stage16.server("m2", tcp=True)
-    standby.follow(primary)
-    standby.start()
-    standby.caught_up(primary)
+    primary, standby = manager_pair(stage16, audited=False, tcp=True)
     first = start_manager("4.5.5", server=primary)
     second = start_manager("4.5.5", server=primary)
     second.server = standby

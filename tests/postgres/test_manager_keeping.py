@@ -78,6 +78,16 @@ def nothing_is_left(shelf: Shelf) -> bool:
     return shelf.list() == () and not list(shelf.place.glob("*/*"))
 
 
+@pytest.fixture
+def ssl(tmp_path: Path) -> Path:
+    """A manager's folder of certificates, with a private key."""
+    folder = tmp_path / "ssl"
+    folder.mkdir()
+    (folder / "internal_key.pem").write_text("a private key")
+    (folder / "internal_key.pem").chmod(0o400)
+    return folder
+
+
 @contextmanager
 def broken(manager: Manager, fault: str) -> Iterator[None]:
     """Let it have a fault for a while."""
@@ -153,12 +163,9 @@ async def test_certificates_go_along_and_all_is_encrypted_for_the_recipients(
     shelf: Shelf,
     keeper_of: MakeKeeper,
     order: Order,
+    ssl: Path,
     tmp_path: Path,
 ):
-    ssl = tmp_path / "ssl"
-    ssl.mkdir()
-    (ssl / "internal_key.pem").write_text("a private key")
-    (ssl / "internal_key.pem").chmod(0o400)
     key = pyrage.x25519.Identity.generate()
     manner = replace(PLAIN, certificates=(ssl,), recipients=(str(key.to_public()),))
     kept = await keeper_of(busy, manner).keep(order)
@@ -188,11 +195,8 @@ async def test_without_recipients_private_keys_are_left_out_and_that_is_said(
     shelf: Shelf,
     keeper_of: MakeKeeper,
     order: Order,
-    tmp_path: Path,
+    ssl: Path,
 ):
-    ssl = tmp_path / "ssl"
-    ssl.mkdir()
-    (ssl / "internal_key.pem").write_text("a private key")
     kept = await keeper_of(busy, replace(PLAIN, certificates=(ssl,))).keep(order)
     assert kept.certificates == ()
     assert len(kept.problems) == 1

@@ -16,7 +16,7 @@ from tests.fix_manager import (
     Manager,
     Office,
     StartManager,
-    manager_database,
+    manager_pair,
 )
 from tests.fix_postgres import Stage
 
@@ -214,9 +214,7 @@ def test_health_looks_for_the_broker_and_takes_its_time(manager_7: Manager):
 def test_a_standby_stalls_every_request_and_then_refuses_the_login(
     stage16: Stage, start_manager: StartManager
 ):
-    primary = stage16.primary("n1")
-    manager_database(primary, audited=True)
-    standby = stage16.standby(primary, "n2")
+    _, standby = manager_pair(stage16, audited=True)
     manager = start_manager("7.0.5", server=standby, stall_s=0.6)
     found = ask(manager, "snapshots")
     assert (found.status, found.code) == (500, "internal_server_error")
@@ -228,9 +226,7 @@ def test_a_standby_stalls_every_request_and_then_refuses_the_login(
 def test_a_standby_under_a_manager_of_4_x_refuses_the_login_at_once(
     stage16: Stage, start_manager: StartManager
 ):
-    primary = stage16.primary("n1")
-    manager_database(primary, audited=False)
-    standby = stage16.standby(primary, "n2")
+    _, standby = manager_pair(stage16, audited=False)
     manager = start_manager("4.5.5", server=standby, stall_s=30.0)
     found = ask(manager, "snapshots")
     assert (found.status, READ_ONLY in found.message) == (500, True)
@@ -240,9 +236,7 @@ def test_a_standby_under_a_manager_of_4_x_refuses_the_login_at_once(
 def test_four_impatient_requests_block_a_manager_whose_database_is_a_standby(
     stage16: Stage, start_manager: StartManager
 ):
-    primary = stage16.primary("n1")
-    manager_database(primary, audited=True)
-    standby = stage16.standby(primary, "n2")
+    _, standby = manager_pair(stage16, audited=True)
     manager = start_manager("7.0.5", server=standby, stall_s=1.0)
     begun = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(5) as pool:

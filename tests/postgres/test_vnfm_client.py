@@ -20,7 +20,7 @@ from agent.vnfm.client import (
 )
 from agent.vnfm.records import ExecutionStatus, Generation, SnapshotStatus
 from agent.vnfm.waiting import until_made, until_restored
-from tests.fix_manager import Issued, Manager, StartManager, manager_database
+from tests.fix_manager import Issued, Manager, StartManager, manager_pair
 from tests.fix_postgres import Stage
 
 pytestmark = pytest.mark.postgres
@@ -125,10 +125,7 @@ async def test_work_in_the_way_of_a_create_is_named(manager_4: Manager, ask):
 async def test_a_standby_database_is_named_and_asked_one_thing_at_a_time(
     start_manager: StartManager, stage16: Stage, ask
 ):
-    primary = stage16.primary()
-    manager_database(primary, audited=True)
-    standby = stage16.standby(primary, "n2")
-    standby.caught_up(primary)
+    _, standby = manager_pair(stage16, audited=True)
     manager = start_manager("7.0.5", server=standby, stall_s=0.3)
     client = ask(manager)
     most = 0
