@@ -48,6 +48,8 @@ class Server:
         self.name = name
         self.clock = clock
         self.spans: dict[Run, list[Span]] = {}
+        self.tops: dict[tuple[int, int], Record] = {}
+        """By run and timeline: the last that it held while it accepted writes."""
         self.tip = tip
         self.checkpoint = tip
         self.upstream: str | None = None
@@ -161,6 +163,7 @@ class Server:
             self.late = (self.clock(), self.tip.lineage)
         self.tip = tip
         self.moved_s = self.clock()
+        self._topped()
 
     def spans_of(self, run: Run) -> list[Span]:
         return self.spans.get(run, [])
@@ -231,9 +234,14 @@ class Server:
         """Note from when to when this run accepted writes."""
         now_s = self.clock()
         self.moved_s = now_s
+        self._topped()
         spans = self.spans.setdefault((self.name, self.started), [])
         is_open = bool(spans) and spans[-1].end_s is None
         if self.writable and not is_open:
             spans.append(Span(now_s))
         elif not self.writable and is_open:
             spans[-1].end_s = now_s
+
+    def _topped(self) -> None:
+        if self.writable:
+            self.tops[self.runs, self.timeline] = self.tip
