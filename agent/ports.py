@@ -11,6 +11,7 @@ from typing import Protocol
 
 from agent.core.capture import CaptureOrder
 from agent.core.event import Event
+from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.core.notice import Notice
 from agent.core.observation import (
@@ -51,8 +52,11 @@ class Prober(Protocol):
 class ServerReader(Protocol):
     """Reads the server beside this agent from its disk. Blocking."""
 
-    def read(self) -> ServerFacts | ReadFailure:
-        """Read pg_control, history files, fingerprints and the postmaster's state."""
+    def read(self, pages: tuple[Lsn, ...] = ()) -> ServerFacts | ReadFailure:
+        """Read pg_control, history files, fingerprints and the postmaster's state.
+
+        Of `pages`, where pages of the server's WAL begin, take prints as well.
+        """
         ...
 
 

@@ -4,9 +4,10 @@ A lineage is the chain of timelines that leads to a server: for each ancestor th
 LSN at which it was left. It comes from the timeline history file; the numbers
 alone prove nothing, because two servers promoted apart may both take the same
 number, and even byte-identical history files may stand before different WAL. The
-fingerprint of the WAL at a switch tells those apart. So an identity is (system
-id, timeline, parent timeline, switch LSN, fingerprint), and a fork is the last
-point that two lineages share.
+fingerprint of the WAL at a switch tells those apart. Two servers that wrote on
+under one number, from the same beginning, are told apart by pages of their WAL. So an
+identity is (system id, timeline, parent timeline, switch LSN, fingerprint), and a fork
+is the last point that two lineages share.
 """
 
 from dataclasses import dataclass
@@ -37,6 +38,21 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, slots=True)
+class PagePrint:
+    """What one whole page of a server's WAL holds.
+
+    Equal on every server that holds this WAL: pages are streamed and archived as they
+    are. See `pageprint` for which pages are read, and for what a difference proves.
+    """
+
+    timeline: int
+    lsn: Lsn
+    """Where the page begins."""
+    digest: str
+    """The first half of the page's SHA-256."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lineage:
     """The chain of timelines that leads to one server, oldest first."""
 
@@ -45,6 +61,9 @@ class Lineage:
     switches: tuple[Switch, ...]
     """The ancestors of `timeline`, ascending; empty on timeline 1."""
     fingerprints: tuple[Fingerprint, ...] = ()
+    pages: tuple[PagePrint, ...] = ()
+    """Pages of `timeline`, by position; empty where an older agent tells, or where none
+    could be read, which proves nothing."""
 
 
 class Kinship(StrEnum):

@@ -14,9 +14,10 @@ from enum import StrEnum
 from agent.core.care import CareBrief, ManagerSight
 from agent.core.gate import Gate
 from agent.core.incident import Taken
-from agent.core.lineage import Lineage
+from agent.core.lineage import Lineage, PagePrint
 from agent.core.loss import Loss
 from agent.core.lsn import Lsn
+from agent.core.prints import Marks
 
 
 class Channel(StrEnum):
@@ -171,6 +172,10 @@ class ServerFacts:
     single_user: bool = False
     """Whether what runs takes no connections: it recovers, or somebody repairs.
     pg_rewind starts a crashed server so, for a moment."""
+    pages: tuple[PagePrint, ...] = ()
+    """Of its WAL, as just read; those that count are told to peers, in `lineage`."""
+    marks: Marks | None = None
+    """By which a restored directory is told; None where an older agent tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,11 @@ def impossible_facts(facts: ServerFacts) -> str:
     """Return what in a reading of a disk cannot be; empty when all of it can."""
     if facts.wal_segment_bytes not in SEGMENT_BYTES:
         return f"WAL segments of {facts.wal_segment_bytes} bytes"
+    marks = facts.marks
+    if marks is not None and len(marks.beginnings) > SWITCHES_MAX:
+        return f"marks of more than {SWITCHES_MAX} timelines"
+    if marks is not None and len(marks.labels) > LISTED_MAX:
+        return f"{len(marks.labels)} backup labels"
     return impossible_lineage(facts.lineage)
 
 
@@ -152,6 +157,8 @@ def impossible_lineage(lineage: Lineage) -> str:
         return f"timeline {lineage.timeline}"
     if len(switches) > SWITCHES_MAX or len(lineage.fingerprints) > SWITCHES_MAX:
         return f"a lineage of more than {SWITCHES_MAX} timelines"
+    if len(lineage.pages) > LISTED_MAX:
+        return f"a lineage with prints of {len(lineage.pages)} pages"
     born = (*(one.timeline for one in switches), lineage.timeline)
     if any(earlier >= later for earlier, later in pairwise(born)):
         return "a lineage whose timelines do not ascend"

@@ -7,7 +7,8 @@ lead to a proof.
 Three readings (a): one observer reads A, then B, then A again, each question sent
 after the former answer had come, all out of recovery, A by the same postmaster both
 times. B's reading lies within the time for which A was writable. When a second
-writable server comes into sight, the first one is asked again at once.
+writable server comes into sight, the first one is asked again at once; so it goes on,
+each answer being followed by the question to the other, until there is a proof.
 
 Overlapping intervals (b): after a cut, each side knows for how long its own server
 was writable, on its own clock. A report that one side had from the other ties the
@@ -18,6 +19,7 @@ One server under two names proves nothing but a wrong configuration.
 """
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 from agent.core.action import AskAgain
 from agent.core.detector import key
@@ -35,7 +37,9 @@ from agent.core.observation import (
     WritableSpan,
 )
 from agent.core.policy import Policy
+from agent.core.proof_end import settled
 from agent.core.state import Reading, SplitProof, State, View, WritableSince
+from agent.core.verdict import Fact
 
 THREE_READINGS = "three readings"
 OVERLAP = "overlapping intervals"
@@ -52,27 +56,43 @@ PROOF_KEPT_S = 2 * SPAN_KEPT_S
 def questions(
     before: State, after: State, event: Event, policy: Policy
 ) -> tuple[AskAgain, ...]:
-    """Ask the writable nodes again, at the first sight of another one."""
+    """Ask the writable nodes again, at the first sight of another one.
+
+    And whenever it answers, as long as nothing is proven: what was asked may be lost.
+    """
     if not isinstance(event, Observed):
         return ()
     node = event.observation.node
     fresh = _of(after.view, node)
     if not fresh or fresh[-1].sent_s != event.observation.sent_s:
         return ()
-    if any(_same_run(one, fresh[-1]) for one in _of(before.view, node)):
-        return ()
-    others = dict.fromkeys(
-        one.node
+    others = {
+        one.node: one
         for one in after.view.readings
         if one.node != node and event.at.monotonic_s - one.received_s <= policy.fresh_s
+    }
+    known = any(_same_run(one, fresh[-1]) for one in _of(before.view, node))
+    return tuple(
+        AskAgain(other, Channel.POSTGRES)
+        for other, last in others.items()
+        if not known or _may_be_proven(after, fresh[-1], last, policy)
     )
-    return tuple(AskAgain(other, Channel.POSTGRES) for other in others)
+
+
+def _may_be_proven(state: State, one: Reading, other: Reading, policy: Policy) -> bool:
+    """Whether two runs are in no proof yet, and may be: else asking has no end."""
+    pair = {(run.node, run.postmaster_started) for run in (one, other)}
+    for proof in state.view.proofs:
+        runs = _runs(proof)
+        if pair <= runs or (pair & runs and not proof.over):
+            return False
+    alike = one.system_id == other.system_id
+    return alike and not same_server(state, one.node, other.node, policy)
 
 
 def collect(state: State, seen: Observation, at: Moment, policy: Policy) -> State:
     """Keep the proofs that this observation completes, and mark those it ends."""
-    answers = tuple(_answers(seen)) if state.view.proofs else ()
-    kept = tuple(_settled(one, answers) for one in state.view.proofs)
+    kept = settled(state.view, seen)
     if kept != state.view.proofs:
         state = replace(state, view=replace(state.view, proofs=kept))
     if seen.report is not None:
@@ -85,36 +105,6 @@ def collect(state: State, seen: Observation, at: Moment, policy: Policy) -> Stat
         return state
     proofs = (*state.view.proofs, *new)[-PROOFS_KEPT:]
     return replace(state, view=replace(state.view, proofs=proofs))
-
-
-def _answers(seen: Observation) -> Iterable[tuple[str, PostgresSight, float]]:
-    """Return whose server answered what, and after which instant on our clock."""
-    if seen.postgres is not None:
-        yield seen.node, seen.postgres, seen.sent_s
-    for told in seen.report.sights if seen.report is not None else ():
-        if told.postgres is not None and told.outcome.alive:
-            yield told.node, told.postgres, seen.sent_s - told.age_s
-
-
-def _settled(
-    proof: SplitProof, answers: Iterable[tuple[str, PostgresSight, float]]
-) -> SplitProof:
-    """Mark a proof of which a later answer shows that one run is over.
-
-    A run never comes back. Without the mark, a loser that was resynced and is then
-    cut off would look like one that may still write.
-    """
-    started = {
-        proof.first: proof.evidence.get("first_started"),
-        proof.second: proof.evidence.get("second_started"),
-    }
-    ended = any(
-        node in started
-        and after_s > proof.proven_s
-        and (sight.in_recovery or sight.postmaster_started != started[node])
-        for node, sight, after_s in answers
-    )
-    return replace(proof, over=True) if ended and not proof.over else proof
 
 
 def readings_after(
@@ -243,11 +233,11 @@ def _by_readings(
         one for one in own[:-1] if last.received_s - one.sent_s <= policy.fresh_s
     ]
     for other in state.view.readings:
-        if other.node == node or other.received_s >= last.sent_s:
+        if other.node == node or other.received_s > last.sent_s:
             continue
         if other.system_id != last.system_id:
             continue
-        if not any(one.received_s < other.sent_s for one in earlier):
+        if not any(one.received_s <= other.sent_s for one in earlier):
             continue
         if not same_server(state, node, other.node, policy):
             yield _proof((last, other), THREE_READINGS, at, policy)
@@ -334,14 +324,17 @@ def _of_two_systems(
 def _has_proof(view: View, own: WritableSince, peer: str) -> bool:
     """Whether this run of the local server was proven against the peer before."""
     mine = (own.node, own.postmaster_started)
-    for one in view.proofs:
-        sides = {
-            (one.first, one.evidence.get("first_started")),
-            (one.second, one.evidence.get("second_started")),
-        }
-        if mine in sides and peer in (one.first, one.second):
-            return True
-    return False
+    return any(
+        mine in _runs(one) and peer in (one.first, one.second) for one in view.proofs
+    )
+
+
+def _runs(proof: SplitProof) -> AbstractSet[tuple[str, Fact]]:
+    """Return the two runs that a proof names."""
+    return {
+        (proof.first, proof.evidence.get("first_started")),
+        (proof.second, proof.evidence.get("second_started")),
+    }
 
 
 def _anchor(

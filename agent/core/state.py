@@ -12,7 +12,7 @@ from agent.core.capture import Capture
 from agent.core.care import ManagerCare
 from agent.core.gate import Gate
 from agent.core.incident import Incident
-from agent.core.lineage import Lineage
+from agent.core.lineage import Lineage, PagePrint
 from agent.core.lsn import Lsn
 from agent.core.observation import (
     Failing,
@@ -23,6 +23,7 @@ from agent.core.observation import (
 )
 from agent.core.permit import Permit
 from agent.core.plan import Maintenance, Pin
+from agent.core.prints import Printed
 from agent.core.readiness import Readiness
 from agent.core.selfdoubt import SelfDoubt
 from agent.core.verdict import Verdict
@@ -116,7 +117,10 @@ class Knowledge:
     """What was learnt of the cluster and outlives its servers."""
 
     lineages: Mapping[str, Lineage] = field(default_factory=dict)
-    """Per node the last lineage that was read from its disk."""
+    """Per node the last lineage that was read from its disk, with all that was ever
+    printed of its switches and still holds."""
+    printed: Mapping[str, Printed] = field(default_factory=dict)
+    """Per node these prints, with the marks of the directory that they are of."""
     primary: PrimarySeen | None = None
     highest: tuple[HighWater, ...] = ()
     """One for each of the latest timelines; what a person has given up is lowered."""
@@ -150,8 +154,13 @@ class SplitProof:
     """`three readings` or `overlapping intervals`."""
     proven_s: float
     evidence: Mapping[str, str | int | float | bool | None]
-    over: bool = False
-    """Whether one of the two runs was seen to have ended since: for good."""
+    ended: Mapping[str, float] = field(default_factory=dict)
+    """By node whose run was seen to have ended since: when the answer came."""
+
+    @property
+    def over(self) -> bool:
+        """Whether one of the two runs was seen to have ended since."""
+        return bool(self.ended)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,8 +219,12 @@ class View:
     """By `node/channel`: the latest one that found somebody alive."""
     missed: Mapping[str, int] = field(default_factory=dict)
     """By `node/channel`: readings in a row that found nobody alive."""
+    lost: tuple[float, ...] = ()
+    """When a channel answered after a miss or two (monotonic), the latest few."""
     server: ServerFacts | ReadFailure | None = None
     server_read_s: float = 0.0
+    pages: tuple[PagePrint, ...] = ()
+    """Pages of WAL as the last reading of the local disk found them."""
     readiness: Readiness | None = None
     """What the last look found that a full copy would need."""
     gate: Gate | None = None

@@ -14,15 +14,7 @@ timed by this one's clock; the ledger's monotonic values are counted from now.
 
 from collections.abc import Iterator
 
-from agent.core import (
-    highwater,
-    learnt,
-    looked,
-    pageprint,
-    positions,
-    proof,
-    selfdoubt,
-)
+from agent.core import highwater, learnt, looked, pageprint, positions, proof, selfdoubt
 from agent.core.agreement import failover_is_over, redated, standing_failover
 from agent.core.detector import channels, key, marks_after
 from agent.core.event import (
@@ -298,12 +290,9 @@ def _server_read(state: State, event: ServerRead, policy: Policy) -> State:
     absurd = impossible_facts(facts) if isinstance(facts, ServerFacts) else ""
     if absurd:
         facts = ReadFailure(f"the disk tells what cannot be: {absurd}", LOOK_AT_DISK)
-    pages = facts.pages if isinstance(facts, ServerFacts) else ()
     if isinstance(facts, ServerFacts):
-        facts = pageprint.taken(state, facts, policy)
-    view = replace(
-        state.view, server=facts, server_read_s=event.at.monotonic_s, pages=pages
-    )
+        state, facts = pageprint.taken(state, facts, policy)
+    view = replace(state.view, server=facts, server_read_s=event.at.monotonic_s)
     known = replace(state, view=view)
     if not isinstance(facts, ServerFacts):
         return known

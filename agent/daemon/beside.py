@@ -15,8 +15,10 @@ from pathlib import Path
 
 from agent.config import Settings
 from agent.core.capture import CaptureOrder, CaptureStatus, Phase
+from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.core.observation import ReadFailure, ServerFacts
+from agent.core.prints import Printed
 from agent.core.readiness import Obstacle, Readiness
 from agent.divergence.live import LiveRows
 from agent.errors import PostgresError
@@ -47,6 +49,7 @@ class ServerBeside:
         on_status: Callable[[CaptureStatus], None],
         crash: Callable[[str], None],
         makes_way: MakesWay,
+        printed: Printed | None = None,
     ) -> None:
         self._settings = settings
         self._moment = moment
@@ -55,18 +58,20 @@ class ServerBeside:
         self._data_dir = settings.local.data_dir
         self._memory = settings.state_dir / MEMORY
         self._makes_way = makes_way
+        self._printed = printed
         self._reader: DiskReader | None = None
         self._engine: Engine | None = None
 
-    def read(self) -> ServerFacts | ReadFailure:
+    def read(self, pages: tuple[Lsn, ...] = ()) -> ServerFacts | ReadFailure:
         """Read the server's disk; a folder that is not found is a failure too."""
         try:
             data_dir = self._found()
         except PostgresError as error:
             return ReadFailure(error.message, error.hint)
         if self._reader is None:
-            self._reader = DiskReader(data_dir, self._settings.local.bin_dir)
-        return self._reader.read()
+            bin_dir = self._settings.local.bin_dir
+            self._reader = DiskReader(data_dir, bin_dir, self._printed)
+        return self._reader.read(pages)
 
     def run(self, order: CaptureOrder) -> None:
         """Start the capture, or widen the running one. Returns at once.

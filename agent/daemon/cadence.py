@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from agent.core.event import Event, Observed, ServerRead, Ticked
 from agent.core.observation import Channel, ReadFailure, ServerFacts
+from agent.core.pageprint import wanted
 from agent.core.permit import PermitState
 from agent.core.policy import Policy
 from agent.core.state import State
@@ -79,7 +80,7 @@ class Cadence:
     def _read(self) -> ServerFacts | ReadFailure:
         if self._reader is None:
             raise RuntimeError("no server beside this agent")
-        return self._reader.read()
+        return self._reader.read(wanted(self._state(), self._policy))
 
     def _waited_for(self) -> bool:
         return any(

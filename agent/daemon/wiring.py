@@ -341,7 +341,8 @@ def _beside(
     def told(status: CaptureStatus) -> None:
         runtime.post_from_thread(CaptureReported(runtime.now(), status))
 
-    return ServerBeside(settings, runtime.now, told, crash, makes_way)
+    printed = runtime.state.knowledge.printed.get(settings.me)
+    return ServerBeside(settings, runtime.now, told, crash, makes_way, printed)
 
 
 def _spare(settings: Settings, reserve: Reserve) -> Callable[[], bool]:

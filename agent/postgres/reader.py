@@ -2,12 +2,11 @@
 
 Theory of operation. Each reading takes pg_control, the pid file and the names in
 pg_wal anew, which costs about a millisecond; what cannot change is kept: the parsed
-history files, the programs' version, and fingerprints. A fingerprint is kept for as
-long as the data directory is the same one (a clone writes PG_VERSION anew): a loser
-that follows its twin's WAL without a rewind has its own beginning overwritten, and the
-fingerprint taken before is the only witness. A rewind takes back what lies behind the
-checkpoint that it went back to, and no more; it notes that one in the backup label. So
-what was read of a beginning behind it is read again, and the rest stays a witness.
+history files, the programs' version, and fingerprints. A loser that follows its twin's
+WAL without a rewind has its own beginning overwritten, and the fingerprint taken before
+is the only witness: so it stays for as long as nothing has undone what it was taken of
+(see `agent/core/prints.py`), also what the agent knows from before its own start. What
+was undone is read again.
 
 Which timeline the server is on. pg_control tells only the timeline of the last
 checkpoint (or of the minimum recovery point), which is late after a promotion, by
@@ -27,11 +26,12 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.core.lineage import Fingerprint, Lineage, Switch
+from agent.core.lineage import Fingerprint, Lineage, PagePrint, Switch
 from agent.core.lsn import Lsn
 from agent.core.observation import ReadFailure, ServerFacts
+from agent.core.prints import Marks, Printed, surviving
 from agent.errors import PostgresError
-from agent.postgres import history, wal
+from agent.postgres import history, records, traces, wal
 from agent.postgres.control import ControlData, read_control
 from agent.postgres.postmaster import SINGLE_USER, Postmaster, orphans, running
 from agent.postgres.programs import Programs, find_programs, read_major, read_release
@@ -43,13 +43,6 @@ RETRY_READINGS = 5
 
 DAMAGED = "keep the data directory as it is, and look into the storage that it lies on"
 """What to do about a file whose content cannot be, where nothing better is known."""
-_LABELS = ("backup_label", "backup_label.old")
-"""Of a rewind, and of one whose server was started since."""
-_LABEL_BYTES = 4096
-_REWOUND_TO = re.compile(
-    rb"^START WAL LOCATION: ([0-9A-F]{1,8}/[0-9A-F]{1,8}) ", re.MULTILINE
-)
-_BY_REWIND = b"\nBACKUP METHOD: pg_rewind\n"
 _STANDBY_MODE = re.compile(
     rb"^\s*standby_mode\s*=?\s*'?(?:on|true|yes|1)\b", re.MULTILINE | re.IGNORECASE
 )
@@ -79,9 +72,8 @@ class _Kept:
 
     incarnation: tuple[int, ...]
     switches: dict[tuple[int, ...], tuple[Switch, ...]] = field(default_factory=dict)
-    fingerprints: dict[tuple[int, Lsn], Fingerprint] = field(default_factory=dict)
-    labels: tuple[tuple[int, int] | None, ...] | None = None
-    """What was seen of the backup labels; None before the first look."""
+    watched: bool = False
+    """Whether its marks were read before, by this reader."""
     end_key: tuple[object, ...] = ()
     end: _End = _End(None)
     end_asked: int = 0
@@ -92,15 +84,22 @@ class DiskReader:
     """Implements ports.ServerReader for one data directory. Blocking.
 
     Not for several threads at once. `bin_dir` is where the programs are; without it
-    they are looked for (see `programs.find_programs`).
+    they are looked for (see `programs.find_programs`). `printed` is what was printed
+    of the server before this reader was made.
     """
 
-    def __init__(self, data_dir: Path, bin_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        bin_dir: Path | None = None,
+        printed: Printed | None = None,
+    ) -> None:
         self._data_dir = data_dir
         self._wal_dir = history.wal_folder(data_dir)
         self._bin_dir = bin_dir
         self._programs: Programs | None = None
         self._kept = _Kept(())
+        self._printed = printed
 
     @property
     def data_dir(self) -> Path:
@@ -114,14 +113,15 @@ class DiskReader:
             self._programs = find_programs(self._bin_dir, self._data_dir)
         return self._programs
 
-    def read(self) -> ServerFacts | ReadFailure:
+    def read(self, pages: tuple[Lsn, ...] = ()) -> ServerFacts | ReadFailure:
         """Read everything anew that can have changed. Never raises.
 
+        Of `pages`, where pages of its timeline's WAL begin, those that are there too.
         About 1 ms while the server runs; the first reading after it stopped takes
         as long as pg_waldump needs for the WAL since the last checkpoint.
         """
         try:
-            return self._read()
+            return self._read(pages)
         except PostgresError as error:
             return ReadFailure(error.message, error.hint or DAMAGED)
         except OSError as error:
@@ -138,7 +138,7 @@ class DiskReader:
                 "the agent's log has the details; report them",
             )
 
-    def _read(self) -> ServerFacts:
+    def _read(self, pages: tuple[Lsn, ...]) -> ServerFacts:
         data_dir = self._data_dir
         found = data_dir.stat()
         self._wal_dir = history.wal_folder(data_dir)
@@ -151,7 +151,7 @@ class DiskReader:
         is_running = before is not None or self._has_orphans(control)
         listing = _list(self._wal_dir)
         timeline = self._tip(control, listing)
-        lineage = self._lineage(control, timeline)
+        lineage, marks = self._lineage(control, timeline)
         end = _End(None) if is_running else self._end(control, listing, timeline)
         # A server that was started meanwhile has moved that end already.
         after = running(data_dir)
@@ -170,6 +170,8 @@ class DiskReader:
             version_num=version_num,
             end_unknown="" if is_running else end.unknown,
             single_user=_alone(before, after),
+            marks=marks,
+            pages=self._pages(timeline, pages, control.wal_segment_bytes),
         )
 
     def _renew(self) -> None:
@@ -181,23 +183,6 @@ class DiskReader:
         )  # fmt: skip
         if incarnation != self._kept.incarnation:
             self._kept = _Kept(incarnation)
-        self._forget_rewound()
-
-    def _forget_rewound(self) -> None:
-        """Forget the fingerprints of beginnings that a rewind has undone.
-
-        Source: createBackupLabel in pg_rewind, called after all files were copied.
-        """
-        kept, labels = self._kept, [self._data_dir / name for name in _LABELS]
-        seen = tuple(_mark(label) for label in labels)
-        if seen == kept.labels:
-            return
-        for label in labels:
-            redo = _rewound_to(label)
-            if redo is not None:
-                for birth in [one for one in kept.fingerprints if one[1] >= redo]:
-                    del kept.fingerprints[birth]
-        kept.labels = seen
 
     def _has_orphans(self, control: ControlData) -> bool:
         # A clean stop leaves neither a pid file nor such a state: only after a crash,
@@ -250,7 +235,7 @@ class DiskReader:
             kept[key] = history.read_switches(self._wal_dir, timeline)
         return kept[key]
 
-    def _lineage(self, control: ControlData, timeline: int) -> Lineage:
+    def _lineage(self, control: ControlData, timeline: int) -> tuple[Lineage, Marks]:
         switches = self._switches(timeline)
         births = tuple(
             (born, switch.lsn)
@@ -258,9 +243,30 @@ class DiskReader:
                 switches, history.children(switches, timeline), strict=True
             )
         )
-        kept = self._kept.fingerprints
+        marks = traces.marks(
+            self._data_dir, self._wal_dir, control, (born for born, _ in births)
+        )
+        prints = self._prints(control, births, marks)
+        lineage = Lineage(
+            system_id=control.system_id,
+            timeline=timeline,
+            switches=switches,
+            fingerprints=tuple(prints[birth] for birth in births if birth in prints),
+        )
+        return lineage, marks
+
+    def _prints(
+        self, control: ControlData, births: tuple[tuple[int, Lsn], ...], marks: Marks
+    ) -> dict[tuple[int, Lsn], Fingerprint]:
+        """Return what was printed of these beginnings before, or else can be now."""
+        kept: tuple[Fingerprint, ...] = ()
+        if self._printed is not None:
+            kept = surviving(
+                self._printed, control.system_id, marks, watched=self._kept.watched
+            )
+        prints = {(one.timeline, one.lsn): one for one in kept}
         for index, birth in enumerate(births):
-            if birth not in kept:
+            if birth not in prints:
                 taken = wal.fingerprint(
                     self._wal_dir,
                     *birth,
@@ -268,13 +274,20 @@ class DiskReader:
                     heirs=births[index + 1 :],
                 )
                 if taken is not None:
-                    kept[birth] = taken
-        return Lineage(
-            system_id=control.system_id,
-            timeline=timeline,
-            switches=switches,
-            fingerprints=tuple(kept[birth] for birth in births if birth in kept),
+                    prints[birth] = taken
+        self._printed = Printed(control.system_id, marks, tuple(prints.values()))
+        self._kept.watched = True
+        return prints
+
+    def _pages(
+        self, timeline: int, pages: tuple[Lsn, ...], segment_bytes: int
+    ) -> tuple[PagePrint, ...]:
+        """Return the prints of those of these pages that are there."""
+        found = (
+            records.page_print(self._wal_dir, timeline, page, segment_bytes)
+            for page in pages
         )
+        return tuple(page for page in found if page is not None)
 
     def _end(self, control: ControlData, listing: _Listing, timeline: int) -> _End:
         """Return where the stopped server's valid WAL ends.
@@ -306,15 +319,6 @@ class DiskReader:
         return kept.end
 
 
-def _mark(path: Path) -> tuple[int, int] | None:
-    """Return what changes when a file is written anew; None when there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_ino, found.st_mtime_ns
-
-
 def _told_to_stand_by(data_dir: Path) -> bool:
     """Whether the server, when it starts, starts as a standby.
 
@@ -329,19 +333,6 @@ def _told_to_stand_by(data_dir: Path) -> bool:
     except FileNotFoundError:
         return False
     return _STANDBY_MODE.search(text) is not None
-
-
-def _rewound_to(label: Path) -> Lsn | None:
-    """Return where recovery begins after a rewind; None where there was none."""
-    try:
-        with label.open("rb") as file:
-            text = file.read(_LABEL_BYTES)
-    except OSError:
-        return None
-    found = _REWOUND_TO.search(text)
-    if found is None or _BY_REWIND not in text:
-        return None
-    return Lsn.parse(found[1].decode("ascii"))
 
 
 def _alone(*found: Postmaster | None) -> bool:

@@ -18,13 +18,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.lineage import Fingerprint
+from agent.core.lineage import Fingerprint, PagePrint
 from agent.core.lsn import Lsn, wal_file_name
+from agent.core.pageprint import PAGE_BYTES
 from agent.errors import PostgresError
 from agent.postgres.crc import crc32c
 
-BLOCK_BYTES = 8192
-"""The WAL page size of every packaged PostgreSQL."""
+BLOCK_BYTES = PAGE_BYTES
+PRINT_DIGITS = 32
+"""Half of a SHA-256: nobody makes two pages alike on purpose."""
 FINGERPRINT_RECORDS_MAX = 64
 FINGERPRINT_BYTES_MAX = 1024 * 1024
 SEGMENT_BYTES_MIN = 1024 * 1024
@@ -305,3 +307,27 @@ def _beginning(path: Path, start: Lsn, size: int, limit: Lsn) -> bytes | None:
             return segments.read(start, record.end - start)
         position = record.end
     return None
+
+
+def page_print(
+    wal_dir: Path, timeline: int, lsn: Lsn, segment_bytes: int
+) -> PagePrint | None:
+    """Return the print of the whole page that begins at `lsn`; None without one.
+
+    The page's own header has to name the timeline and the position: a file that was
+    recycled, or begun with the parent's WAL, holds other pages under this name.
+    """
+    path = wal_dir / wal_file_name(timeline, lsn, segment_bytes)
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(lsn % segment_bytes)
+            raw = file.read(BLOCK_BYTES) or b""
+    except OSError:
+        return None
+    if len(raw) < BLOCK_BYTES:
+        return None
+    magic, _, named, address, _ = _PAGE.unpack_from(raw)
+    if magic >> 8 not in _MAGIC_HIGH or (named, address) != (timeline, lsn):
+        return None
+    digest = hashlib.sha256(raw).hexdigest()[:PRINT_DIGITS]
+    return PagePrint(timeline, lsn, digest)

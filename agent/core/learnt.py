@@ -1,0 +1,59 @@
+"""What a reading of a server's disk adds to what is known of its lineage.
+
+Theory of operation. The latest reading tells where the server is. What was printed of
+its switches before stays beside it, for this node's own server and for those of peers:
+WAL that is gone by now gives no fingerprint, and WAL that a twin's overwrote gives
+another one. Neither replaces the first print, as long as nothing has undone it (see
+`prints`). A switch that is no more in the lineage takes its print with it.
+
+An older agent's report does not tell the marks by which that could be judged. Then its
+word is taken as it is, and what is kept waits for one that tells them.
+"""
+
+from agent.core.frozen import replace
+from agent.core.lineage import Fingerprint, Lineage
+from agent.core.observation import ServerFacts
+from agent.core.prints import Printed, surviving
+from agent.core.state import Knowledge
+
+
+def from_disk(knowledge: Knowledge, node: str, facts: ServerFacts) -> Knowledge:
+    """Return the knowledge after this reading of the node's disk."""
+    lineage, known = facts.lineage, knowledge.printed.get(node)
+    if facts.marks is not None:
+        prints = _together(known, facts)
+        if prints != lineage.fingerprints:
+            lineage = replace(lineage, fingerprints=prints)
+        printed = Printed(lineage.system_id, facts.marks, prints)
+        if printed != known:
+            kept = {**knowledge.printed, node: printed}
+            knowledge = replace(knowledge, printed=kept)
+    if knowledge.lineages.get(node) == lineage:
+        return knowledge
+    return replace(knowledge, lineages={**knowledge.lineages, node: lineage})
+
+
+def _together(known: Printed | None, facts: ServerFacts) -> tuple[Fingerprint, ...]:
+    """Return the prints of this reading, and those before it that still hold."""
+    lineage, marks = facts.lineage, facts.marks
+    if known is None or marks is None or _tells_all(known, facts):
+        return lineage.fingerprints
+    first = surviving(known, lineage.system_id, marks, watched=False)
+    found = {(one.timeline, one.lsn): one for one in lineage.fingerprints}
+    found |= {(one.timeline, one.lsn): one for one in first}
+    births = _births(lineage)
+    return tuple(found[birth] for birth in births if birth in found)
+
+
+def _tells_all(known: Printed, facts: ServerFacts) -> bool:
+    """Whether nothing is known that the reading does not tell: so it is mostly."""
+    return known.prints == facts.lineage.fingerprints
+
+
+def _births(lineage: Lineage) -> tuple[tuple[int, int], ...]:
+    """Return the timelines of a lineage with where each began, oldest first."""
+    left = lineage.switches
+    born = (*(one.timeline for one in left[1:]), lineage.timeline)
+    return tuple(
+        (timeline, switch.lsn) for switch, timeline in zip(left, born, strict=False)
+    )
