@@ -57,7 +57,7 @@ def _moved(scene: Scene) -> Finding | None:
         return None
     if old.node == new.node:
         return _just_told(scene, new.node)
-    if new.sight.system_id != old.system_id:
+    if new.sight.system_id != old.system_id or _is_run_of(scene, new, old.node):
         return None
     if failover_is_over(old, scene.state, scene.at, scene.policy):
         return None
@@ -65,6 +65,20 @@ def _moved(scene: Scene) -> Finding | None:
     if not higher and not known_not_writable(scene, old.node):
         return None
     return _move(scene, old, new)
+
+
+def _is_run_of(scene: Scene, new: ServerSight, old: str) -> bool:
+    """Whether it is the run that last answered under the old one's name.
+
+    No run moves to another machine: it answers at an address that leads elsewhere.
+    """
+    sight = new.sight
+    run = (sight.postmaster_started, sight.system_id)
+    return any(
+        (one.postmaster_started, one.system_id) == run
+        for one in scene.state.view.readings
+        if one.node == old
+    )
 
 
 def _move(scene: Scene, old: PrimarySeen, new: ServerSight) -> Finding | None:

@@ -131,9 +131,13 @@ class Cluster:
         """Who cannot reach whom on one channel only."""
         self.unreadable: set[str] = set()
         """Whose disk the agent beside it cannot read."""
+        self.leads: dict[str, str] = {}
+        """Whose address leads everybody else to which other server, by mistake."""
         self.refusing: set[str] = set()
         """Whose PostgreSQL is alive and says no."""
         self.strangers: set[tuple[str, str]] = set()
+        self.babel: dict[tuple[str, str], tuple[Outcome, str]] = {}
+        """By who asks whom: how an answer ends that is no report."""
         """Whose peer token is not accepted by whom: seer and node."""
         self.health: dict[str, SelfHealth] = {}
         """How an agent has fared, where that is not well."""
@@ -270,7 +274,8 @@ class Cluster:
             return replace(answered, outcome=Outcome.REFUSED, reason="53300")
         if channel is Channel.MANAGER:
             return replace(answered, manager=self._manager(node))
-        return replace(answered, postgres=self._sight(self.servers[node]))
+        there = node if node == name else self.leads.get(node, node)
+        return replace(answered, postgres=self._sight(self.servers[there]))
 
     def _manager(self, node: str) -> ManagerSight:
         if self.managers_silent:
@@ -281,6 +286,9 @@ class Cluster:
         if (seer, answered.node) in self.strangers:
             reason = f"HTTP 401: {STRANGER}"
             return replace(answered, outcome=Outcome.REFUSED, reason=reason)
+        if (seer, answered.node) in self.babel:
+            outcome, reason = self.babel[seer, answered.node]
+            return replace(answered, outcome=outcome, reason=reason)
         peer, at = self.agents[answered.node], self.at(answered.node, sent_s)
         return replace(answered, report=make_report(peer.state, at, peer.policy))
 
