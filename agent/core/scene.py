@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from agent.core import positions
+from agent.core import pageprint, positions
 from agent.core.detector import Look, channels, judge, key, together
 from agent.core.lineage import Lineage
 from agent.core.memo import kept
@@ -201,12 +201,14 @@ class Scene:
     def stopped(self, node: str) -> bool:
         """Whether the node's disk says that its server does not run.
 
-        An answer of the server that is younger than the reading says more.
+        An answer that is younger than the reading says more, whatever was lost since.
         """
-        facts, fresh = self.facts(node), self.sights.get(node)
+        facts = self.facts(node)
         if facts is None or facts.running:
             return False
-        return fresh is None or fresh.read_s < self._disk_read_s(node)
+        read = (self.sights.get(node), self.state.view.positions.get(node))
+        answered_s = [one.read_s for one in read if one is not None]
+        return not answered_s or max(answered_s) < self._disk_read_s(node)
 
     def _disk_read_s(self, node: str) -> float:
         """Return when the node's disk was read, on our own clock."""
@@ -222,8 +224,8 @@ class Scene:
         return server if isinstance(server, ReadFailure) else None
 
     def lineage(self, node: str) -> Lineage | None:
-        """Return the last lineage that was read from the node's disk."""
-        return self.state.knowledge.lineages.get(node)
+        """Return what was last read of a node; see `pageprint.current`."""
+        return pageprint.current(self.state, node, self.sights, self.facts(node))
 
     def seen_alive(self, node: str) -> tuple[str, ...]:
         """Return who has lately seen the node alive on any channel."""

@@ -11,7 +11,7 @@ from agent.core.lsn import Lsn
 from agent.core.observation import Channel, Outcome, Sight
 from agent.core.state import State
 from tests.core import given
-from tests.core.test_view import fold, seen_by_all
+from tests.core.test_view import fold, miss, seen_by_all
 
 POLICY = given.policy()
 
@@ -31,6 +31,16 @@ def test_the_younger_of_disk_and_answer_says_whether_a_server_runs(disk_s, stopp
     state = read_disk(state, disk_s, running=False)
     assert at(state, 6).stopped("n1") is stopped
     assert at(state, 6).writable == (() if stopped else ("n1",))
+
+
+@pytest.mark.parametrize(("disk_s", "stopped"), [(4.0, False), (5.5, True)])
+def test_what_is_lost_after_an_answer_makes_no_older_disk_reading_true(disk_s, stopped):
+    """The server was restarted after the disk was read, and then nothing came back."""
+    state = fold(State(), *seen_by_all(5, n1=given.sight()))
+    state = read_disk(state, disk_s, running=False)
+    state = fold(state, miss("n1", 6), miss("n1", 7))
+    assert at(state, 7.9).sights.keys().isdisjoint({"n1"})
+    assert at(state, 7.9).stopped("n1") is stopped
 
 
 @pytest.mark.parametrize(("age_s", "stopped"), [(3.0, False), (0.0, True)])
