@@ -178,12 +178,41 @@ def test_a_proof_is_kept_once_for_each_pair_of_runs():
 @pytest.mark.parametrize(
     "after", [standby("n1", 2.0), writable("n1", 2.0, started="n1 run 2")]
 )
-def test_a_run_that_was_seen_to_end_never_lasts_again(after):
+def test_a_run_that_was_seen_to_end_lasts_no_longer(after):
     proven = [writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2)]
     lasting = read(*proven, writable("n1", 2.0), writable("n2", 2.1))
     assert [one.over for one in lasting.view.proofs] == [False]
     ended = read(*proven, after)
     assert [one.over for one in ended.view.proofs] == [True]
+
+
+PROVEN = (writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
+
+
+def test_an_address_that_led_elsewhere_for_a_while_has_ended_nobodys_run():
+    """Beside two primaries, n2's name was answered by the standby n3."""
+    elsewhere = standby("n2", 2.0, started="n3 run 1")
+    led_away = read(*PROVEN, elsewhere)
+    assert [one.over for one in led_away.view.proofs] == [True]
+    late = replace(writable("n2", 1.9), received_s=2.5)
+    for seen in (writable("n1", 2.2), late, standby("n2", 2.3)):
+        assert [one.over for one in read(seen, state=led_away).view.proofs] == [True]
+    back = read(writable("n2", 3.0), state=led_away)
+    assert [one.over for one in back.view.proofs] == [False]
+
+
+def test_of_two_runs_that_have_ended_the_return_of_one_is_not_enough():
+    ended = read(*PROVEN, standby("n1", 2.0), standby("n2", 2.1))
+    back = read(writable("n2", 3.0), state=ended)
+    assert [one.over for one in back.view.proofs] == [True]
+
+
+def test_an_answer_that_is_known_to_be_of_another_node_ends_nobodys_run():
+    known = read(*PROVEN, standby("n3", 1.5))
+    led_away = read(standby("n2", 2.0, started="n3 run 1"), state=known)
+    assert [one.over for one in led_away.view.proofs] == [False]
+    gone = read(standby("n2", 3.0), state=led_away)
+    assert [one.over for one in gone.view.proofs] == [True]
 
 
 def test_an_answer_that_a_peer_had_ends_a_run_if_it_is_younger_than_the_proof():
@@ -208,9 +237,59 @@ def test_at_first_sight_of_a_second_primary_the_first_is_asked_again():
     after = view.fold(before, event, POLICY)
     asked = proof.questions(before, after, event, POLICY)
     assert asked == (AskAgain("n1", Channel.POSTGRES),)
-    again = writable("n2", 1.3)
-    event = Observed(Moment(again.received_s, 0.0), again)
-    assert proof.questions(after, view.fold(after, event, POLICY), event, POLICY) == ()
+
+
+def asked_by(seen, before):
+    event = Observed(Moment(seen.received_s, 0.0), seen)
+    after = view.fold(before, event, POLICY)
+    return after, [one.node for one in proof.questions(before, after, event, POLICY)]
+
+
+def test_a_question_that_was_lost_is_asked_again_until_there_is_a_proof():
+    state, asked = asked_by(writable("n2", 1.0), read(writable("n1", 1.0)))
+    assert asked == ["n1"]
+    state, asked = asked_by(writable("n2", 1.5), state)
+    assert asked == ["n1"]
+    state, asked = asked_by(writable("n1", 1.6), state)
+    assert not asked
+    assert state.view.proofs
+
+
+def test_who_was_seen_with_another_at_one_instant_is_asked_in_turn():
+    state, asked = asked_by(writable("n2", 1.0), read(writable("n1", 1.0)))
+    assert asked == ["n1"]
+    state, asked = asked_by(writable("n1", 1.1), state)
+    assert asked == ["n2"]
+    state, asked = asked_by(writable("n2", 1.2), state)
+    assert not asked
+    assert state.view.proofs
+
+
+def test_a_question_that_is_sent_as_an_answer_comes_was_sent_after_it():
+    first, second = writable("n1", 1.0), writable("n2", 1.001)
+    third = writable("n1", second.received_s)
+    assert first.received_s == second.sent_s
+    assert read(first, second, third).view.proofs
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"system_id": "42"},
+        {"started": "n1 run 1", "timeline": 1},
+    ],
+)
+def test_what_asking_again_cannot_prove_is_not_asked_again(second):
+    state = read(writable("n1", 1.0), writable("n2", 1.1, **second))
+    assert asked_by(writable("n1", 2.0), state)[1] == []
+    assert asked_by(writable("n2", 2.0, **second), state)[1] == []
+
+
+def test_who_is_in_a_proof_that_stands_is_not_asked_for_another():
+    """Else five writable nodes, of more pairs than are kept, are asked for ever."""
+    two = read(writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
+    three = read(writable("n3", 1.3), state=two)
+    assert asked_by(writable("n3", 1.5), three)[1] == []
 
 
 @pytest.mark.parametrize("seen", [standby("n2", 1.1), writable("n2", 9.0)])
