@@ -1,0 +1,118 @@
+"""The oracles blame nobody for what is so, and whoever says what is not.
+
+Theory of operation. Small worlds, played by hand up to the instant that matters; then
+one oracle is asked. The losses are judged by the very position that a verdict names,
+the losers by what people have been told of and is not over.
+"""
+
+import pytest
+
+from agent.core.lsn import Lsn
+from agent.core.verdict import Family, Severity, Verdict, VerdictCode
+from tests.sim.checkers import Oracles, ViolatedError
+from tests.sim.harness import Simulation
+from tests.sim.truth import Truth
+
+REMEMBERS_S = 10
+
+
+def stale(node: str, reached: int) -> Verdict:
+    """What is said when a primary lacks what its first timeline reached."""
+    evidence = {"reached_timeline": 1, "reached_lsn": str(Lsn(reached))}
+    code, family = VerdictCode.STALE_PRIMARY, Family.PRIMARY
+    return Verdict(code, family, node, Severity.CRITICAL, 411, evidence)
+
+
+def judged(sim: Simulation) -> Oracles:
+    """Oracles of rough weather, who have looked for as long as they ask for."""
+    truth = Truth(sim)
+    oracles = Oracles(sim, truth)
+    oracles.loud = False
+    for _ in range(REMEMBERS_S):
+        truth.look()
+        sim.run(1)
+    truth.look()
+    return oracles
+
+
+def lost_at_the_end(sim: Simulation) -> tuple[int, int]:
+    """n1 writes a row that n2 has and one that nobody has, and stops at once."""
+    world, first = sim.world, sim.world.servers["n1"]
+    world.write("n1", "kept")
+    kept = first.lsn
+    world.cut_off("n1")
+    world.write("n1", "lost")
+    lost = first.lsn
+    world.stop("n1")
+    world.promote("n2")
+    return kept, lost
+
+
+def test_what_a_primary_wrote_just_before_it_was_stopped_was_held():
+    sim = Simulation()
+    _, lost = lost_at_the_end(sim)
+    oracles = Oracles(sim, Truth(sim))
+    assert oracles._false_loss(stale("n2", lost)) == ""
+
+
+def test_a_position_that_the_primary_holds_is_not_lost_though_a_later_one_is():
+    sim = Simulation()
+    kept, _ = lost_at_the_end(sim)
+    oracles = Oracles(sim, Truth(sim))
+    assert "lacks nothing" in oracles._false_loss(stale("n2", kept))
+
+
+def test_a_position_that_nobody_ever_reached_is_not_lost():
+    sim = Simulation()
+    _, lost = lost_at_the_end(sim)
+    oracles = Oracles(sim, Truth(sim))
+    assert "lacks nothing" in oracles._false_loss(stale("n2", lost + 1))
+
+
+def a_loser() -> tuple[Simulation, Oracles]:
+    """n1 has been stopped past a fork from n2, and everybody says so."""
+    sim = Simulation()
+    sim.run(5)
+    sim.world.cut_off("n1")
+    sim.world.promote("n2")
+    sim.world.servers["n3"].upstream = "n2"
+    for row in range(3):
+        sim.world.write("n1", f"left {row}")
+        sim.world.write("n2", f"right {row}")
+    sim.run(5)
+    sim.world.heal()
+    sim.run(5)
+    sim.world.stop("n1")
+    return sim, judged(sim)
+
+
+def names(sim: Simulation, judge: str) -> bool:
+    """Whether the verdicts of this instant name n1."""
+    verdicts = sim.agents[judge].state.view.verdicts
+    return any("n1" in str(one.evidence.get("losers")) for one in verdicts)
+
+
+def test_who_is_isolated_for_a_moment_has_named_a_loser_in_what_is_not_over():
+    sim, oracles = a_loser()
+    assert names(sim, "n3")
+    sim.world.cut_off("n3")
+    sim.until(lambda: "observer-isolated" in sim.codes("n3"), 8)
+    assert not names(sim, "n3")
+    oracles._names_a_loser("n3", sim.world.servers["n1"])
+    assert oracles.score.missed["lineage"] == 0
+
+
+def test_a_loser_that_nobody_names_is_missed():
+    sim, oracles = a_loser()
+    oracles._names_a_loser("n3", sim.world.servers["n2"])
+    assert oracles.score.missed["lineage"] == 1
+
+
+def test_in_calm_weather_a_loser_is_named_by_a_verdict_at_every_instant():
+    sim, oracles = a_loser()
+    oracles.loud = True
+    oracles._names_a_loser("n3", sim.world.servers["n1"])
+    sim.world.cut_off("n3")
+    sim.until(lambda: "observer-isolated" in sim.codes("n3"), 8)
+    with pytest.raises(ViolatedError, match="n3 does not say that n1"):
+        oracles._names_a_loser("n3", sim.world.servers["n1"])
