@@ -8,7 +8,7 @@ the losers by what people have been told of and is not over.
 import pytest
 
 from agent.core.lsn import Lsn
-from agent.core.verdict import Family, Severity, Verdict, VerdictCode
+from agent.core.verdict import Fact, Family, Severity, Verdict, VerdictCode
 from tests.sim.checkers import Oracles, ViolatedError
 from tests.sim.harness import Simulation
 from tests.sim.truth import Truth
@@ -18,7 +18,8 @@ REMEMBERS_S = 10
 
 def stale(node: str, reached: int) -> Verdict:
     """What is said when a primary lacks what its first timeline reached."""
-    evidence = {"reached_timeline": 1, "reached_lsn": str(Lsn(reached))}
+    at = str(Lsn(reached))
+    evidence: dict[str, Fact] = {"reached_timeline": 1, "reached_lsn": at}
     code, family = VerdictCode.STALE_PRIMARY, Family.PRIMARY
     return Verdict(code, family, node, Severity.CRITICAL, 411, evidence)
 
