@@ -77,6 +77,10 @@ MEANINGS = {
 
 STRANGERS = 851
 """The row of `config-error` that is about agents which refuse each other."""
+NO_USE = 855
+"""The row of `config-error` that is about agents which do not understand each other."""
+PRIMARY_SHUT, OTHER_SHUT = 857, 859
+"""Its rows that are about servers which let no agent in."""
 PIN_LEFT = 607
 """The row of `unprotected` that is about a server which is gone already."""
 LATE_REPLAY = 809
@@ -109,6 +113,23 @@ STEPS_OF_ROWS = {
         "Put the same peer token file (auth.peer_token_file) on {pair}; `sha256sum` of"
         " it tells whether it is. Then run `systemctl reload splitguard` on both. Until"
         " then neither hears what the other sees, and less can be confirmed."
+    ),
+    NO_USE: (
+        "Run `splitguard --version` on {pair} and install the newer one on both, one"
+        " node after the other. Where the reason names no version, see under [[nodes]]"
+        " whether the `agent` address leads to an agent of this cluster, and what"
+        " `journalctl -u splitguard` says there. Until then neither hears what the"
+        " other sees, and less can be confirmed."
+    ),
+    PRIMARY_SHUT: (
+        "Mend what the reason names; a split would not be seen until then. Where it is"
+        " connections, its clients are short of them too: look into pg_stat_activity on"
+        " {subject} through the local socket."
+    ),
+    OTHER_SHUT: (
+        "Mend what the reason names; until then nobody can say whether {subject}"
+        " accepts writes. `splitguard grants` prints the roles and pg_hba lines that"
+        " agents need."
     ),
 }
 """Where a row needs another next step than its verdict."""

@@ -39,42 +39,51 @@ def tokens_refused(scene: Scene, pair: str) -> Finding | None:
     return Finding({"reason": "; ".join(told)}) if told else None
 
 
-def _refusing(scene: Scene) -> Collection[str]:
-    """Return the pairs of which one agent refused the other's last question."""
+def useless(scene: Scene) -> Collection[str]:
+    """Return the pairs of which one agent's last answer was no use to the other."""
     pairs = [
         (peer, one.node)
         for peer, report in scene.reports.items()
-        for one in testimony(report).refused
+        for one in testimony(report).useless
     ]
     for node in scene.policy.order:
         seen = scene.state.view.latest.get(key(node, Channel.AGENT))
-        if seen is not None and seen.outcome is Outcome.REFUSED:
+        if seen is not None and seen.outcome.alive and seen.report is None:
             pairs.append((scene.me, node))
     return {f"{min(pair)}|{max(pair)}" for pair in pairs}
 
 
-def _refused(scene: Scene, seer: str, node: str) -> bool:
-    """Whether the last question of one agent to another one was refused so."""
+def agent_answer(scene: Scene, seer: str, node: str) -> tuple[Outcome, str] | None:
+    """Return how an agent's last question to another one ended, and why so.
+
+    None where that is not known lately.
+    """
     if seer == scene.me:
         seen = scene.state.view.latest.get(key(node, Channel.AGENT))
         fresh = seen is not None and _is_fresh(scene, seen.received_s)
-        found = None if seen is None or not fresh else (seen.outcome, seen.reason)
-    else:
-        report = scene.reports.get(seer)
-        sights = () if report is None else report.sights
-        found = next(
-            (
-                (one.outcome, one.reason)
-                for one in sights
-                if (one.node, one.channel) == (node, Channel.AGENT)
-                and one.age_s <= scene.policy.fresh_s
-            ),
-            None,
-        )
-    if found is None:
-        return False
-    outcome, reason = found
+        return None if seen is None or not fresh else (seen.outcome, seen.reason)
+    report = scene.reports.get(seer)
+    sights = () if report is None else report.sights
+    return next(
+        (
+            (one.outcome, one.reason)
+            for one in sights
+            if (one.node, one.channel) == (node, Channel.AGENT)
+            and one.age_s <= scene.policy.fresh_s
+        ),
+        None,
+    )
+
+
+def is_stranger(outcome: Outcome, reason: str) -> bool:
+    """Whether an agent has answered that it does not accept the token."""
     return outcome is Outcome.REFUSED and STRANGER in reason
+
+
+def _refused(scene: Scene, seer: str, node: str) -> bool:
+    """Whether the last question of one agent to another one was refused so."""
+    found = agent_answer(scene, seer, node)
+    return found is not None and is_stranger(*found)
 
 
 def config_drift(scene: Scene, _: str) -> Finding | None:
@@ -203,7 +212,7 @@ ROWS = (
         Scope.PAIRS,
         "An agent does not accept the token that another one shows.",
         tokens_refused,
-        about=_refusing,
+        about=useless,
         hold=Hold.SETTINGS,
     ),
     Rule(
@@ -216,6 +225,8 @@ ROWS = (
         config_drift,
         hold=Hold.SETTINGS,
     ),
+)
+ALERT_ROWS = (
     Rule(
         861,
         VerdictCode.CANNOT_ALERT,

@@ -30,8 +30,8 @@ class Testimony:
     """Those of them that tell of a miss."""
     readings: tuple[Sight, ...]
     """The lines that brought an answer of a PostgreSQL."""
-    refused: tuple[Sight, ...]
-    """The lines that tell of an agent which refused the question."""
+    useless: tuple[Sight, ...]
+    """The lines that tell of an agent which answered, and gave no report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,12 @@ def testimony(report: Report) -> Testimony:
             for one in report.sights
             if one.postgres is not None and one.outcome is Outcome.ANSWERED
         ),
-        refused=tuple(
+        useless=tuple(
             one
             for one in report.sights
-            if one.channel is Channel.AGENT and one.outcome is Outcome.REFUSED
+            if one.channel is Channel.AGENT
+            and one.outcome.alive
+            and one.outcome is not Outcome.ANSWERED
         ),
     )
 

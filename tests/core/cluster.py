@@ -136,6 +136,8 @@ class Cluster:
         self.refusing: set[str] = set()
         """Whose PostgreSQL is alive and says no."""
         self.strangers: set[tuple[str, str]] = set()
+        self.hanging: set[tuple[str, Channel]] = set()
+        """Where every question is still open."""
         self.babel: dict[tuple[str, str], tuple[Outcome, str]] = {}
         """By who asks whom: how an answer ends that is no report."""
         """Whose peer token is not accepted by whom: seer and node."""
@@ -240,6 +242,8 @@ class Cluster:
         if channel is Channel.AGENT and node == name:
             return
         if channel is Channel.MANAGER and not agent.policy.spec(node).has_manager:
+            return
+        if (node, channel) in self.hanging:
             return
         if not agent.policy.spec(node).has_postgres and channel is Channel.POSTGRES:
             return

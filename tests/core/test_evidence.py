@@ -214,9 +214,8 @@ def just_begun():
 def not_seen():
     cluster = Cluster(4)
     cluster.run(3)
-    cluster.start_agent("n1")
-    cluster.refusing = {"n4"}
-    cluster.run(3)
+    cluster.hanging = {("n4", Channel.POSTGRES)}
+    cluster.run(6)
     return cluster
 
 
@@ -689,8 +688,16 @@ TOLD = [
         not_seen,
         "n1",
         "unknown",
-        {"starting": False, "not_seen": "", "not_read": "n4", "primaries": 1},
-        ("Not everything is known: PostgreSQL could not be read on n4."),
+        {
+            "starting": False,
+            "not_seen": "n4/postgres",
+            "not_read": "n4",
+            "primaries": 1,
+        },
+        (
+            "Not everything is known: no fresh answer from n4/postgres; PostgreSQL"
+            " could not be read on n4."
+        ),
     ),
     (
         at_rest,

@@ -498,7 +498,8 @@ def test_row_513_waits_for_a_server_that_only_refuses():
     cluster.servers["n2"].promote()
     cluster.servers["n3"].follows = "n2"
     cluster.run(6)
-    assert cluster.codes("n3") == {"agent-down"}
+    assert cluster.codes("n3") == {"agent-down", "config-error"}
+    assert cluster.verdict("n3", "config-error").rule == 859
 
 
 # --- 6xx, 7xx, 8xx: protection and the rest --------------------------------------
@@ -785,13 +786,14 @@ def test_row_901_an_agent_that_has_just_started_does_not_know():
     assert rule(cluster, "n1", "unknown") == 901
 
 
-def test_row_901_a_server_that_cannot_be_read_leaves_it_open():
+def test_row_901_a_server_that_was_not_read_for_long_leaves_it_open():
     cluster = Cluster()
     cluster.run(2)
-    cluster.refusing = {"n3"}
-    cluster.run(2)
+    cluster.hanging = {("n3", Channel.POSTGRES)}
+    cluster.run(6)
     found = cluster.verdict("n1", "unknown")
-    assert (found.evidence["not_read"], found.evidence["not_seen"]) == ("n3", "")
+    assert found.evidence["not_read"] == "n3"
+    assert found.evidence["not_seen"] == "n3/postgres"
 
 
 def test_one_lost_probe_leaves_a_healthy_cluster_healthy():
