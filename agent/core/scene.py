@@ -146,15 +146,15 @@ class Scene:
 
     @kept
     def system_id(self) -> str | None:
-        """The cluster's system id: the last primary's, else the commonest."""
+        """The cluster's system: the last primary's, else of most answers and disks."""
         primary = self.state.knowledge.primary
         if primary is not None:
             return primary.system_id
-        counted = Counter(one.sight.system_id for one in self.sights.values())
-        ranked = counted.most_common(2)
-        if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
-            return None
-        return ranked[0][0]
+        disks = [self.facts(node) for node in self.policy.order]
+        counted = Counter(one.lineage.system_id for one in disks if one is not None)
+        counted.update(one.sight.system_id for one in self.sights.values())
+        ranked = [*counted.most_common(2), (None, 0), (None, 0)]
+        return ranked[0][0] if ranked[0][1] > ranked[1][1] else None
 
     @kept
     def sole_primary(self) -> ServerSight | None:
