@@ -8,15 +8,21 @@ would lie past a fork that it never passed. So what such a standby holds is kept
 with the instant at which it was first read to hold it. The disk names the timeline as
 soon as there is WAL of it: what it says well after that instant is what the position
 is of.
+
+What a data directory held is gone when it was cloned, rewound or set back since. Its
+disk shows that (see `prints.Marks`), and then tells where the server is for a start:
+what was read of it before then says nothing any more.
 """
 
 from collections.abc import Iterable, Mapping
+from math import nextafter
 
 from agent.core.frozen import replace
 from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.core.observation import PostgresSight, ServerFacts
+from agent.core.prints import Marks, Printed
 from agent.core.state import Position, Received, View
 
 TELLS_TIMELINE = 100_000
@@ -60,6 +66,33 @@ def _held(
     if before is not None and before.lsn == lsn:
         return replace(before, timeline=timeline)
     return Received(lsn, read_s, timeline)
+
+
+def after_disk(
+    view: View, node: str, before: Printed | None, facts: ServerFacts, read: Moment
+) -> View:
+    """Return the view after this reading of a disk; `before` is of the one before.
+
+    No position outlives the WAL that it was read of.
+    """
+    if before is None or facts.marks is None:
+        return view
+    if not _is_another(before.marks, facts.marks):
+        return view
+    # Just before the disk was read: any answer since then says more.
+    then_s = nextafter(read.monotonic_s, 0.0)
+    place = replace(on_disk(facts, None, None, read), read_s=then_s)
+    received = {name: one for name, one in view.received.items() if name != node}
+    return replace(view, positions={**view.positions, node: place}, received=received)
+
+
+def _is_another(before: Marks, now: Marks) -> bool:
+    """Whether what was in a directory was replaced, or some of it undone."""
+    undone = any(
+        one.undone_from is not None and one not in before.labels for one in now.labels
+    )
+    went_back = now.checkpoint_lsn < before.checkpoint_lsn
+    return undone or went_back or before.folder != now.folder
 
 
 def unread(view: View, node: str, lineage: Lineage | None) -> Position | None:

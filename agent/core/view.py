@@ -194,6 +194,9 @@ def _reported(
     )
     knowledge = state.knowledge
     if report.server is not None:
+        before = knowledge.printed.get(seen.node)
+        then = replace(at, monotonic_s=seen.received_s - report.server_age_s)
+        view = positions.after_disk(view, seen.node, before, report.server, then)
         knowledge = learnt.from_disk(knowledge, seen.node, report.server)
     ledger = _with_occurrences(state.ledger, report)
     return State(ledger, knowledge, view)
@@ -296,8 +299,10 @@ def _server_read(state: State, event: ServerRead, policy: Policy) -> State:
     known = replace(state, view=view)
     if not isinstance(facts, ServerFacts):
         return known
+    before = state.knowledge.printed.get(policy.me)
+    view = positions.after_disk(view, policy.me, before, facts, event.at)
     knowledge = learnt.from_disk(state.knowledge, policy.me, facts)
-    return replace(known, knowledge=knowledge)
+    return replace(known, knowledge=knowledge, view=view)
 
 
 def _ticked(state: State, event: Ticked, policy: Policy) -> State:
@@ -333,14 +338,15 @@ def _with_primary(state: State, at: Moment, policy: Policy) -> Knowledge:
     """Follow the sole primary.
 
     A new one replaces the last one only once the failover is an incident on record:
-    no crash in between can swallow the news. A stranger behind its address does not;
-    a cluster that was set up anew does, wherever its primary is.
+    no crash in between can swallow the news. A stranger behind its address does not,
+    not even as the first one; a cluster that was set up anew does, wherever its primary
+    is.
     """
     scene = build(state, at, policy)
     sole, last = scene.sole_primary, state.knowledge.primary
     if sole is None:
         return state.knowledge
-    if last is not None and sole.sight.system_id != last.system_id:
+    if scene.system_id not in (None, sole.sight.system_id):
         if not _is_anew(sole, scene):
             return state.knowledge
         last = None

@@ -8,6 +8,7 @@ from agent.core import positions, scene, view
 from agent.core.event import ServerRead
 from agent.core.lsn import Lsn
 from agent.core.observation import Sight
+from agent.core.prints import Label, Marks
 from agent.core.state import State
 from tests.core import given
 from tests.core.test_view import fold
@@ -118,3 +119,58 @@ def test_nothing_is_known_of_a_server_that_told_no_position():
     assert (state.view.positions, state.view.received) == ({}, {})
     assert positions.unread(state.view, "n1", None) is None
     assert positions.on_disk(given.facts(), None, None, given.at(1)).lsn == Lsn(0x101)
+
+
+def marks(**more):
+    label = more.pop("label", None)
+    labels = () if label is None else (Label("label", label),)
+    made = Marks("folder 1", labels, (), Lsn(0x5000), Lsn(0x5000))
+    return replace(made, **more)
+
+
+@pytest.mark.parametrize(
+    ("then", "found"),
+    [
+        ({"folder": "folder 2"}, 0x5101),
+        ({"label": Lsn(0x5800)}, 0x5101),
+        ({"checkpoint_lsn": Lsn(0x4000)}, 0x5101),
+        ({"label": None}, 0x6000),
+        ({}, 0x6000),
+    ],
+)
+def test_what_was_read_of_a_directory_that_was_replaced_counts_no_more(then, found):
+    """Its upstream was set back, and it was cloned from that; now it follows nobody."""
+    lost = standby(0x5000, named=1)
+    here = {"checkpoint_lsn": Lsn(0x5100)}
+    state = read_disk(followed(0x6000), 2, marks=marks(), **here)
+    state = read_disk(
+        fold(state, given.postgres("n1", lost, 3)), 4, marks=marks(**then)
+    )
+    state = read_disk(state, 5, marks=marks(**then), **here)
+    old = given.postgres("n1", standby(0x6000, named=1, mark="a"), 0)
+    sight = Sight("n1", old.channel, old.outcome, "", 3.5, 0, old.postgres, None)
+    state = fold(state, given.heard("n2", given.report("n2", sights=(sight,)), 5.5))
+    for seconds in (6, 8):
+        state = fold(state, given.postgres("n1", lost, seconds))
+    state = read_disk(state, 9, marks=marks(**then), **here)
+    assert place(state, 9.5) == (1, found)
+
+
+def test_a_server_whose_directory_was_replaced_is_stopped_as_its_disk_says():
+    state = read_disk(followed(0x6000), 2, marks=marks())
+    again = marks(folder="folder 2")
+    state = read_disk(state, 7, running=False, end=0x5800, marks=again)
+    assert scene.build(state, given.at(7), POLICY).stopped("n1")
+    assert place(state, 7) == (1, 0x5800)
+
+
+def test_a_peer_tells_that_its_directory_was_replaced():
+    facts = given.facts(standby=True, marks=marks())
+    state = fold(State(), given.heard("n2", given.report("n2", server=facts), 0.5))
+    old = given.postgres("n2", standby(0x6000, named=1, mark="a"), 1)
+    state = fold(state, old)
+    facts = replace(facts, marks=marks(folder="folder 2"))
+    told = given.report("n2", server=facts, server_age_s=0.5, sequence=2)
+    state = fold(state, given.heard("n2", told, 3))
+    assert int(state.view.positions["n2"].lsn) == 0x101
+    assert 1 < state.view.positions["n2"].read_s < 2.501
