@@ -237,7 +237,9 @@ NEXT_STEPS = {
         "restore from there may end on either side."
     ),
     VerdictCode.STANDBY_DETACHED: (
-        "Check primary_conninfo and PostgreSQL's log on {subject}."
+        "Check primary_conninfo and PostgreSQL's log on {subject}. Do not clone it anew"
+        " before you know why: it may hold what the primary lacks, and `splitguard"
+        " snapshots create` there keeps that."
     ),
     VerdictCode.CONFIG_ERROR: (
         "Correct the addresses of {pair} in the configuration; then run "
