@@ -28,7 +28,7 @@ from agent.api.ports import ApiOptions, ArchiveOf, SnapshotCard, VerifyReport
 from agent.api.tokens import Scope, TokenBook, create
 from agent.core.event import Event
 from agent.core.moment import Moment
-from agent.core.observation import Report
+from agent.core.observation import Channel, Report
 from agent.core.policy import Policy
 from agent.core.reporting import make_report
 from agent.core.state import State
@@ -287,6 +287,14 @@ def node_down() -> Simulation:
     sim = healthy()
     sim.world.kill("n3")
     sim.run(12)
+    return sim
+
+
+def half_blind() -> Simulation:
+    """n1 gets no answer of n3's PostgreSQL, and hears n3's agent."""
+    sim = healthy()
+    sim.world.network.mute.add(("n1", "n3", Channel.POSTGRES))
+    sim.run(8)
     return sim
 
 

@@ -104,12 +104,18 @@ def lag_text(node: dict[str, Any]) -> str | None:
 
 
 def seen_text(node: dict[str, Any]) -> str:
-    """Return who sees the node on any channel, and who on none."""
-    channels = [node[name] for name in ("agent", "postgres", "manager")]
-    seen = {observer for each in channels for observer in each["seen_by"]}
-    unseen = {observer for each in channels for observer in each["unseen_by"]} - seen
-    text = ", ".join(sorted(seen)) or "nobody"
-    return safe(f"{text}; not by {', '.join(sorted(unseen))}" if unseen else text)
+    """Return who sees the node on any channel, who on none, and who on some only."""
+    channels = {name: node[name] for name in ("agent", "postgres", "manager")}
+    seen = {one for each in channels.values() for one in each["seen_by"]}
+    missed = {name: set(each["unseen_by"]) for name, each in channels.items()}
+    blind = set().union(*missed.values()) - seen
+    parts = [", ".join(sorted(seen)) or "nobody"]
+    if blind:
+        parts.append(f"not by {', '.join(sorted(blind))}")
+    for name, by in missed.items():
+        if partly := sorted(by - blind):
+            parts.append(f"{name} not by {', '.join(partly)}")
+    return safe("; ".join(parts))
 
 
 def _doubts(status: Status) -> "list[RenderableType]":

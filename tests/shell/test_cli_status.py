@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fix_desk import (
+    half_blind,
     healthy,
     isolated,
     listening,
@@ -54,6 +55,13 @@ def test_status_shows_every_node_and_who_sees_it(splitguard, agent_for):
     assert n1.split()[:4] == ["n1*", "primary", "1", "0/3000000"]
     assert n2.split()[:2] == ["n2", "standby"]
     assert n3.endswith("nobody; not by n1, n2")
+
+
+def test_status_names_the_channel_on_which_a_node_is_not_seen(splitguard, agent_for):
+    agent = agent_for(half_blind())
+    out = splitguard("status", "--socket", agent.socket).out.splitlines()
+    n3 = next(line for line in out if line.startswith("n3 "))
+    assert n3.endswith("n1, n2, n3; postgres not by n1")
 
 
 def test_an_agent_that_doubts_itself_is_named_with_its_reason(splitguard, agent_for):
