@@ -127,14 +127,15 @@ def failover_is_over(
 
     An agent that was cut off, or did not run, would tell the old news once more,
     whatever else had become of the primary before it came back. What it has seen
-    itself is no such news, whatever became of it.
+    itself is no such news, whatever became of it. A later timeline tells that it came
+    after; dates do, as long as nobody has set a clock.
     """
     own = {incident.id for incident in state.ledger.incidents}
     return any(
         (brief.moved or brief.verdict == VerdictCode.FAILOVER)
         and brief.status == Status.RESOLVED
         and brief.id not in own
-        and brief.since_wall_s >= last.wall_s
+        and (brief.moved_to > last.timeline or brief.since_wall_s >= last.wall_s)
         for _, brief in briefs(state, at, policy)
     )
 

@@ -170,8 +170,7 @@ class ServerFacts:
     end_unknown: str = ""
     """Why the end of a stopped server's WAL is not known; empty when it is."""
     single_user: bool = False
-    """Whether what runs takes no connections: it recovers, or somebody repairs.
-    pg_rewind starts a crashed server so, for a moment."""
+    """Whether what runs takes no connections: a repair, or a recovery for pg_rewind."""
     pages: tuple[PagePrint, ...] = ()
     """Of its WAL, as just read; those that count are told to peers, in `lineage`."""
     marks: Marks | None = None
@@ -241,6 +240,8 @@ class IncidentBrief:
     """What a person has taken of it; None also of an older agent."""
     moved: bool = False
     """Whether any stage of it said that the primary had moved."""
+    moved_to: int = 0
+    """To which timeline, where its last stage says so; 0 also of an older agent."""
     spent: int = 0
     """Up to which occurrence its trouble is known to be over; 0 of an older agent."""
 
@@ -271,8 +272,7 @@ class CaptureBrief:
     ordered_wall_s: float | None = None
     """Each None where an older agent tells."""
     loss: Loss | None = None
-    """What its loss report comes to; None without one, or where an older agent
-    tells."""
+    """What its loss report comes to; None without one, or of an older agent."""
 
 
 @dataclass(frozen=True, slots=True)

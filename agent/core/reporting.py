@@ -234,5 +234,12 @@ def _incident(incident: Incident, over: Mapping[str, int]) -> IncidentBrief:
         since_wall_s=incident.since_wall_s,
         taken=incident.taken,
         moved=any(flip.verdict == VerdictCode.FAILOVER for flip in incident.history),
+        moved_to=_moved_to(incident),
         spent=over.get(incident.key, 0),
     )
+
+
+def _moved_to(incident: Incident) -> int:
+    timeline = incident.verdict.evidence.get("to_timeline")
+    is_move = incident.verdict.code is VerdictCode.FAILOVER
+    return timeline if is_move and isinstance(timeline, int) else 0

@@ -232,6 +232,9 @@ OVER = brief(
     [
         (OVER, True),
         (replace(OVER, since_wall_s=at(-1).wall_s), False),
+        (replace(OVER, since_wall_s=at(-1).wall_s, moved_to=1), False),
+        (replace(OVER, since_wall_s=at(-1).wall_s, moved_to=2), True),
+        (replace(OVER, moved_to=1), True),
         (replace(OVER, status="open"), False),
         (replace(OVER, verdict="no-primary"), False),
         (replace(OVER, verdict="no-primary", moved=True), True),

@@ -100,7 +100,10 @@ def full_report(cluster: Cluster) -> Report:
         sights=tuple(map(full_sight, told.sights)),
         server=given.facts(),
         writable=(WritableSpan(9.0, 0.5, given.SYSTEM),),
-        incidents=(*told.incidents, replace(brief, taken=taken, moved=True)),
+        incidents=(
+            *told.incidents,
+            replace(brief, taken=taken, moved=True, moved_to=7),
+        ),
         told=(*told.told, Told(INCIDENT, "first", 1, delivered=True)),
         captures=(
             CaptureBrief(

@@ -170,6 +170,20 @@ def test_a_move_is_told_whatever_came_after_it(stages, moved):
     assert brief.moved is moved
 
 
+@pytest.mark.parametrize(
+    ("code", "timeline", "moved_to"),
+    [
+        (VerdictCode.FAILOVER, 7, 7),
+        (VerdictCode.FAILOVER, None, 0),
+        (VerdictCode.NO_PRIMARY, 7, 0),
+    ],
+)
+def test_a_move_is_told_with_the_timeline_that_it_went_to(code, timeline, moved_to):
+    said = replace(given.verdict(code), evidence={"to_timeline": timeline})
+    (brief,) = made(incidents=(given.incident(said),)).incidents
+    assert brief.moved_to == moved_to
+
+
 def test_captures_are_told_with_phase_grade_and_reach():
     (brief,) = made(captures=(given.capture(),)).captures
     assert brief == CaptureBrief(
