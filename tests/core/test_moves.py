@@ -1,7 +1,12 @@
 """What looks like a move of the primary and is none."""
 
+from agent.core import view
+from agent.core.event import ServerRead
 from agent.core.observation import Channel
+from agent.core.state import State
+from tests.core import given
 from tests.core.cluster import Cluster
+from tests.core.test_view import fold, miss, seen_by_all, tick
 
 
 def test_no_primary_moves_to_an_address_that_leads_to_it():
@@ -23,3 +28,16 @@ def test_no_primary_moves_to_an_address_that_leads_to_it():
     cluster.heal()
     cluster.run(2)
     assert cluster.codes("n3") == {"config-error"}
+
+
+def test_no_stranger_is_the_primary_that_an_agent_first_hears_of():
+    """Its own disk tells which system is the cluster's while the primary is missed."""
+    stranger = given.sight(system_id="42")
+    seen = [*seen_by_all(1, n1=stranger), miss("n2", 1.1)]
+    blind = tick(fold(State(), *seen), 2.5)
+    assert blind.knowledge.primary.system_id == "42"
+    own = ServerRead(given.at(0.5), given.facts())
+    state = tick(fold(view.fold(State(), own, given.policy()), *seen), 2.5)
+    assert state.knowledge.primary is None
+    state = tick(fold(state, *seen_by_all(3, n1=stranger, n2=given.sight())), 3.5)
+    assert state.knowledge.primary.node == "n2"
