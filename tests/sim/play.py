@@ -32,6 +32,8 @@ CLIENT_S = 0.5
 SET_BACK = 0.02
 """How often a machine is set back to an old image, beside each other harm."""
 LINES = 60
+RAISED = "the_core_never_raises"
+"""The oracle that is violated by an exception."""
 
 
 @dataclass
@@ -141,7 +143,7 @@ class Play:
         except ViolatedError as violated:
             oracle, words = violated.oracle, str(violated)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
-            oracle = "the_core_never_raises"
+            oracle = RAISED
             where = traceback.format_exc(limit=-3)
             words = f"{oracle}: {type(error).__name__}: {error}\n{where}"
         return Outcome(

@@ -11,7 +11,7 @@ import sys
 import time
 
 from tests.sim.plants import PLANTS, Plant
-from tests.sim.play import Outcome, play
+from tests.sim.play import RAISED, Outcome, play
 
 SEEDS = 200
 HOURS = 0.03
@@ -20,13 +20,15 @@ HOURS = 0.03
 def find(plant: Plant, seeds: int) -> tuple[int, Outcome | None]:
     """Play until it turns red; return after how many seeds, and what was found.
 
-    A seed that is red without the fault proves nothing about it.
+    A seed that is red without the fault proves nothing about it, and a core that raises
+    shows a plant that does not fit it any more.
     """
     order = [plant.first, *(seed for seed in range(seeds) if seed != plant.first)]
     for number, seed in enumerate(order[:seeds], start=1):
         with plant.planted():
             outcome = _steered(plant, seed)
-        if outcome.failed and not _steered(plant, seed).failed:
+        seen = outcome.failed and outcome.oracle != RAISED
+        if seen and not _steered(plant, seed).failed:
             return number, outcome
     return seeds, None
 
