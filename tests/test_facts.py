@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from agent.core.verdict import VerdictCode
+
 ROOT = Path(__file__).resolve().parent.parent
 FACTS: list[dict[str, Any]] = tomllib.loads(
     (ROOT / "tests/facts.toml").read_text("utf-8")
@@ -19,6 +21,9 @@ OF_HA_SOFTWARE = {f"P{number}" for number in range(1, 20)}
 NOTHING = "nothing of ours depends on it"
 NOTHING_MAX = 6
 """So many facts at most may be held by no test."""
+LINEAGES = "tests/postgres/test_lineages.py"
+IN_WORDS = {"innocent", "running or stopped", *(code.value for code in VerdictCode)}
+"""What a case on real servers holds that was not measured before but is asked for."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -69,6 +74,18 @@ def test_every_listed_test_exists_and_names_the_fact():
         if fact["id"] not in NAMED.get(test, set())
     ]
     assert not broken
+
+
+def test_every_case_of_real_servers_names_a_fact_that_lists_its_test():
+    text = (ROOT / LINEAGES).with_name("lineages.toml").read_text("utf-8")
+    listed = {
+        fact["id"]
+        for fact in FACTS
+        if any(test.startswith(f"{LINEAGES}::") for test in fact.get("tests", []))
+    }
+    named = {case["fact"] for case in tomllib.loads(text)["case"]}
+    assert named <= listed | IN_WORDS
+    assert named >= {"P10", "P11", "P15", "P16", "P17"}
 
 
 def test_every_fact_that_a_test_names_lists_that_test():
