@@ -20,9 +20,10 @@ from agent.core.action import AskAgain
 from agent.core.event import Event, Observed, ServerRead, Started, Ticked
 from agent.core.moment import Moment
 from agent.core.observation import Channel, Observation, Outcome, Report, SelfHealth
+from agent.core.pageprint import wanted
 from agent.core.policy import NodeSpec, Policy
 from agent.core.reporting import make_report
-from agent.core.state import State
+from agent.core.state import Knowledge, Ledger, State
 from agent.core.verdict import Family, Verdict
 from agent.daemon.clock import SystemClock
 from agent.postgres.reader import DiskReader
@@ -86,7 +87,7 @@ class Looker:
 
     async def round(self, peers: dict[str, "Looker"]) -> None:
         """Read the disk, ask every server and every other agent, and judge."""
-        facts = self.reader.read()
+        facts = self.reader.read(wanted(self.state, self.policy))
         self.step(ServerRead(self.clock.moment(), facts))
         asked = (self._ask(name, Channel.POSTGRES) for name in peers)
         await asyncio.gather(*asked)
@@ -124,7 +125,22 @@ class Lookout:
     async def begin(self, **instead: Server) -> None:
         """Let new agents start, which know nothing; `instead`: other addresses."""
         await self.end()
-        servers = self.servers | instead
+        await self._start(self.servers | instead, {})
+
+    async def restart(self, *names: str) -> None:
+        """End these agents, or all; new ones start with what the journals hold."""
+        left = {n: one.state for n, one in self.lookers.items()}
+        for name in names or tuple(left):
+            kept = left[name]
+            left[name] = State(
+                codec.from_json(codec.to_json(kept.ledger), Ledger),
+                codec.from_json(codec.to_json(kept.knowledge), Knowledge),
+            )
+            await self.lookers.pop(name).prober.close()
+        await self._start(self.servers, left)
+
+    async def _start(self, servers: dict[str, Server], left: dict[str, State]) -> None:
+        """Start the agents that do not run; `left`: what their journals hold."""
         nodes = tuple(
             NodeSpec(
                 name, has_postgres=True, has_manager=False,
@@ -133,17 +149,22 @@ class Lookout:
             for name, server in servers.items()
         )  # fmt: skip
         targets = {n: Target(n, postgres_dsn=s.dsn) for n, s in servers.items()}
-        for name, server in servers.items():
+        stopped = [name for name in servers if name not in self.lookers]
+        for name in stopped:
+            server, state = servers[name], left.get(name, State())
+            printed = state.knowledge.printed.get(name)
             self.lookers[name] = Looker(
                 Policy("test", name, nodes),
                 self.clock,
-                DiskReader(server.data_dir, server.programs.bin_dir),
+                DiskReader(server.data_dir, server.programs.bin_dir, printed),
                 NetworkProber(
                     targets, ProbeSettings("test", name), self.clock, self._http
                 ),
+                state,
             )
-        for looker in self.lookers.values():
-            looker.start()
+        self.lookers = {name: self.lookers[name] for name in servers}
+        for name in stopped:
+            self.lookers[name].start()
         await self.look(2)
 
     async def look(self, rounds: int) -> None:

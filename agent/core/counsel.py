@@ -272,6 +272,13 @@ KEPT_IS_PINNED = (
     "{losers}. Then bring it back in the way that waits until it is kept: {way_back}."
 )
 """The step in a split after somebody has said who is kept."""
+PAGES_DIFFER = (
+    "Do not re-clone {losers} before what they hold is kept and read: {first} may have "
+    "been set back, and their rows be nowhere else. `splitguard snapshots list` shows "
+    "what is kept so far. Decide which side has what matters. pg_rewind sees nothing "
+    "to take back; a side that is given up comes back by {way_back}."
+)
+"""The step where pages of WAL differ on one timeline."""
 PINS_EXCLUDE = (
     "Two pins exclude each other, settle which side is kept: "
     "`splitguard winner pin NODE --reason TEXT`. Stop clients from writing to the "

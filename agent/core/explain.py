@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from agent.core import explain_managers as managers
 from agent.core.counsel import LATE_REPLAY, MANAGER_KEPT, MEANINGS, PIN_LEFT
+from agent.core.explain_twins import twin
 from agent.core.incident import Incident, Status
 from agent.core.nextstep import next_step
 from agent.core.policy import Policy, WinnerRule
@@ -265,15 +266,6 @@ def _diverged(verdict: Verdict, _: Policy) -> str:
     )
 
 
-def _twin(verdict: Verdict, _: Policy) -> str:
-    words = _words(verdict)
-    return (
-        f"Timeline {words['second_timeline']} on {words['losers']} is not the one on "
-        f"{words['first']}: they parted on timeline {words['fork_timeline']} at "
-        f"{words['fork_lsn']}. No tool will notice; each keeps its own rows."
-    )
-
-
 def _not_ready(verdict: Verdict, policy: Policy) -> str:
     words = _words(verdict)
     if verdict.rule == MANAGER_KEPT:
@@ -375,7 +367,7 @@ _SENTENCES: dict[VerdictCode, Callable[[Verdict, Policy], str]] = {
     VerdictCode.SPLIT_BRAIN_SUSPECTED: _suspected,
     VerdictCode.SPLIT_BRAIN: _split,
     VerdictCode.LINEAGE_DIVERGED: _diverged,
-    VerdictCode.LINEAGE_TWIN: _twin,
+    VerdictCode.LINEAGE_TWIN: twin,
     VerdictCode.UNPROTECTED: _unprotected,
     VerdictCode.CAPTURE_NOT_READY: _not_ready,
     VerdictCode.DESTRUCTIVE_CONFIG: _plain(

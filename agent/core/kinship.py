@@ -4,7 +4,8 @@ Theory of operation. A lineage is a chain of timelines, each left at an LSN but 
 last. Two chains are walked from the oldest end: they share whatever is equal. What
 comes first that differs is the fork. Equal timeline numbers beyond it are twins:
 one number, two histories. Where the chains are equal, the fingerprints of the WAL
-at the switches decide; a missing fingerprint proves nothing.
+at the switches decide, and after the last one pages of WAL that both have (see
+`pageprint`); a missing print proves nothing.
 
 A server has diverged from a primary when its position lies past the fork. LSN
 order alone names neither: a loser is often ahead.
@@ -12,6 +13,7 @@ order alone names neither: a loser is often ahead.
 
 from itertools import pairwise
 
+from agent.core import pageprint
 from agent.core.lineage import Fork, Kinship, Lineage, Relation
 from agent.core.lsn import Lsn
 from agent.core.memo import remembered_pair
@@ -53,7 +55,8 @@ def _related(first: Lineage, second: Lineage) -> Relation:
     if twin is not None:
         return Relation(Kinship.TWIN, twin)
     if shared == len(ours) == len(theirs):
-        return Relation(Kinship.SAME, None)
+        wrote_on = pageprint.fork(first, second)
+        return SAME if wrote_on is None else Relation(Kinship.TWIN, wrote_on)
     return _parted(ours, theirs, shared)
 
 

@@ -10,6 +10,7 @@ from agent.core.counsel import (
     IN_GENERAL,
     KEPT_IS_PINNED,
     NEXT_STEPS,
+    PAGES_DIFFER,
     PINS_EXCLUDE,
     PLANNED_NEXT,
     STEPS_OF_ROWS,
@@ -65,6 +66,8 @@ def _step(verdict: Verdict) -> str:
             return PINS_EXCLUDE
         if is_known(evidence.get("pinned_by")):
             return KEPT_IS_PINNED
+    if verdict.code is VerdictCode.LINEAGE_TWIN and is_known(evidence.get("page_lsn")):
+        return PAGES_DIFFER
     return STEPS_OF_ROWS.get(verdict.rule, NEXT_STEPS[verdict.code])
 
 

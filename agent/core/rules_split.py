@@ -17,6 +17,7 @@ from agent.core.detector import Look, key
 from agent.core.kinship import fork_timeline, past_fork, relate
 from agent.core.lineage import Fork, Kinship, Lineage
 from agent.core.observation import Channel
+from agent.core.pageprint import parted_page
 from agent.core.prediction import decided, winner
 from agent.core.proof import same_server
 from agent.core.quorum import majority
@@ -42,6 +43,7 @@ class Branch:
     past_bytes: int
     fork: Fork
     twin: bool
+    page: str | None = None
 
 
 def split_brain(scene: Scene, _: str) -> Finding | None:
@@ -178,7 +180,8 @@ def _branch(scene: Scene, node: str, primary: Lineage) -> Branch | None:
         and relate(own, primary).kinship is Kinship.TWIN
     )
     past = position.lsn - fork.lsn
-    return Branch(node, position.timeline, past, fork, twin)
+    page = parted_page(own, primary) if twin and own is not None else None
+    return Branch(node, position.timeline, past, fork, twin, page)
 
 
 def lineage_twin(scene: Scene, _: str) -> Finding | None:
@@ -206,6 +209,7 @@ def _diverged(
     worst = max(shown, key=lambda one: one.past_bytes)
     return Finding(
         {
+            "page_lsn": worst.page,
             "first": primary.node,
             "second": worst.node,
             "first_timeline": primary.sight.timeline,

@@ -56,6 +56,7 @@ _LABELS = {
     "not_seen": "no fresh answer from",
     "old_seen": "old primary known to take no writes",
     "overlap_s": "both took writes for at least",
+    "page_lsn": "their WAL differs in the page at",
     "pinned_because": "because",
     "pinned_by": "pinned by",
     "pins_disputed": "pins that exclude each other",

@@ -53,6 +53,19 @@ def test_after_a_pin_the_step_says_who_is_kept_and_two_pins_are_to_be_settled():
     assert next_step(said(501, **disputed)).startswith("Two pins exclude each other")
 
 
+def test_twins_that_pages_tell_apart_are_not_to_be_cloned_before_they_are_read():
+    losing = {"winner": "n1", "first": "n1", "losers": "n2,n3", "second_timeline": 1}
+    told = said(503, **losing, page_lsn="0/1724000", fork_lsn="0/171C000")
+    sentence = explain.sentence(told, POLICY)
+    assert "the page at 0/1724000 differs" in sentence
+    assert "n2 and n3 hold writes that n1 does not have" in sentence
+    assert next_step(told).startswith("Do not re-clone n2 and n3 before")
+    assert "`splitguard resync NODE` on each" in next_step(told)
+    other = said(503, **losing, page_lsn=None, fork_lsn="0/171C000")
+    assert "page" not in explain.sentence(other, POLICY)
+    assert next_step(other).startswith("Do not start n2 and n3 as a standby")
+
+
 @pytest.mark.parametrize("number", list(ROWS))
 def test_a_verdict_without_evidence_still_reads(number):
     verdict = said(number, "n1|n2" if ROWS[number].scope == "pairs" else "n1")

@@ -11,11 +11,13 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from agent.core.pageprint import PAGE_BYTES
 from agent.postgres.postmaster import orphans
 from tests.fix_looking import SETTLE_ROUNDS, Lookout, lookout, table
 from tests.fix_postgres import Server, Stage, copy_tree, eventually
@@ -206,6 +208,30 @@ def put_back(server: Server, image: Path) -> Path:
     return aside
 
 
+def set_back(server: Server, image: Path) -> None:
+    """Give a stopped server's own folder the content of an image, as storage does.
+
+    What the image has in common with it stays the very same file.
+    """
+    same = {"PG_VERSION", "backup_label.old"}
+    for found in server.data_dir.iterdir():
+        if found.is_dir():
+            shutil.rmtree(found)
+        elif found.name not in same:
+            found.unlink()
+    for kept in image.iterdir():
+        if kept.name not in same:
+            kept.rename(server.data_dir / kept.name)
+    server.configure()
+
+
+def well_past(server: Server, upstream: Server) -> None:
+    """Let a standby have a restart point behind all that its upstream ever had."""
+    upstream.query("CHECKPOINT")
+    server.caught_up(upstream)
+    server.query("CHECKPOINT")
+
+
 def foreign(stage: Stage, server: Server) -> Path:
     """Make a folder of another system beside a server."""
     folder = server.data_dir.with_name("foreign")
@@ -306,6 +332,7 @@ async def test_one_timeline_number_that_begins_at_two_places_is_told(stage: Stag
 async def test_identical_history_files_before_other_wal_are_told(stage: Stage):
     async with story(stage) as it:
         n1, n2, n3, agents = it.n1, it.n2, it.n3, it.agents
+        image = image_of(n3)
         n1.stop()
         for twin in (n2, n3):
             twin.promote()
@@ -319,6 +346,19 @@ async def test_identical_history_files_before_other_wal_are_told(stage: Stage):
         n3.follow(n2)
         await agents.while_(n3.start)
         await it.expect("a twin that rejoined")
+
+        await agents.restart("n3")
+        await it.expect("a twin whose own agent was restarted")
+
+        await agents.restart()
+        await it.expect("a twin whose agents were all restarted")
+
+        n3.stop()
+        set_back(n3, image)
+        start_as_standby(n3, n2)
+        well_past(n3, n2)
+        await agents.restart()
+        await it.expect("a twin that was put back unseen")
 
 
 async def test_a_server_that_is_another_one_is_no_side_of_a_split(stage: Stage):
@@ -363,6 +403,34 @@ async def test_a_primary_that_has_less_than_was_seen_is_told(stage: Stage):
         await agents.look(2)
         await agents.while_(n1.stop, n2.promote, lambda: write(n2))
         await it.expect("a stale standby that was promoted")
+
+
+@pytest.mark.fact("wrote-on")
+async def test_a_primary_that_was_set_back_and_wrote_on_is_told(stage: Stage):
+    async with story(stage) as it:
+        n1, n2, n3, agents = it.n1, it.n2, it.n3, it.agents
+        image = image_of(n1)
+        await agents.begin()
+        for _ in range(3):
+            n1.write(200, "only n2 and n3 keep this")
+            for standby in (n2, n3):
+                standby.caught_up(n1)
+            await agents.look(2)
+        reached = n2.lsn
+
+        killed(n1)
+        put_back(n1, image)
+        n1.start()
+        while n1.lsn <= reached + PAGE_BYTES:
+            n1.write(200, "n1 after it was set back")
+        await it.expect("a primary from an old image that wrote on")
+
+        await agents.restart()
+        await it.expect("agents that were restarted beside it")
+
+        for loser in (n2, n3):
+            await agents.while_(partial(cloned, loser, n1, n1))
+        await it.expect("losers that were cloned")
 
 
 def test_every_case_of_the_table_is_played():

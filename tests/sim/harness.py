@@ -18,7 +18,7 @@ from functools import partial
 
 from agent import codec
 from agent.core import event as events
-from agent.core import machine
+from agent.core import machine, pageprint
 from agent.core.action import Action, AskAgain, CloseCapture, RunCapture, Tell
 from agent.core.capture import CaptureStatus
 from agent.core.care import ManagerSight
@@ -363,7 +363,8 @@ class Simulation:
         server = self.world.servers.get(name)
         if server is None or agent.boots != boots or self.frozen(name):
             return
-        facts = UNREADABLE if server.unreadable else server.facts()
+        pages = pageprint.wanted(agent.state, agent.policy)
+        facts = UNREADABLE if server.unreadable else server.facts(pages)
         self._consume(agent, events.ServerRead(self.moment(name), facts))
 
     # --- questions ---------------------------------------------------------------

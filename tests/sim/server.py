@@ -13,6 +13,7 @@ from dataclasses import replace
 from agent.core.lineage import Fingerprint, Lineage, Switch
 from agent.core.lsn import Lsn
 from agent.core.observation import Archiver, PostgresSight, Sender, ServerFacts
+from agent.core.prints import Marks
 from tests.sim import wal
 from tests.sim.wal import Record
 
@@ -54,6 +55,9 @@ class Server:
         self.checkpoint = tip
         self.upstream: str | None = None
         self.runs = 1
+        self.folders = 1
+        """Data directories that it has had: one more after each resync."""
+        self.pages = wal.Pages()
         self.paused = False
         """Its processes are stopped by a signal: nothing answers."""
         self.recovers_until_s = -1.0
@@ -197,21 +201,25 @@ class Server:
         named = self.tip if shows or not self._in_recovery else self.checkpoint
         return named.timeline
 
-    def facts(self) -> ServerFacts:
+    def facts(self, pages: tuple[Lsn, ...] = ()) -> ServerFacts:
         """What the disk tells the agent beside the server."""
+        checkpoint = Lsn(self.checkpoint.lsn - wal.CHECKPOINT_BYTES)
+        folder = f"folder {self.folders} of {self.name}"
         return ServerFacts(
             identity=f"machine-{self.name}",
             data_dir=f"/{self.name}",
             lineage=self._shown(),
             control_state=self._control_state(),
-            checkpoint_lsn=Lsn(self.checkpoint.lsn - wal.CHECKPOINT_BYTES),
-            redo_lsn=Lsn(self.checkpoint.lsn - wal.CHECKPOINT_BYTES),
+            checkpoint_lsn=checkpoint,
+            redo_lsn=checkpoint,
             running=self._running or self.single_user,
             standby_signal=self._in_recovery,
             end_lsn=None if self._running or self.single_user else Lsn(self.tip.lsn),
             wal_segment_bytes=SEGMENT_BYTES,
             version_num=VERSION_NUM,
             single_user=self.single_user,
+            pages=self.pages.of(self.tip, pages),
+            marks=Marks(folder, (), (), checkpoint, checkpoint),
         )
 
     def _shown(self) -> Lineage:

@@ -3,6 +3,7 @@
 from functools import partial
 
 from agent.core import event as events
+from agent.core.capture import Level
 from agent.core.permit import PermitState
 from agent.core.verdict import Severity, VerdictCode
 from tests.sim.harness import Simulation
@@ -76,6 +77,31 @@ def test_a_machine_that_was_set_back_is_one_page_until_somebody_takes_it():
     assert codes == ["stale-primary", "standby-detached", "standby-detached"]
     assert len({notice.incident_id for _, _, notice in sim.notices}) == len(codes)
     acknowledge_all(sim)
+    sim.world.replace("n2", "n1")
+    sim.world.replace("n3", "n1")
+    sim.world.launch("n2")
+    sim.world.launch("n3")
+    sim.until(lambda: healthy(sim) and not sim.standing(), 40)
+
+
+def test_a_machine_that_was_set_back_and_wrote_on_unseen_is_a_twin_of_its_standbys():
+    sim = started()
+    for number in range(100):
+        sim.world.write("n1", f"row {number}")
+    sim.run(5)
+    for name in sim.agents:
+        sim.freeze(name, 20)
+    assert sim.world.set_back("n1", 60)
+    for number in range(90):
+        sim.world.write("n1", f"row {number} of another day")
+    sim.run(19)
+    for name in ("n1", "n2", "n3"):
+        sim.until(partial(has, sim, name, "lineage-twin"), 8)
+    sim.run(10)
+    told = sim.agents["n2"].state.view.verdicts[0].evidence
+    assert (told["first"], told["losers"]) == ("n1", "n2,n3")
+    kept = [sim.agents[name].state.ledger.captures[-1] for name in ("n2", "n3")]
+    assert all(Level.FULL in one.order.levels for one in kept)
     sim.world.replace("n2", "n1")
     sim.world.replace("n3", "n1")
     sim.world.launch("n2")

@@ -8,11 +8,12 @@ the lineage under which it was written, as the disk would show it.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from agent.core.lineage import Fingerprint, Lineage, Switch
+from agent.core.lineage import Fingerprint, Lineage, PagePrint, Switch
 from agent.core.lsn import Lsn
+from agent.core.pageprint import PAGE_BYTES
 
 SYSTEM = "7300000000000000001"
 BEGIN_LSN = 0x3000000
@@ -135,3 +136,43 @@ def beyond(tip: Record, kept: Record | None) -> tuple[Record, ...]:
 def rows(tip: Record) -> set[str]:
     """Everything that was committed up to here."""
     return {record.row for record in back(tip) if record.row}
+
+
+class Pages:
+    """Prints of whole pages, by what was written into each.
+
+    Not by what lies before: a page that was streamed from a twin is the twin's.
+    """
+
+    def __init__(self) -> None:
+        self._tip: Record | None = None
+        self._made: dict[int, str] = {}
+
+    def of(self, tip: Record, begins: Iterable[Lsn]) -> tuple[PagePrint, ...]:
+        """Print the pages that begin there, as far as they are whole and of its kind.
+
+        Only what was printed since the chain last grew is looked for anew.
+        """
+        if self._tip is None or not holds(tip, self._tip):
+            self._made.clear()
+        self._tip = tip
+        found = []
+        for page in begins:
+            if page not in self._made and page + PAGE_BYTES <= tip.lsn:
+                self._made[page] = _printed(tip, page)
+            if self._made.get(page):
+                found.append(PagePrint(tip.timeline, page, self._made[page]))
+        return tuple(found)
+
+
+def _printed(tip: Record, page: int) -> str:
+    digest = hashlib.sha256()
+    for record in back(tip):
+        if record.lsn <= page:
+            break
+        before = page if record.before is None else record.before.lsn
+        if before < page + PAGE_BYTES:
+            if record.timeline != tip.timeline:
+                return ""
+            digest.update(f"{record.lsn} {record.row} {record.written_s}".encode())
+    return digest.hexdigest()[:32]

@@ -196,6 +196,7 @@ class World:
         server.crashed = server.single_user = False
         server.late = None
         server.tip = server.checkpoint = source.tip
+        server.folders += 1
         server.moved_s = self.now_s
         server.prints_from = source.tip.lsn if cloned else source.prints_from
         server.in_recovery = True
