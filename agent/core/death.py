@@ -9,15 +9,25 @@ missed two on two channels is as good as sure. But whoever was cut off from the 
 before another one still saw it would miss it if it were well: only what began to be
 missed together counts. Where that is less, such as of a witness, which has one channel,
 or of a node that one voter alone could see, it takes some rounds more; and so it does
-when a voter has only begun to look. What people were told once needs no new proof.
+when a voter has only begun to look. Where questions are being lost, what was missed
+together is no proof either: a server that is stopped explains a half of it, a cut or an
+agent that stands still another part, and what is left has then soon been lost by
+chance. There each of a majority must have missed the node on every channel some rounds
+longer. What people were told once needs no new proof.
 """
 
+from collections.abc import Mapping
+
+from agent.core import weather
 from agent.core.detector import Look, channels, replication_lives
 from agent.core.observation import Channel
 from agent.core.quorum import Tally, Vote, tally
 from agent.core.scene import Scene
 from agent.core.standing import standing
 from agent.core.verdict import Family, VerdictCode
+
+Streak = tuple[float, int]
+"""When it began, on our own clock, and how many misses in a row it has."""
 
 CHANNELS_THAT_COUNT = 4
 """As many as two voters ask of a node with an agent and a server: so many times what
@@ -26,6 +36,9 @@ TOGETHER_ROUNDS = 3
 """Misses that began within so many rounds are of one trouble."""
 MISSED_BY_ALL = 5
 """What everybody has missed so often in a row is gone, whenever they began."""
+MISSED_IN_BAD_WEATHER = 7
+"""The same where questions are being lost; of one in five, so many in a row are lost
+once in 78 000 times."""
 
 
 def silent(scene: Scene, node: str) -> bool:
@@ -73,19 +86,35 @@ def _no_chance(scene: Scene, node: str) -> bool:
     """
     if _is_told(scene, node):
         return True
+    seers = scene.unseen_on_all(node) - {node}
+    begun = {seer: _streaks(scene, seer, node) for seer in seers}
+    if weather.is_bad(scene.state.view, scene.at, scene.policy):
+        return _by_patience(scene, begun)
+    return _together(scene, [one for streaks in begun.values() for one in streaks])
+
+
+def _streaks(scene: Scene, seer: str, node: str) -> list[Streak]:
+    """Return for each channel since when, and how often, a seer has missed a node."""
     policy = scene.policy
-    looks = [
-        scene.last_look(seer, (node, channel))
-        for seer in scene.unseen_on_all(node) - {node}
-        for channel in channels(policy, node)
-    ]
-    begun = [(last_s - (n - 1) * policy.round_s, n) for n, last_s in looks]
+    looks = (scene.last_look(seer, (node, way)) for way in channels(policy, node))
+    return [(last_s - (n - 1) * policy.round_s, n) for n, last_s in looks]
+
+
+def _together(scene: Scene, begun: list[Streak]) -> bool:
+    """Whether enough began to be missed at once, or all has been missed for long."""
     if not begun:
         return False
-    since_s = max(begun)[0] - TOGETHER_ROUNDS * policy.round_s
+    since_s = max(begun)[0] - TOGETHER_ROUNDS * scene.policy.round_s
     missed = sum(n for begin_s, n in begun if begin_s >= since_s)
-    enough = missed >= CHANNELS_THAT_COUNT * policy.missed_to_accuse
+    enough = missed >= CHANNELS_THAT_COUNT * scene.policy.missed_to_accuse
     return enough or min(n for _, n in begun) >= MISSED_BY_ALL
+
+
+def _by_patience(scene: Scene, begun: Mapping[str, list[Streak]]) -> bool:
+    """Whether a majority has missed the node on every channel for long."""
+    long = MISSED_IN_BAD_WEATHER
+    sure = {who for who, all_of in begun.items() if min(n for _, n in all_of) >= long}
+    return len(sure.intersection(scene.policy.voters)) >= scene.policy.majority
 
 
 def _is_told(scene: Scene, node: str) -> bool:

@@ -30,6 +30,7 @@ from agent.core import (
     taking,
     telling,
     view,
+    weather,
 )
 from agent.core.action import Action
 from agent.core.event import (
@@ -67,6 +68,7 @@ def step(state: State, event: Event, policy: Policy) -> Step:
     Total: every event of the contract is accepted in every state.
     """
     seen = _fold(view.fold(state, event, policy), event, policy)
+    seen = weather.noted(state.view, seen, event, policy)
     questions = proof.questions(state, seen, event, policy)
     scene = build(seen, event.at, policy)
     judged = _judged(seen, scene)

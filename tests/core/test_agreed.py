@@ -118,6 +118,7 @@ LIMITS = {
     "chronicle.REASON_MAX": 100,
     "death.CHANNELS_THAT_COUNT": 4,
     "death.MISSED_BY_ALL": 5,
+    "death.MISSED_IN_BAD_WEATHER": 7,
     "death.TOGETHER_ROUNDS": 3,
     "detector.REPLICATION_ROUNDS": 2,
     "highwater.MARKS_MAX": 16,
@@ -164,6 +165,8 @@ LIMITS = {
     "view.OCCURRENCES_MAX": 2000,
     "view.SAME_MINUTE_S": 60.0,
     "view.OCCURRENCE_MAX": 1000000000,
+    "weather.LOST_MAX": 2,
+    "weather.MEMORY_ROUNDS": 20,
 }
 """Bounds, in the units of their names."""
 
@@ -221,6 +224,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "observation.IncidentBrief": {
         "taken": None,
         "moved": False,
+        "moved_to": 0,
         "spent": 0,
     },
     "observation.CaptureBrief": {
@@ -376,7 +380,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "confirmed_xid": None,
     },
     "state.SplitProof": {
-        "over": False,
+        "ended": {},
     },
     "state.View": {
         "boot_id": "",
