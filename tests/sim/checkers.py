@@ -8,15 +8,16 @@ how an agent comes to its conclusions.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent import codec
 from agent.core import event as events
-from agent.core import machine, rules
+from agent.core import machine, rules, weather
 from agent.core.incident import Incident, Status
 from agent.core.lsn import Lsn
 from agent.core.machine import Step
 from agent.core.notice import Notice, NoticeReason
+from agent.core.pageprint import PAGE_BYTES
 from agent.core.permit import Permit, PermitState
 from agent.core.state import Knowledge, Ledger, SplitProof, State
 from agent.core.verdict import Fact, Family, Verdict, VerdictCode
@@ -28,6 +29,8 @@ from tests.sim.truth import Truth
 
 DOWN_BOUND_S = 8.0
 """A machine that is silent for so long must be called down by who can see that."""
+DOWN_IN_BAD_WEATHER_S = 12.0
+"""The same by who has just lost questions on the way to others."""
 SPLIT_BOUND_S = 8.0
 FORK_BOUND_S = 12.0
 MOVED_BOUND_S = 12.0
@@ -511,9 +514,18 @@ class Oracles(Watcher):
             since_s = self.truth.silent_since(name)
             self._due("node-down", name, since_s)
             for judge in court:
+                if not self.truth.silent(name, self._bound_s(judge)):
+                    continue
                 if not self._says(judge, name, VerdictCode.NODE_DOWN):
                     words = f"{judge} does not say that {name} is down"
                     self._missing("node-down", words, name, since_s)
+
+    def _bound_s(self, judge: str) -> float:
+        """How long a death may take to be told by whoever this is."""
+        agent, at = self.sim.agents[judge], self.sim.moment(judge)
+        before = replace(at, monotonic_s=at.monotonic_s - CALM_S)
+        bad = weather.is_bad(agent.state.view, before, agent.policy)
+        return DOWN_IN_BAD_WEATHER_S if bad else DOWN_BOUND_S
 
     def _says(self, judge: str, subject: str, *codes: VerdictCode) -> bool:
         """Whether it is a verdict there, and an incident if there is memory.
@@ -603,7 +615,22 @@ class Oracles(Watcher):
         same = server.lineage.timeline == primary.lineage.timeline
         hidden = same and server.fingerprints == primary.fingerprints
         hidden = hidden or _went_on_alike(server, primary, met)
-        return server.lsn > met.lsn and not hidden
+        if hidden and server.lsn > met.lsn:
+            return self._a_page_shows_it(server, primary, seconds)
+        return server.lsn > met.lsn
+
+    def _a_page_shows_it(self, server: Server, primary: Server, seconds: float) -> bool:
+        """Whether the last page that is whole on both has long been another one."""
+        page = Lsn(server.lsn // PAGE_BYTES * PAGE_BYTES - PAGE_BYTES)
+        passed = [
+            one.written_s
+            for one in wal.back(primary.tip)
+            if one.lsn >= page + PAGE_BYTES
+        ]
+        if not passed or self.world.now_s - passed[-1] < seconds:
+            return False
+        prints = [wal.Pages().of(one.tip, (page,)) for one in (server, primary)]
+        return all(prints) and prints[0] != prints[1]
 
     def _names_a_loser(self, judge: str, server: Server) -> None:
         loser = server.name
@@ -708,10 +735,10 @@ class Oracles(Watcher):
 
 
 def _went_on_alike(server: Server, primary: Server, met: wal.Record) -> bool:
-    """Whether both wrote on under one timeline number, so that no disk shows the fork.
+    """Whether both wrote on under one timeline number, so that no history shows it.
 
-    A machine that is set back does. It shows only when one has left that timeline
-    before where the other is on it.
+    A machine that is set back does. It shows when one has left that timeline before
+    where the other is on it; else only pages do.
     """
     ours, theirs = wal.beyond(server.tip, met), wal.beyond(primary.tip, met)
     after = {one[-1].timeline for one in (ours, theirs) if one}

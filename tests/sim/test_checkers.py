@@ -5,12 +5,16 @@ one oracle is asked. The losses are judged by the very position that a verdict n
 the losers by what people have been told of and is not over.
 """
 
+from contextlib import nullcontext
+
 import pytest
 
+from agent.core import pageprint
 from agent.core.lsn import Lsn
 from agent.core.verdict import Fact, Family, Severity, Verdict, VerdictCode
 from tests.sim.checkers import Oracles, ViolatedError
 from tests.sim.harness import Simulation
+from tests.sim.plants import Plant
 from tests.sim.truth import Truth
 
 REMEMBERS_S = 10
@@ -117,3 +121,37 @@ def test_in_calm_weather_a_loser_is_named_by_a_verdict_at_every_instant():
     sim.until(lambda: "observer-isolated" in sim.codes("n3"), 8)
     with pytest.raises(ViolatedError, match="n3 does not say that n1"):
         oracles._names_a_loser("n3", sim.world.servers["n1"])
+
+
+def wrote_on(sim: Simulation) -> None:
+    """n1 is set back while no agent looks, and writes past where it was."""
+    for number in range(100):
+        sim.world.write("n1", f"row {number}")
+    sim.run(5)
+    for name in sim.agents:
+        sim.freeze(name, 5)
+    assert sim.world.set_back("n1", 60)
+    for number in range(90):
+        sim.world.write("n1", f"row {number} of another day")
+
+
+def missed_forks(sim: Simulation) -> int:
+    """How often somebody does not tell of a loser who has to."""
+    truth = Truth(sim)
+    oracles = Oracles(sim, truth)
+    oracles.loud = False
+    for _ in range(40):
+        truth.look()
+        sim.run(0.5)
+        oracles.never_silent_about_a_fork(tuple(sim.agents))
+    return oracles.score.missed["lineage"]
+
+
+def test_who_wrote_on_under_one_number_has_to_be_told_and_is_by_pages_alone():
+    for blind, missed in ((False, 0), (True, 2)):
+        sim = Simulation()
+        sim.run(5)
+        plant = Plant("", "", ((pageprint, "fork"),), lambda _: lambda *_: None)
+        with plant.planted() if blind else nullcontext():
+            wrote_on(sim)
+            assert missed_forks(sim) == missed
