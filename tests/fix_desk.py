@@ -27,8 +27,9 @@ from agent.api.app import make_app
 from agent.api.ports import ApiOptions, ArchiveOf, SnapshotCard, VerifyReport
 from agent.api.tokens import Scope, TokenBook, create
 from agent.core.event import Event
+from agent.core.lsn import Lsn
 from agent.core.moment import Moment
-from agent.core.observation import Channel, Report
+from agent.core.observation import Archiver, Channel, Report, Slot
 from agent.core.policy import Policy
 from agent.core.reporting import make_report
 from agent.core.state import State
@@ -295,6 +296,36 @@ def half_blind() -> Simulation:
     sim = healthy()
     sim.world.network.mute.add(("n1", "n3", Channel.POSTGRES))
     sim.run(8)
+    return sim
+
+
+def neglected() -> Simulation:
+    """n1's archive fails, it lost a slot and feeds an idle one; n2 replays late."""
+    sim = healthy()
+    agent = sim.agents["n1"]
+    latest = dict(agent.state.view.alive)
+    primary, standby = (latest[f"{name}/postgres"] for name in ("n1", "n2"))
+    assert primary.postgres is not None
+    assert standby.postgres is not None
+    end = Lsn(3 << 30)
+    slots = (
+        Slot("busy", "physical", active=True, restart_lsn=Lsn(0x1000), lost=False),
+        Slot("gone", "logical", active=False, restart_lsn=Lsn(0x1000), lost=True),
+        Slot("idle", "physical", active=False, restart_lsn=Lsn(1 << 30), lost=False),
+        Slot("new", "physical", active=False, restart_lsn=None, lost=False),
+        Slot("spare", "physical", active=False, restart_lsn=Lsn(2 << 30), lost=False),
+    )
+    archiver = Archiver(
+        "archive_command", "a" * 64, False, 7, "0" * 23 + "6", True, "0" * 23 + "7"
+    )
+    told = replace(
+        primary.postgres, write_lsn=end, flush_lsn=end, slots=slots, archiver=archiver
+    )
+    late = replace(standby.postgres, flush_lsn=Lsn(0x3000), replay_lsn=Lsn(0x1000))
+    latest["n1/postgres"] = replace(primary, postgres=told)
+    latest["n2/postgres"] = replace(standby, postgres=late)
+    view = replace(agent.state.view, latest=latest, alive=latest, reports={})
+    agent.state = replace(agent.state, view=view)
     return sim
 
 

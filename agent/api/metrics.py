@@ -6,7 +6,7 @@ process and garbage collector metrics of the library stay out. What is not known
 sample: an absent series is not a zero.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
@@ -116,28 +116,50 @@ def _nodes(nodes: list[NodeOut]) -> Iterator[Metric]:
         "channel_up", "1 when this agent's latest probe found somebody alive.",
         ("node", "channel"),
     )  # fmt: skip
-    writable = _gauge("node_writable", "1 when PostgreSQL is out of recovery.",
-                      ("node",))  # fmt: skip
-    timeline = _gauge("node_timeline", "The timeline of the server.", ("node",))
-    position = _gauge("node_lsn_bytes", "The flushed position of the server.",
-                      ("node",))  # fmt: skip
-    lag = _gauge("node_lag_bytes", "How far a standby is behind its primary.",
-                 ("node",))  # fmt: skip
     for node in nodes:
-        label = (node.name,)
         for channel in Channel:
             out = getattr(node, channel.value)
             if out.outcome is not None:
                 seen.add_metric((node.name, channel.value), float(out.missed == 0))
-        if node.role in ("primary", "standby"):
-            writable.add_metric(label, float(node.role == "primary"))
-        if node.timeline is not None:
-            timeline.add_metric(label, node.timeline)
-        if node.lsn is not None:
-            position.add_metric(label, Lsn.parse(node.lsn))
-        if node.lag_bytes is not None:
-            lag.add_metric(label, node.lag_bytes)
-    yield from (seen, writable, timeline, position, lag)
+    yield seen
+    for name, words, of in OF_NODES:
+        family = _gauge(name, words, ("node",))
+        for node in nodes:
+            value = of(node)
+            if value is not None:
+                family.add_metric((node.name,), value)
+        yield family
+
+
+def _writable(node: NodeOut) -> float | None:
+    known = node.role in ("primary", "standby")
+    return float(node.role == "primary") if known else None
+
+
+def _failing(node: NodeOut) -> float | None:
+    return None if node.archiver is None else float(node.archiver.failing)
+
+
+OF_NODES: tuple[tuple[str, str, Callable[[NodeOut], float | None]], ...] = (
+    ("node_writable", "1 when PostgreSQL is out of recovery.", _writable),
+    ("node_timeline", "The timeline of the server.", lambda node: node.timeline),
+    (
+        "node_lsn_bytes",
+        "The flushed position of the server.",
+        lambda node: None if node.lsn is None else Lsn.parse(node.lsn),
+    ),
+    (
+        "node_lag_bytes",
+        "How far a standby is behind its primary.",
+        lambda node: node.lag_bytes,
+    ),
+    (
+        "node_replay_lag_bytes",
+        "What a standby has received and has yet to replay.",
+        lambda node: node.replay_lag_bytes,
+    ),
+    ("node_archiver_failing", "1 when its last attempt failed.", _failing),
+)
 
 
 def _captures(frame: Frame) -> Iterator[Metric]:

@@ -108,6 +108,32 @@ class GuardOut(Answer):
     software: list[HaSoftwareOut]
 
 
+class SlotOut(Answer):
+    """One replication slot of a server."""
+
+    name: str
+    kind: str
+    """`physical` or `logical`."""
+    active: bool
+    lost: bool
+    """Whether the WAL that it kept was removed after all."""
+    restart_lsn: str | None
+    kept_bytes: int | None
+    """How much WAL is kept for it; null where it keeps none."""
+
+
+class ArchiverOut(Answer):
+    """How a server's archiving goes."""
+
+    method: str
+    """`archive_command` or `archive_library`."""
+    archived: int
+    last_archived: str | None
+    failing: bool
+    """Whether its latest attempt has failed."""
+    last_failed: str | None
+
+
 class NodeOut(Answer):
     """One node of the list."""
 
@@ -125,6 +151,14 @@ class NodeOut(Answer):
     """Whether it is there now; false: that is where it was when it was last read."""
     lag_bytes: int | None
     """Behind the primary of the same timeline; null on it, or without one."""
+    replay_lag_bytes: int | None
+    """Received by a standby and not replayed; null on a primary."""
+    slots: list[SlotOut]
+    """Its replication slots, the first 64."""
+    archiver: ArchiverOut | None
+    """Null where it archives nothing."""
+    trouble: str | None
+    """What is wrong with its slots or its archiver, in words; null when nothing is."""
     upstream: str | None
     postgres_version: int | None
     """PostgreSQL's server_version_num."""

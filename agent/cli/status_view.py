@@ -41,6 +41,7 @@ def page(status: Status, incidents: list[dict[str, Any]]) -> "RenderableType":
         words(""),
         nodes(status),
         *_doubts(status),
+        *_troubles(status),
         *_others(status),
         *_protection(status),
         *_managers(status),
@@ -124,6 +125,15 @@ def _doubts(status: Status) -> "list[RenderableType]":
         words(safe(f"The agent of {node['name']} doubts itself: {node['doubt']}."))
         for node in status["nodes"]
         if node["doubt"]
+    ]
+
+
+def _troubles(status: Status) -> "list[RenderableType]":
+    """Return what is wrong with slots and archivers; an older agent does not say."""
+    return [
+        words(safe(f"PostgreSQL of {node['name']}: {node['trouble']}."), "yellow")
+        for node in status["nodes"]
+        if node.get("trouble")
     ]
 
 

@@ -69,11 +69,11 @@ class Readiness:
         how = f" ({self.method})" if self.method else ""
         told = [
             f"full copy{how} about {max(1, round(self.seconds))} s",
-            f"needs {_size(self.needed_bytes)}",
-            f"free {_size(self.free_bytes)}",
+            f"needs {size_text(self.needed_bytes)}",
+            f"free {size_text(self.free_bytes)}",
         ]
         if self.needed_bytes > self.free_bytes:
-            told.append(f"{_size(self.yielding_bytes)} of old snapshots make way")
+            told.append(f"{size_text(self.yielding_bytes)} of old snapshots make way")
         if self.reserve_bytes is not None:
             told.append(self._reserve_line())
         if self.no_pin:
@@ -92,12 +92,13 @@ class Readiness:
     def _reserve_line(self) -> str:
         held = self.reserve_bytes or 0
         if not self.reserve_lacks:
-            return f"reserve {_size(held)}"
-        whole = _size(held + self.reserve_lacks)
-        return f"reserve {_size(held)} of {whole}: no room for all of it"
+            return f"reserve {size_text(held)}"
+        whole = size_text(held + self.reserve_lacks)
+        return f"reserve {size_text(held)} of {whole}: no room for all of it"
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """Return a number of bytes as people read it, such as `1.2 GB`."""
     for unit in _UNITS:
         if count < _STEP or unit == _UNITS[-1]:
             break

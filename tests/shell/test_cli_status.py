@@ -14,6 +14,7 @@ from tests.fix_desk import (
     healthy,
     isolated,
     listening,
+    neglected,
     node_down,
     resynced,
     serve,
@@ -62,6 +63,14 @@ def test_status_names_the_channel_on_which_a_node_is_not_seen(splitguard, agent_
     out = splitguard("status", "--socket", agent.socket).out.splitlines()
     n3 = next(line for line in out if line.startswith("n3 "))
     assert n3.endswith("n1, n2, n3; postgres not by n1")
+
+
+def test_status_says_what_is_wrong_with_slots_and_archive(splitguard, agent_for):
+    agent = agent_for(neglected())
+    out = " ".join(splitguard("status", "--socket", agent.socket).out.split())
+    assert "PostgreSQL of n1: archiving fails at 000000000000000000000007" in out
+    assert "slots that nobody reads keep WAL: idle (2.1 GB)." in out
+    assert "PostgreSQL of n2" not in out
 
 
 def test_an_agent_that_doubts_itself_is_named_with_its_reason(splitguard, agent_for):

@@ -16,6 +16,7 @@ from agent.api.present.kept import briefs, holds_copy
 from agent.api.present.lineage import past_fork
 from agent.api.present.managers import manager_told
 from agent.api.present.position import Role, place
+from agent.api.present.replication import archiver, replay_lag_bytes, slots, trouble
 from agent.core.observation import (
     Channel,
     Observation,
@@ -105,6 +106,12 @@ def node_out(
         lsn_age_s=None if here.age_s is None else short(here.age_s),
         lsn_known=here.known,
         lag_bytes=lag_bytes(frame, name),
+        replay_lag_bytes=replay_lag_bytes(
+            postgres, fresh=sight is not None and frame.fresh(sight[1])
+        ),
+        slots=slots(postgres),
+        archiver=archiver(postgres),
+        trouble=trouble(frame, name),
         upstream=postgres.upstream if postgres else None,
         postgres_version=postgres.version_num if postgres else None,
         manager_active=manager.active,
