@@ -38,7 +38,14 @@ from agent.core.settling import noted
 from agent.core.stages import gravity
 from agent.core.standing import living_of
 from agent.core.state import Ledger, State
-from agent.core.taking import acknowledged, flipped, outgrown, reopened, taken_at_peer
+from agent.core.taking import (
+    acknowledged,
+    awaited_at_peer,
+    flipped,
+    outgrown,
+    reopened,
+    taken_at_peer,
+)
 from agent.core.verdict import Fact, Verdict, VerdictCode
 
 QUIET = (VerdictCode.HEALTHY, VerdictCode.UNKNOWN)
@@ -306,7 +313,8 @@ def _cleared(incident: Incident, clock: _Clock) -> _Next:
     now_s = clock.at.monotonic_s
     can_tell = can_be_told(incident, clock.scene())
     incident = noted(incident, clock.scene()) if can_tell else incident
-    if waits_for_person(incident) or not can_tell:
+    waits = waits_for_person(incident) or awaited_at_peer(incident, clock.told)
+    if waits or not can_tell:
         return _Next(_clear_since(incident, None))
     if not seen_again(clock.scene(), incident.verdict):
         return _Next(incident)

@@ -4,7 +4,8 @@ Theory of operation. Who takes an incident has seen how far it has gone: its gra
 stage and its greatest severity. When it goes further that is news which nobody has
 taken: it is open again. What was taken at one agent is taken at all, as far as it
 covers what they have seen: a stage no graver than those, or one that had begun there
-before it was taken. Agents that notice one stage in turn so agree without asking.
+before it was taken. Agents that notice one stage in turn so agree without asking. What
+one of them keeps open for a person the others keep open as well.
 """
 
 from agent.core.agreement import Hearing, briefs_on
@@ -49,7 +50,7 @@ def taken_at_peer(
     if incident.status is not Status.OPEN:
         return incident
     for node, brief in briefs_on(incident.id, told):
-        over = incident.verdict.sticky and brief.status == Status.RESOLVED
+        over = brief.status == Status.RESOLVED and _waited(brief, incident)
         if over or (brief.status == Status.ACKNOWLEDGED and _covers(brief, incident)):
             now = Taken(gravest(incident), incident.worst.value, at.wall_s)
             who = f"somebody at {node}"
@@ -102,6 +103,27 @@ def _taken(
         incident, status=Status.ACKNOWLEDGED, acknowledged_by=who, taken=taken
     )
     return flipped(now, at, policy)
+
+
+def _waited(brief: IncidentBrief, incident: Incident) -> bool:
+    """Whether a peer cannot have called it over without a person's word.
+
+    Who has not seen that the primary moved has waited for nobody.
+    """
+    same = brief.moved or brief.verdict == incident.verdict.code
+    return incident.verdict.sticky and (same or brief.taken is not None)
+
+
+def awaited_at_peer(incident: Incident, told: Hearing) -> bool:
+    """Whether a peer that has seen the primary move waits for a person to take it.
+
+    Who has not seen that does not end it either: people would hear of an end, and of
+    the move under another id when it is seen here.
+    """
+    return incident.status is Status.OPEN and any(
+        brief.moved and brief.status == Status.OPEN
+        for _, brief in briefs_on(incident.id, told)
+    )
 
 
 def _covers(brief: IncidentBrief, incident: Incident) -> bool:

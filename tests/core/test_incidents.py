@@ -620,3 +620,17 @@ def test_news_of_an_incident_begins_with_its_first_and_ends_with_its_end(rounds)
         assert NoticeReason.RESOLVED not in reasons[:-1]
         revisions = [one.incident.revision for one in news]
         assert revisions == sorted(set(revisions))
+
+
+def test_an_end_of_no_primary_waits_where_a_peer_has_seen_the_primary_move():
+    life = Life()
+    life.at(1, said(403))
+    assert life.at(6, said(403)) == [("first", "no-primary")]
+    one = life.only
+    told = IncidentBrief(one.id, one.key, 1, "open", "no-primary", 0.0, moved=True)
+    life.peers = {"n2": (told,)}
+    for second in (7, 13):
+        assert life.at(second) == []
+    life.peers = {"n2": (replace(told, status="acknowledged"),)}
+    assert life.at(14) == []
+    assert life.at(19) == [("resolved", "no-primary")]

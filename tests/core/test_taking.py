@@ -174,6 +174,49 @@ def test_the_end_of_a_sticky_trouble_there_was_a_persons_word():
 
 
 @pytest.mark.parametrize(
+    ("more", "waited"),
+    [
+        ({}, False),
+        ({"moved": True}, True),
+        ({"taken": taken()}, True),
+        ({"verdict": "failover"}, True),
+    ],
+)
+def test_who_saw_no_move_has_waited_for_nobody_to_take_it(more, waited):
+    sticky = replace(given.verdict(VerdictCode.FAILOVER, Family.PRIMARY), sticky=True)
+    one = given.incident(sticky)
+    brief = IncidentBrief(one.id, one.key, 1, "resolved", "no-primary", 0.0)
+    report = given.report("n2", incidents=(replace(brief, **more),))
+    state = given.state(reports={"n2": given.heard("n2", report, 9.999)})
+    told = agreement.heard(state, at(10), POLICY)
+    after = taking.taken_at_peer(one, told, at(10), POLICY)
+    assert (after.status is Status.ACKNOWLEDGED) is waited
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "moved", "waits"),
+    [
+        (Status.OPEN, "open", True, True),
+        (Status.OPEN, "open", False, False),
+        (Status.OPEN, "acknowledged", True, False),
+        (Status.OPEN, "resolved", True, False),
+        (Status.ACKNOWLEDGED, "open", True, False),
+    ],
+)
+def test_what_a_peer_keeps_open_for_a_person_is_not_ended_here(
+    ours, theirs, moved, waits
+):
+    one = given.incident(
+        given.verdict(VerdictCode.NO_PRIMARY, Family.PRIMARY), status=ours
+    )
+    brief = IncidentBrief(one.id, one.key, 1, theirs, "no-primary", 0.0, moved=moved)
+    report = given.report("n2", incidents=(brief,))
+    state = given.state(reports={"n2": given.heard("n2", report, 9.999)})
+    told = agreement.heard(state, at(10), POLICY)
+    assert taking.awaited_at_peer(one, told) is waits
+
+
+@pytest.mark.parametrize(
     ("codes", "of", "covered"),
     [
         ((SUSPECTED, SPLIT), taken(SPLIT, second=0.0), True),
