@@ -27,6 +27,9 @@ def test_a_copy_is_as_frozen_as_its_original():
 def test_a_field_that_there_is_not_is_refused():
     with pytest.raises(TypeError, match="no_such"):
         replace(Moment(1.0, 2.0), no_such=1)  # type: ignore[call-arg] # the point
+    every = {"monotonic_s": 3.0, "wall_s": 4.0}
+    with pytest.raises(TypeError, match="no_such"):
+        replace(Moment(1.0, 2.0), **every, no_such=1)  # type: ignore[call-arg] # too
 
 
 def test_what_a_class_works_out_when_it_is_made_is_worked_out_anew():

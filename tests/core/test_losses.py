@@ -200,6 +200,19 @@ def test_the_headline_goes_into_the_incident_and_is_told_once():
     assert state.ledger.incidents[0].losses == (again,)
 
 
+def test_the_report_that_is_known_tells_nothing_more():
+    assert READ.follows(None)
+    assert not READ.follows(READ)
+    assert replace(READ, made_wall_s=10.1).follows(READ)
+    assert COMPARED.follows(replace(READ, made_wall_s=99.0))
+    assert not replace(READ, made_wall_s=99.0).follows(COMPARED)
+
+
+def test_a_headline_reads_as_a_sentence():
+    assert READ.told == "n1 wrote alone, 3 deployments."
+    assert COMPARED.told == "What n1 wrote alone and n2 lacks: 2 deployments lost."
+
+
 def test_the_first_comparison_is_news_of_its_own():
     state, _ = after(parted(), LossTold(given.at(100), READ))
     state, told = after(state, LossTold(given.at(101), COMPARED))

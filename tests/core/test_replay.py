@@ -56,6 +56,11 @@ def test_a_turn_says_when_by_which_rule_and_why():
     assert "accepted writes at once" in turn.sentence
 
 
+def test_a_turn_of_a_verdict_is_of_no_incident():
+    (turn,) = replay.turns(state(HEALTHY), state(SPLIT), at(5), POLICY)
+    assert turn.incident == ""
+
+
 def test_a_turn_to_nothing_tells_what_it_was():
     _, turn = replay.turns(state(SPLIT), state(HEALTHY), at(5), POLICY)
     assert (turn.verdict, turn.rule) == ("split-brain", 501)
@@ -113,6 +118,15 @@ def test_the_same_is_shown_while_only_ages_move():
     assert replay.same_outcome(before, after)
     assert replay.unequal_parts(before, before) == ()
     assert "view.sequence" in replay.unequal_parts(before, after)
+
+
+def test_the_same_is_shown_of_an_incident_that_was_written_down_anew():
+    opened = given.incident()
+    before = state(SPLIT, incidents=(opened,))
+    after = state(SPLIT, incidents=(replace(opened, clear_since_s=2.0),))
+    assert replay.same_outcome(before, after)
+    taken = replace(opened, status=Status.ACKNOWLEDGED)
+    assert not replay.same_outcome(before, state(SPLIT, incidents=(taken,)))
 
 
 def test_an_event_again_gives_the_same_state_again():
