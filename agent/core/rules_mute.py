@@ -16,6 +16,10 @@ from agent.core.rules_agents import agent_answer, is_stranger, useless
 from agent.core.scene import Scene
 from agent.core.verdict import Family, Severity, VerdictCode
 
+ON_ITS_WAY = "57P"
+"""How a reason begins where the server starts or stops: SQLSTATE class 57P, operator
+intervention. That is no fault of a setting, however long it takes."""
+
 
 def no_use(scene: Scene, pair: str) -> Finding | None:
     """Find two agents of which one answers the other nothing that this can use."""
@@ -57,7 +61,7 @@ def lets_nobody_in(scene: Scene, node: str) -> Finding | None:
         return None
     if scene.looks.get((node, Channel.POSTGRES)) is not Look.SEEN:
         return None
-    if not seen.outcome.alive:
+    if not seen.outcome.alive or seen.reason.startswith(ON_ITS_WAY):
         return None
     return Finding({"reason": f"no agent can read its PostgreSQL, {seen.reason}"})
 

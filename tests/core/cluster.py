@@ -136,6 +136,7 @@ class Cluster:
         self.refusing: set[str] = set()
         """Whose PostgreSQL is alive and says no."""
         self.strangers: set[tuple[str, str]] = set()
+        self.refusal = "53300"
         self.hanging: set[tuple[str, Channel]] = set()
         """Where every question is still open."""
         self.babel: dict[tuple[str, str], tuple[Outcome, str]] = {}
@@ -275,7 +276,7 @@ class Cluster:
         if channel is Channel.AGENT:
             return self._report(answered, name, sent_s)
         if channel is Channel.POSTGRES and node in self.refusing:
-            return replace(answered, outcome=Outcome.REFUSED, reason="53300")
+            return replace(answered, outcome=Outcome.REFUSED, reason=self.refusal)
         if channel is Channel.MANAGER:
             return replace(answered, manager=self._manager(node))
         there = node if node == name else self.leads.get(node, node)

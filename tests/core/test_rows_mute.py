@@ -110,6 +110,13 @@ def test_rows_857_and_859_leave_a_server_that_is_silent_to_others():
     assert "postgres-down" in cluster.codes("n2")
 
 
+def test_rows_857_and_859_leave_a_server_that_starts_to_itself():
+    cluster = running()
+    cluster.refusing, cluster.refusal = {"n1", "n3"}, "57P03 the database system is"
+    cluster.run(5)
+    assert cluster.codes("n2") == {"unknown"}
+
+
 def test_a_short_refusal_opens_nothing():
     cluster = running()
     cluster.refusing = {"n1", "n2"}
