@@ -10,8 +10,9 @@ Which pages. For each other server on the timeline the last page that is wholly 
 below what both have flushed, and those that peers tell prints of, so that two agents
 come to have pages in common. Such a page is never written again by an honest server:
 only the page at the end of WAL is. The reader takes a page only when its own header
-names this timeline and this position, so a recycled file, a segment that was begun on
-the parent's timeline and a page that is gone are `unavailable`, which proves nothing.
+and the next page's name this timeline and their positions, so one that is perhaps half
+written, a recycled file, a segment that was begun on the parent's timeline and a page
+that is gone are not there, which proves nothing.
 
 What counts. A print that two readings one after the other gave alike. A server that
 accepts writes is what its disk says now. A standby that streams from its twin has its

@@ -315,19 +315,29 @@ def page_print(
     """Return the print of the whole page that begins at `lsn`; None without one.
 
     The page's own header has to name the timeline and the position: a file that was
-    recycled, or begun with the parent's WAL, holds other pages under this name.
+    recycled, or begun with the parent's WAL, holds other pages under this name. So has
+    the next page's: until that is there, this one may be written half.
     """
+    raw = _page(wal_dir, timeline, lsn, segment_bytes, BLOCK_BYTES)
+    after = Lsn(lsn + BLOCK_BYTES)
+    if raw is None or not _page(wal_dir, timeline, after, segment_bytes, _SHORT_HEADER):
+        return None
+    return PagePrint(timeline, lsn, hashlib.sha256(raw).hexdigest()[:PRINT_DIGITS])
+
+
+def _page(
+    wal_dir: Path, timeline: int, lsn: Lsn, segment_bytes: int, length: int
+) -> bytes | None:
+    """Return so much of the page that begins at `lsn`; None when it is not there."""
     path = wal_dir / wal_file_name(timeline, lsn, segment_bytes)
     try:
         with path.open("rb", buffering=0) as file:
             file.seek(lsn % segment_bytes)
-            raw = file.read(BLOCK_BYTES) or b""
+            raw = file.read(length) or b""
     except OSError:
         return None
-    if len(raw) < BLOCK_BYTES:
+    if len(raw) < length:
         return None
     magic, _, named, address, _ = _PAGE.unpack_from(raw)
-    if magic >> 8 not in _MAGIC_HIGH or (named, address) != (timeline, lsn):
-        return None
-    digest = hashlib.sha256(raw).hexdigest()[:PRINT_DIGITS]
-    return PagePrint(timeline, lsn, digest)
+    fits = magic >> 8 in _MAGIC_HIGH and (named, address) == (timeline, lsn)
+    return raw if fits else None
