@@ -24,7 +24,9 @@ def test_no_primary_moves_to_an_address_that_leads_to_it():
     for name in cluster.agents:
         told = [one.verdict.code for one in cluster.incidents(name, "primary")]
         assert "failover" not in told
-        assert cluster.agents[name].state.knowledge.primary.node == "n1"
+        primary = cluster.agents[name].state.knowledge.primary
+        assert primary is not None
+        assert primary.node == "n1"
     cluster.heal()
     cluster.run(2)
     assert cluster.codes("n3") == {"config-error"}
