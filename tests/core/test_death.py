@@ -3,6 +3,8 @@
 The rounds are those of the small cluster: each agent looks once a second, in turn.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from agent.core import death
@@ -143,3 +145,19 @@ def test_who_was_told_of_as_down_and_then_not_seen_by_enough_is_soon_down_again(
     assert "node-unreachable" in cluster.codes("n2")
     cluster.start_agent("n1")
     assert rounds_to(cluster, "n2", "node-down") <= 3
+
+
+@pytest.mark.parametrize(
+    ("missed", "vote"),
+    [(None, Vote.PENDING), (1, Vote.PENDING), (5, Vote.LOST)],
+)
+def test_a_voter_that_is_only_late_may_still_be_heard(missed, vote):
+    """n1 hears nothing of w1, nor yet a report of n2: not asked, or missed once."""
+    lost = Observation("w1", Channel.AGENT, Outcome.TIMED_OUT, "", 9.0, 9.8)
+    asked = {} if missed is None else {"n2/agent": replace(lost, node="n2")}
+    state = given.state(
+        latest={"w1/agent": lost, **asked},
+        missed={"w1/agent": 5, "n2/agent": missed or 0},
+    )
+    scene = build(state, given.at(10.0), Policy("test", "n1", NODES))
+    assert death.vote_on(scene, "w1").vote is vote

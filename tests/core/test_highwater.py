@@ -86,6 +86,36 @@ def test_a_restored_backup_on_a_new_timeline_is_a_stale_primary():
     assert found.evidence["timeline"] == 2
 
 
+def on_third_timeline(second_ended: int) -> Cluster:
+    """n1 was promoted twice, the second time here, and has written since."""
+    cluster = Cluster()
+    server = cluster.servers["n1"]
+    server.switches = (Switch(1, Lsn(0x800)), Switch(2, Lsn(second_ended)))
+    server.timeline = 3
+    cluster.run(2)
+    server.write(16)
+    cluster.run(2)
+    return cluster
+
+
+def test_a_machine_that_was_set_back_on_a_later_timeline_is_a_stale_primary_too():
+    cluster = on_third_timeline(0xC00)
+    set_back(cluster, "n1")
+    cluster.run(6)
+    found = cluster.verdict("n2", STALE)
+    assert (found.rule, found.evidence["reached_timeline"]) == (409, 3)
+    assert found.evidence["lacking_bytes"] == 0x1000
+
+
+def test_a_third_timeline_that_began_elsewhere_is_another_one():
+    """Both left the first timeline at one place, and the second at two."""
+    cluster = on_third_timeline(0xC00)
+    cluster.servers["n1"].switches = (Switch(1, Lsn(0x800)), Switch(2, Lsn(0xA00)))
+    set_back(cluster, "n1")
+    cluster.run(8)
+    assert nobody_says_it(cluster)
+
+
 def test_it_stays_when_the_primary_has_written_past_the_place():
     cluster = written()
     set_back(cluster, "n1")

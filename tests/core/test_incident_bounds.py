@@ -62,6 +62,12 @@ def test_without_an_age_it_is_true_from_now_on(age):
     assert life.only.since_wall_s == wall(10)
 
 
+def test_it_is_true_since_the_last_sign_of_life_however_late_that_was():
+    life = Life()
+    life.at(10, said(201, "n3", since_age_s=0.5))
+    assert life.only.since_wall_s == wall(9.5)
+
+
 def test_its_end_is_written_down_whole():
     life = Life()
     life.at(1, DOWN)

@@ -42,6 +42,12 @@ def test_a_new_wait_has_a_beginning_of_its_own():
     assert last(later).since_wall_s == given.at(128).wall_s
 
 
+def test_a_wait_on_another_timeline_is_another_wait():
+    state = seen(given.state(), 100, waiting_for_sync=1, waiting_for_sync_s=7.0)
+    later = seen(state, 101, waiting_for_sync=1, waiting_for_sync_s=5.0, timeline=2)
+    assert last(later).since_wall_s == given.at(96).wall_s
+
+
 def test_who_waits_no_more_was_told():
     state = seen(given.state(), 100, waiting_for_sync=1, waiting_for_sync_s=7.0)
     assert last(seen(state, 101)) == LastSeen(timeline=1)

@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 
 from agent.core import managercare
-from agent.core.care import KEPT_MAX, TRIED_MAX, KeptBrief, ManagerCare, ManagerMember
+from agent.core.care import (
+    KEPT_MAX,
+    TRIED_MAX,
+    TROUBLE_MAX,
+    KeptBrief,
+    ManagerCare,
+    ManagerMember,
+)
 from agent.core.event import ManagerCareTold, Started
 from agent.core.managercare import ManagerOrder
 from agent.core.observation import Channel
@@ -170,6 +177,15 @@ def test_a_healthy_cluster_wants_none():
     assert [order(cluster, name) for name in cluster.agents] == [None] * 3
 
 
+def test_a_trouble_that_is_clearing_has_none_taken():
+    cluster = split()
+    agent = cluster.agents["n2"]
+    ledger = agent.state.ledger
+    clearing = tuple(replace(one, clear_since_s=1.0) for one in ledger.incidents)
+    agent.state = replace(agent.state, ledger=replace(ledger, incidents=clearing))
+    assert order(cluster, "n2") is None
+
+
 def test_there_is_one_for_each_incident():
     cluster = split()
     found = given_order(cluster, "n2")
@@ -312,7 +328,8 @@ def test_why_it_failed_is_told_to_its_end_where_what_hangs_is_named():
     care = ManagerCare().after_failure(told + "kill 4f1c", (), 5.0)
     assert care.brief(6.0).trouble.endswith(told + "kill 4f1c")
     endless = care.after_failure(told * 40 + "kill 4f1c", (), 5.0).brief(6.0).trouble
-    assert len(endless) < 610
+    assert TROUBLE_MAX - 2 <= len(endless) <= TROUBLE_MAX
+    assert endless.startswith("the last snapshot failed: n1: cannot create: there")
     assert "…" in endless
     assert endless.endswith("kill 4f1c")
 

@@ -328,8 +328,11 @@ def test_a_source_that_nobody_knows_is_not_judged(source):
     assert state.ledger.permits[0].state is PermitState.GRANTED
 
 
-def test_a_late_control_file_is_not_waited_for_without_end():
-    later = 11.0 + permit_source.READY_S
+@pytest.mark.parametrize(
+    ("early_s", "answer"), [(1.0, PermitState.PENDING), (0.0, PermitState.GRANTED)]
+)
+def test_a_late_control_file_is_not_waited_for_without_end(early_s, answer):
+    later = ASKED.at.monotonic_s + permit_source.READY_S - early_s
     state = given.state(
         server=stopped(),
         server_read_s=10.5,
@@ -338,7 +341,7 @@ def test_a_late_control_file_is_not_waited_for_without_end():
     )
     state = permits.asked(state, replace(ASKED, source=SOURCE), NAMED)
     after = permits.advance(state, given.at(later), NAMED)
-    assert after.ledger.permits[0].state is PermitState.GRANTED
+    assert after.ledger.permits[0].state is answer
 
 
 @pytest.mark.parametrize(

@@ -174,3 +174,11 @@ def test_a_peer_tells_that_its_directory_was_replaced():
     state = fold(state, given.heard("n2", told, 3))
     assert int(state.view.positions["n2"].lsn) == 0x101
     assert 1 < state.view.positions["n2"].read_s < 2.501
+
+
+def test_of_two_readings_of_one_instant_the_one_that_names_the_timeline_counts():
+    state = fold(followed(), given.postgres("n1", standby(0x6000, named=1), 4))
+    named = standby(0x6000, named=2, mark="b")
+    state = fold(state, given.postgres("n1", named, 4))
+    assert state.view.received == {}
+    assert state.view.positions["n1"].timeline == 2

@@ -178,6 +178,14 @@ def test_nothing_is_ordered_when_captures_are_off_or_the_disk_is_unread():
     assert ordered(primary(SPLIT, server=None)) == []
 
 
+def test_of_a_capture_that_was_just_ordered_nothing_is_kept_and_no_size_is_known():
+    state, _ = advance(primary(ALONE, confirmed_xid=100))
+    status = state.ledger.captures[0].status
+    assert (status.phase, status.grade) == (Phase.ORDERED, Grade.NONE)
+    assert (status.bytes_done, status.bytes_total) == (0, 0)
+    assert (status.start_lsn, status.reached_lsn, status.pin) == (None, None, "none")
+
+
 def test_an_order_is_given_once_and_widened_by_the_next_trigger():
     first, _ = advance(primary(ALONE, confirmed_xid=100))
     assert ordered(first) == []

@@ -19,7 +19,7 @@ from agent.core.policy import NodeSpec, Policy, WinnerRule
 from agent.core.readiness import LeftPin, Obstacle, Readiness
 from agent.core.rule import Hold
 from agent.core.state import State
-from agent.core.verdict import Severity, VerdictCode
+from agent.core.verdict import Family, Severity, Verdict, VerdictCode
 from tests.core import given
 from tests.core.cluster import Cluster
 from tests.core.test_view import fold, seen_by_all
@@ -344,6 +344,15 @@ def test_row_403_names_the_furthest_standby_whoever_reads_it():
     cluster.run(4)
     found = cluster.verdict("n2", "no-primary").evidence
     assert (found["standbys"], found["furthest"]) == ("n2", "n2")
+
+
+def test_row_403_tells_whom_to_promote_where_no_position_is_known():
+    told = Verdict(
+        *(VerdictCode.NO_PRIMARY, Family.PRIMARY, "cluster", Severity.CRITICAL, 403),
+        evidence={"standbys": "", "furthest": None},
+        discriminator="",
+    )
+    assert "promote the standby that has received most;" in next_step(told)
 
 
 @pytest.mark.fact("strict-sync")

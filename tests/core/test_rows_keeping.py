@@ -9,7 +9,11 @@ from agent.core.care import ManagerCare, ManagerMember
 from agent.core.event import ManagerCareTold
 from agent.core.incident import Status
 from agent.core.nextstep import next_step
+from agent.core.policy import NodeSpec, Policy
+from agent.core.rules_keeping import not_kept
+from agent.core.scene import build
 from agent.core.verdict import Severity
+from tests.core import given
 from tests.core.cluster import Cluster
 
 HOUR_S = 3600.0
@@ -87,6 +91,16 @@ def test_row_881_what_is_well_or_not_looked_after_is_not_told_of(care):
     assert told(care).codes("n1") == {"healthy"}
 
 
+@pytest.mark.parametrize(("late_s", "told_of"), [(0.0, False), (1.0, True)])
+def test_row_881_a_snapshot_is_late_after_the_time_that_was_set(late_s, told_of):
+    nodes = (NodeSpec("n1", has_postgres=True, has_manager=True),)
+    last_s = given.at(0).wall_s
+    care = replace(SCHEDULED, last_good_wall_s=last_s)
+    now = given.at(care.alert_after_s + late_s)
+    scene = build(given.state(care=care), now, Policy("test", "n1", nodes))
+    assert (not_kept(scene, "n1") is not None) is told_of
+
+
 def test_row_881_ends_with_a_good_snapshot():
     cluster = told(replace(WELL, failed="it never ended"))
     cluster.run(5)
@@ -139,3 +153,12 @@ def test_row_209_says_what_another_manager_tells_of_the_cluster():
     assert "cluster_says" not in silent.evidence, "it says nothing any more"
     plain = cluster.verdict("n3", "manager-down")
     assert "cluster_says" not in plain.evidence, "nobody told this agent"
+
+
+def test_row_209_stands_though_the_managers_own_cluster_calls_itself_whole():
+    cluster = told(replace(WELL, members=members("manager", "OK", "OK", "OK")))
+    cluster.managers_up["n2"] = False
+    cluster.run(4)
+    found = cluster.verdict("n1", "manager-down")
+    assert found.subject == "n2"
+    assert "cluster_says" not in found.evidence
