@@ -121,6 +121,28 @@ def test_once_it_has_written_what_others_lack_its_manager_takes_a_snapshot():
     assert may_look(cluster, "n1")
 
 
+def test_a_side_that_is_cut_off_is_asked_only_when_that_has_lasted():
+    cluster = Cluster(managers=True, isolation_hold_s=8.0)
+    cluster.run(5)
+    cluster.cut("n1")
+    cluster.run(4)
+    cluster.servers["n1"].write()
+    cluster.run()
+    assert cluster.codes("n1") >= {"observer-isolated"}
+    assert order(cluster, "n1") is None
+    cluster.run(8)
+    assert order(cluster, "n1") is not None
+
+
+def test_a_trouble_that_costs_no_writes_has_none_taken():
+    cluster = Cluster(managers=True)
+    cluster.run(5)
+    cluster.kill("n3")
+    cluster.run(6)
+    assert cluster.incident("n1", "reach").verdict.code == "node-down"
+    assert order(cluster, "n1") is None
+
+
 def test_a_standby_that_is_cut_off_is_asked_nothing():
     cluster = Cluster(managers=True)
     cluster.run(5)
