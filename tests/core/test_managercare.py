@@ -134,6 +134,18 @@ def test_a_side_that_is_cut_off_is_asked_only_when_that_has_lasted():
     assert order(cluster, "n1") is not None
 
 
+def test_that_another_node_is_cut_off_calls_for_none_here():
+    cluster = cut()
+    cluster.servers["n1"].write()
+    cluster.run()
+    agent, alone = cluster.agents["n1"], cluster.incident("n1", "self")
+    for node in ("n1", "n2"):
+        incident = replace(alone, verdict=replace(alone.verdict, subject=node))
+        ledger = replace(agent.state.ledger, incidents=(incident,))
+        agent.state = replace(agent.state, ledger=ledger)
+        assert (order(cluster, "n1") is not None) is (node == "n1")
+
+
 def test_a_trouble_that_costs_no_writes_has_none_taken():
     cluster = Cluster(managers=True)
     cluster.run(5)
