@@ -145,7 +145,7 @@ async def test_only_the_folder_that_the_agent_reads_is_spoken_for(
     assert isinstance(view.server, ServerFacts)
     known = replace(view.server, identity="boot:64768:1234", data_dir="/srv/data")
     server = served.desk.sim.world.servers["n1"]
-    monkeypatch.setattr(server, "facts", lambda: known)
+    monkeypatch.setattr(server, "facts", lambda pages=(): known)
     served.desk.state = replace(served.desk.state, view=replace(view, server=known))
     assert (await asked(served, data_dir_id="64768:1234")).status_code == 201
     other = await asked(served, data_dir_id="64768:99")

@@ -103,7 +103,7 @@ def test_a_permit_is_asked_for_the_very_folder_and_told_by_the_wanted_code(
     def stop(sim):
         server = sim.world.servers["n1"]
         real = server.facts
-        server.facts = lambda: replace(real(), identity=identity)
+        server.facts = lambda pages=(): replace(real(pages), identity=identity)
         server.running = False
         sim.run(5)
 
