@@ -333,6 +333,9 @@ async def test_identical_history_files_before_other_wal_are_told(stage: Stage):
     async with story(stage) as it:
         n1, n2, n3, agents = it.n1, it.n2, it.n3, it.agents
         image = image_of(n3)
+        write(n1)
+        for twin in (n2, n3):
+            twin.caught_up(n1)  # it streams again, and gets the last record too
         n1.stop()
         for twin in (n2, n3):
             twin.promote()
