@@ -29,6 +29,7 @@ from agent.core import (
     selfdoubt,
     taking,
     telling,
+    untaken,
     view,
     weather,
 )
@@ -67,6 +68,7 @@ def step(state: State, event: Event, policy: Policy) -> Step:
 
     Total: every event of the contract is accepted in every state.
     """
+    state = untaken.caught_up(state, event.at)
     seen = _fold(view.fold(state, event, policy), event, policy)
     seen = weather.noted(state.view, seen, event, policy)
     questions = proof.questions(state, seen, event, policy)
@@ -111,7 +113,7 @@ def _fold(state: State, event: Event, policy: Policy) -> State:
             pinned = pinning.heard_of(told, event.observation, event.at, policy)
             return lastseen.noted(pinned, event.observation, event.at, policy)
         case CaptureReported():
-            return protection.progress(state, event.status, event.at)
+            return untaken.told(state, event.status, event.at)
         case LossTold():
             return losses.told(state, event)
         case NoticeDelivered():

@@ -8,7 +8,7 @@ is what was seen since the agent started and is gone with the process.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.core.capture import Capture
+from agent.core.capture import Capture, CaptureStatus
 from agent.core.care import ManagerCare
 from agent.core.gate import Gate
 from agent.core.incident import Incident
@@ -266,6 +266,8 @@ class View:
     """The last instant at which this agent saw no majority."""
     in_hand: frozenset[str] = frozenset()
     """Captures that the engine was given since the agent started."""
+    untaken: Mapping[str, CaptureStatus] = field(default_factory=dict)
+    """By capture: the latest status told, until the journalled ledger has it."""
     verdicts: tuple[Verdict, ...] = ()
     """What is so now, gravest first; never empty after the first tick."""
 
