@@ -99,9 +99,9 @@ class Oracles(Watcher):
         which part of the node."""
         self.begun: dict[str, Begun] = {}
         """By incident id: when anybody first opened it."""
-        self.moves: dict[tuple[str, int, int], str] = {}
-        """By where, to which timeline, and the how-manieth of that number there: the id
-        told for the move of the primary."""
+        self.moves: dict[tuple[str | int, ...], str] = {}
+        """By where, to which timeline, the how-manieth of that number there, and from
+        which later promotion it came back, if any: the id told for the move."""
         self.well: dict[tuple[str, str], float] = {}
         """By node and part of it: when it last had been without trouble for CALM_S."""
         self.recorded: set[tuple[str, Fact]] = set()
@@ -440,10 +440,26 @@ class Oracles(Watcher):
             return
         to = (str(evidence["to"]), timeline)
         begun = self.world.promotions[to]
-        old = self.moves.setdefault((*to, begun), incident.id)
+        left = self._left_since(evidence, to)
+        old = self.moves.setdefault((*to, begun, *left), incident.id)
         if old != incident.id:
             words = f"{agent.name}: the move to {to} was {old}"
             raise ViolatedError("no_new_id_for_an_old_trouble", words)
+
+    def _left_since(
+        self, evidence: Mapping[str, Fact], to: tuple[str, int]
+    ) -> tuple[str | int, ...]:
+        """Return from which later promotion a primary came back; nothing if from none.
+
+        That is another trouble. Who tells the old news knows of no later promotion.
+        """
+        source, number = evidence.get("from"), evidence.get("from_timeline")
+        if not isinstance(source, str) or not isinstance(number, int):
+            return ()
+        place, promoted = (source, number), self.world.promoted_s
+        if promoted.get(place, -1.0) <= promoted.get(to, -1.0):
+            return ()
+        return (*place, self.world.promotions[place])
 
     # --- each second ---------------------------------------------------------------
 

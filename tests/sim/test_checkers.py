@@ -10,6 +10,7 @@ from contextlib import nullcontext
 import pytest
 
 from agent.core import pageprint
+from agent.core.incident import Incident, Status
 from agent.core.lsn import Lsn
 from agent.core.verdict import Fact, Family, Severity, Verdict, VerdictCode
 from tests.sim.checkers import Oracles, ViolatedError
@@ -155,3 +156,29 @@ def test_who_wrote_on_under_one_number_has_to_be_told_and_is_by_pages_alone():
         with plant.planted() if blind else nullcontext():
             wrote_on(sim)
             assert missed_forks(sim) == missed
+
+
+def moved(number: int, source: str, before: int, to: str, after: int) -> Incident:
+    """An incident that says that the primary moved."""
+    evidence: dict[str, Fact] = {"from": source, "from_timeline": before}
+    evidence |= {"to": to, "to_timeline": after}
+    code, family = VerdictCode.FAILOVER, Family.PRIMARY
+    verdict = Verdict(code, family, "cluster", Severity.CRITICAL, 401, evidence)
+    worst, wall_s = Severity.CRITICAL, 0.0
+    since = (wall_s, None, None, None, 0.0, 0, None, ())
+    return Incident(f"inc-{number}", "key", number, Status.OPEN, verdict, worst, *since)
+
+
+def test_a_primary_that_comes_back_is_news_and_the_old_move_of_it_is_not():
+    sim = Simulation()
+    sim.world.promote("n2")
+    sim.run(1)
+    oracles = judged(sim)
+    agent = sim.agents["n3"]
+    oracles._one_id_for_a_move(agent, moved(1, "n1", 1, "n2", 2))
+    sim.world.promote("n3", timeline=3)
+    oracles._one_id_for_a_move(agent, moved(2, "n2", 2, "n3", 3))
+    oracles._one_id_for_a_move(agent, moved(2, "n3", 3, "n2", 2))
+    for again in (moved(3, "n1", 1, "n2", 2), moved(3, "n3", 3, "n2", 2)):
+        with pytest.raises(ViolatedError, match="no_new_id"):
+            oracles._one_id_for_a_move(agent, again)

@@ -59,6 +59,8 @@ class World:
     promotions: Counter[tuple[str, int]] = field(default_factory=Counter)
     """How often each server has begun a timeline of each number: what was begun is
     thrown away with its server's disk, and the number used once more."""
+    promoted_s: dict[tuple[str, int], float] = field(default_factory=dict)
+    """By server and timeline: when it was last promoted to that."""
     aliases: dict[str, str] = field(default_factory=dict)
     """Whose address leads everybody else to which other server, by mistake."""
 
@@ -172,6 +174,7 @@ class World:
         number = timeline or server.timeline + 1
         self.timeline_max = max(self.timeline_max, number)
         self.promotions[name, number] += 1
+        self.promoted_s[name, number] = self.now_s
         old = server.lineage
         server.put(wal.switched(server.tip, number, f"{name}{mark}", self.now_s))
         if self.lag is not None:
