@@ -1,12 +1,16 @@
 """When a trouble may end: who has to say so, and who can.
 
 Theory of operation. That a trouble is not seen any more ends it only where the agent
-looks at what it is about. What must not pass unread waits for a person besides.
+looks at what it is about. What must not pass unread waits for a person besides. Agents
+may hold one trouble open in different stages: who missed all of a node is not done when
+it sees a part of that, while a peer misses the rest.
 """
 
+from agent.core.agreement import Hearing, briefs_on
 from agent.core.detector import Look
+from agent.core.frozen import replace
 from agent.core.incident import Incident, Status
-from agent.core.inhibition import history_told
+from agent.core.inhibition import SILENT, history_told, seen_again
 from agent.core.rules import BY_NUMBER
 from agent.core.scene import Scene
 from agent.core.verdict import Family
@@ -40,3 +44,17 @@ def can_be_told(incident: Incident, scene: Scene) -> bool:
         return scene.sole_primary is not None
     subjects = verdict.subject.split("|")
     return all(scene.nodes.get(name) is not Look.UNKNOWN for name in subjects)
+
+
+def seen_by_somebody(incident: Incident, scene: Scene, told: Hearing) -> bool:
+    """Whether somebody sees again what is missed, here and in the stages of peers."""
+    verdict = incident.verdict
+    at_peers = {
+        code
+        for _, brief in briefs_on(incident.id, told)
+        for code in SILENT
+        if brief.verdict == code and brief.status in (Status.OPEN, Status.ACKNOWLEDGED)
+    }
+    return seen_again(scene, verdict) and all(
+        seen_again(scene, replace(verdict, code=code)) for code in at_peers
+    )

@@ -24,10 +24,9 @@ from agent.core.agreement import (
     named,
     system_id,
 )
-from agent.core.ending import can_be_told, waits_for_person
+from agent.core.ending import can_be_told, seen_by_somebody, waits_for_person
 from agent.core.frozen import replace
 from agent.core.incident import Incident, Status, incident_id, incident_key
-from agent.core.inhibition import seen_again
 from agent.core.moment import Moment
 from agent.core.notice import NoticeReason
 from agent.core.policy import Policy
@@ -316,7 +315,7 @@ def _cleared(incident: Incident, clock: _Clock) -> _Next:
     waits = waits_for_person(incident) or awaited_at_peer(incident, clock.told)
     if waits or not can_tell:
         return _Next(_clear_since(incident, None))
-    if not seen_again(clock.scene(), incident.verdict):
+    if not seen_by_somebody(incident, clock.scene(), clock.told):
         return _Next(incident)
     since_s = now_s if incident.clear_since_s is None else incident.clear_since_s
     if now_s - since_s < clock.policy.resolve_hold_s:

@@ -23,7 +23,7 @@ from agent.core.scene import Scene
 from agent.core.standing import living
 from agent.core.verdict import Family, Verdict, VerdictCode
 
-_SILENT = {
+SILENT = {
     VerdictCode.POSTGRES_DOWN: (Channel.POSTGRES,),
     VerdictCode.AGENT_DOWN: (Channel.AGENT,),
     VerdictCode.MANAGER_DOWN: (Channel.MANAGER,),
@@ -69,7 +69,7 @@ def link_follows(scene: Scene, pair: tuple[str, str], channel: Channel) -> bool:
     troubles = (*_going_on(scene, Family.REACH), *_going_on(scene, Family.SELF))
     if any(
         one.verdict.subject in pair
-        and channel in _SILENT.get(one.verdict.code, tuple(Channel))
+        and channel in SILENT.get(one.verdict.code, tuple(Channel))
         for one in troubles
     ):
         return True
@@ -91,7 +91,7 @@ def seen_again(scene: Scene, verdict: Verdict) -> bool:
     if verdict.family is not Family.REACH or node not in policy.order:
         return True
     asked = channels(policy, node)
-    missed = [one for one in _SILENT.get(verdict.code, asked) if one in asked]
+    missed = [one for one in SILENT.get(verdict.code, asked) if one in asked]
     return not missed or any(_seen_since_missed(scene, (node, one)) for one in missed)
 
 

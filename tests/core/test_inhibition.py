@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from agent import codec
-from agent.core import inhibition
+from agent.core import agreement, ending, inhibition
 from agent.core.incident import Incident, Status
-from agent.core.observation import CaptureBrief, Channel, Outcome, Sight
+from agent.core.observation import CaptureBrief, Channel, IncidentBrief, Outcome, Sight
 from agent.core.scene import build
 from agent.core.verdict import Family, Severity, VerdictCode
 from tests.core import given
@@ -289,3 +289,30 @@ def test_who_was_isolated_is_back_when_a_majority_is_seen():
     assert inhibition.seen_again(build(known, given.at(1), five), alone)
     seven = given.policy(count=7)
     assert not inhibition.seen_again(build(known, given.at(1), seven), alone)
+
+
+@pytest.mark.parametrize(
+    ("stage", "status", "over"),
+    [
+        ("postgres-down", "open", False),
+        ("postgres-down", "acknowledged", False),
+        ("postgres-down", "resolved", True),
+        ("agent-down", "open", True),
+        ("node-down", "open", True),
+        ("a word of a newer agent", "open", True),
+    ],
+)
+def test_who_missed_all_of_a_node_waits_for_the_part_that_a_peer_misses(
+    stage, status, over
+):
+    """The agent of n2 is heard again; its server is not."""
+    said = replace(given.verdict(), code=VerdictCode.NODE_DOWN, family=Family.REACH)
+    one = given.incident(replace(said, subject="n2"))
+    brief = IncidentBrief(one.id, one.key, 1, status, stage, 0.0)
+    peer = given.heard("n3", given.report("n3", incidents=(brief,)), 0.5)
+    known = given.heard("n2", given.report("n2"), 0.5)
+    state = fold(given.state(), known, peer)
+    scene = build(state, given.at(1), given.policy())
+    told = agreement.heard(state, given.at(1), given.policy())
+    assert inhibition.seen_again(scene, one.verdict)
+    assert ending.seen_by_somebody(one, scene, told) is over
