@@ -255,7 +255,7 @@ async def test_what_lies_past_a_fork_is_told_whoever_holds_it_and_however(stage:
         await it.expect("a loser that crashed")
 
         await agents.while_(n1.start, lambda: ahead(n1, n3))
-        await agents.look(3)
+        await agents.look(SETTLE_ROUNDS)  # what was told of its crash is over
         await agents.while_(n1.stop)
         await it.expect("a loser that is ahead in LSN, and stopped")
 
