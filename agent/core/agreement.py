@@ -197,9 +197,17 @@ def named(
 
 
 def agreed(incident: Incident, ledger: Ledger, told: Hearing) -> int:
-    """Return the occurrence under which all who hold this trouble open go on."""
+    """Return the occurrence under which all who hold this trouble open go on.
+
+    What nobody was told of yet does not open under an occurrence that was spent while
+    it waited, unless a peer stands by that.
+    """
     key, own = incident.key, incident.occurrence
-    others = standing_at_peers(key, told) - {own}
+    held = standing_at_peers(key, told)
+    spent = ledger.occurrences.get(key, 0)
+    if incident.status is Status.PENDING and own <= spent and own not in held:
+        return begun(key, ledger, told)
+    others = held - {own}
     if not others:
         return own
     over = {
@@ -208,7 +216,7 @@ def agreed(incident: Incident, ledger: Ledger, told: Hearing) -> int:
         if one.key == key and one.status is Status.RESOLVED
     }
     ended = NONE.union(*(incidents.ended.get(key, NONE) for _, incidents in told))
-    return preferred((others - over) | {own}, ledger.occurrences.get(key, 0), ended)
+    return preferred((others - over) | {own}, spent, ended)
 
 
 def preferred(

@@ -105,6 +105,37 @@ def test_who_was_away_goes_on_under_what_the_others_have_now(own, kept):
 
 
 @pytest.mark.parametrize(
+    ("status", "spent", "heard", "kept"),
+    [
+        ("pending", 2, {}, 3),
+        ("pending", 3, {}, 4),
+        ("pending", 5, {}, 6),
+        ("pending", 3, {4: "pending"}, 4),
+        ("pending", 3, {3: "resolved", 5: "open"}, 5),
+        # A peer has told people of it, and stands by that.
+        ("pending", 3, {3: "open"}, 3),
+        ("pending", 3, {3: "acknowledged"}, 3),
+        # So has this agent.
+        ("open", 3, {3: "resolved"}, 3),
+        ("acknowledged", 3, {}, 3),
+    ],
+)
+def test_nothing_opens_under_an_occurrence_that_was_spent_while_it_waited(
+    status, spent, heard, kept
+):
+    waiting = replace(OWN, status=Status(status))
+    state = told(
+        *(
+            brief(id=f"at-{number}", occurrence=number, status=said)
+            for number, said in heard.items()
+        )
+    )
+    ledger = given.ledger(incidents=(waiting,), occurrences={OURS.key: spent})
+    hearing = agreement.heard(state, at(SEEN_S), POLICY)
+    assert agreement.agreed(waiting, ledger, hearing) == kept
+
+
+@pytest.mark.parametrize(
     ("parts", "system"),
     [
         ({}, "-"),
