@@ -14,6 +14,7 @@ What is inhibited comes up by itself when the cause is over and it still stands.
 """
 
 from collections.abc import Iterator
+from math import inf
 
 from agent.core.detector import Look, channels, key
 from agent.core.incident import Incident
@@ -21,6 +22,7 @@ from agent.core.observation import Channel
 from agent.core.protection import PROVEN
 from agent.core.scene import Scene
 from agent.core.standing import living
+from agent.core.testimony import testimony
 from agent.core.verdict import Family, Verdict, VerdictCode
 
 SILENT = {
@@ -96,17 +98,30 @@ def seen_again(scene: Scene, verdict: Verdict) -> bool:
 
 
 def _seen_since_missed(scene: Scene, place: tuple[str, Channel]) -> bool:
-    """Whether somebody has seen the channel since this agent began to miss it.
+    """Whether somebody has seen the channel since all who miss it began to.
 
-    What a peer saw before that is the old news of what may have gone again.
+    What was seen before that is the old news of what may have gone again.
     """
     seers = scene.seen_by.get(place, ())
-    misses = scene.state.view.missed.get(key(*place), 0)
-    if not misses:
-        return bool(seers)
-    last_s = scene.state.view.latest[key(*place)].received_s
-    since_s = last_s - (misses - 1) * scene.policy.round_s
+    first_s = (first_miss_s(scene, one, place) for one in _missing(scene, place))
+    since_s = max(first_s, default=-inf)
     return any(scene.last_look(seer, place)[1] >= since_s for seer in seers)
+
+
+def _missing(scene: Scene, place: tuple[str, Channel]) -> Iterator[str]:
+    """Go through who has lately looked at a channel in vain, this agent included."""
+    if scene.state.view.missed.get(key(*place), 0):
+        yield scene.me
+    for peer, told in scene.told.items():
+        sight = testimony(told.report).at.get(place)
+        if sight is not None and sight.missed > 0:
+            yield peer
+
+
+def first_miss_s(scene: Scene, seer: str, place: tuple[str, Channel]) -> float:
+    """Return when a seer began to miss a channel, on our own clock."""
+    missed, last_miss_s = scene.last_look(seer, place)
+    return last_miss_s - (missed - 1) * scene.policy.round_s
 
 
 def history_told(scene: Scene) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from agent.core import death
 from agent.core.detector import Look, replication_lives
-from agent.core.inhibition import link_follows, stopped_in_split
+from agent.core.inhibition import first_miss_s, link_follows, stopped_in_split
 from agent.core.observation import Channel
 from agent.core.quorum import Tally, Vote
 from agent.core.rule import Finding, Hold, Rule, Scope
@@ -120,7 +120,7 @@ def _channel_down(scene: Scene, node: str, channel: Channel) -> Finding | None:
     place = (node, channel)
     if scene.looks.get(place) is not Look.UNSEEN or place in scene.seen_by:
         return None
-    missed_s = _first_miss_s(scene, scene.me, place)
+    missed_s = first_miss_s(scene, scene.me, place)
     answers = [
         other.value
         for other in CHANNELS
@@ -227,13 +227,7 @@ def _is_seen_since(scene: Scene, seer: str, place: Place) -> bool:
     What was seen before that is the old news of a node that has died since.
     """
     others = scene.seen_by.get(place, ())
-    return bool(others) and _seen_after(scene, place, _first_miss_s(scene, seer, place))
-
-
-def _first_miss_s(scene: Scene, seer: str, place: Place) -> float:
-    """Return when a seer began to miss a channel, on our own clock."""
-    missed, last_miss_s = scene.last_look(seer, place)
-    return last_miss_s - (missed - 1) * scene.policy.round_s
+    return bool(others) and _seen_after(scene, place, first_miss_s(scene, seer, place))
 
 
 def _seen_after(scene: Scene, place: Place, since_s: float) -> bool:

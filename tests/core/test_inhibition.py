@@ -272,6 +272,50 @@ def test_what_a_peer_saw_before_this_agent_missed_it_ends_nothing(
     assert inhibition.seen_again(scene, replace(said, subject="n2")) is again
 
 
+@pytest.mark.parametrize(
+    ("seen_s", "misses", "again"),
+    [
+        (6.4, 1, False),
+        (6.4, 2, True),
+        (5.4, 2, False),
+        (5.6, 2, True),
+        (5.4, 40, True),
+    ],
+)
+def test_what_was_seen_before_a_peer_missed_it_ends_nothing(seen_s, misses, again):
+    """This agent is cut off from the server; one peer saw it, another misses it now.
+
+    The latest miss of that one was at 6.5 s.
+    """
+    gone = Outcome.TIMED_OUT
+    sights = {
+        "n4": Sight(
+            "n2", Channel.POSTGRES, Outcome.ANSWERED, "", 0.0, 0, given.sight(), None
+        ),
+        "n3": Sight("n2", Channel.POSTGRES, gone, "", 0.5, misses, None, None),
+    }
+    answers = {
+        name: replace(
+            given.heard(name, given.report(name, sights=(one,)), 7.0),
+            received_s=seen_s if name == "n4" else 7.0,
+        )
+        for name, one in sights.items()
+    }
+    own = given.postgres("n2", given.sight(), 6.9)
+    known = given.state(
+        latest={
+            "n2/postgres": replace(own, outcome=gone, postgres=None),
+            **{f"{name}/agent": one for name, one in answers.items()},
+        },
+        reports=answers,
+        missed={"n2/postgres": 40},
+    )
+    said = replace(given.verdict(), code=VerdictCode.POSTGRES_DOWN, family=Family.REACH)
+    scene = build(known, given.at(7.1), given.policy(count=4))
+    assert scene.seen_by["n2", Channel.POSTGRES] == ("n4",)
+    assert inhibition.seen_again(scene, replace(said, subject="n2")) is again
+
+
 def test_who_was_isolated_is_back_when_a_majority_is_seen():
     alone = given.verdict(
         VerdictCode.OBSERVER_ISOLATED, Family.SELF, "n1", Severity.WARNING
