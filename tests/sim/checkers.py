@@ -31,6 +31,10 @@ DOWN_BOUND_S = 8.0
 """A machine that is silent for so long must be called down by who can see that."""
 DOWN_IN_BAD_WEATHER_S = 12.0
 """The same by who has just lost questions on the way to others."""
+BACK_S = 6.0
+"""So long after its isolation an agent may take to tell of a death: it accuses nobody
+before it has asked again. That is the bound in bad weather without the seven rounds of
+misses, which go on meanwhile, and with the one round until it asks."""
 SPLIT_BOUND_S = 8.0
 FORK_BOUND_S = 12.0
 MOVED_BOUND_S = 12.0
@@ -111,6 +115,10 @@ class Oracles(Watcher):
         self.dues: set[tuple[object, ...]] = set()
         self.over: dict[str, set[str]] = defaultdict(set)
         """By agent: ids of incidents that it has called over."""
+        self.lost: Counter[tuple[str, str, str]] = Counter()
+        """By agent, node and channel: how many questions in a row went unanswered."""
+        self.cut_off_s: dict[str, float] = {}
+        """By agent: when it last said, and had reason to, that it is isolated."""
         self.winners: dict[tuple[str, str], Fact] = {}
         self._tapes: dict[str, State] = {}
 
@@ -120,6 +128,7 @@ class Oracles(Watcher):
         self, agent: Agent, event: events.Event, before: State, made: Step
     ) -> None:
         state = made.state
+        self._asked(agent, event, state)
         if state.view.proofs is not before.view.proofs:
             for proof in state.view.proofs:
                 if proof not in before.view.proofs:
@@ -131,6 +140,32 @@ class Oracles(Watcher):
             self._incidents_moved(agent, before.ledger, state.ledger)
         if state.ledger.permits is not before.ledger.permits:
             self._permits_moved(agent, before.ledger, state.ledger)
+
+    def _asked(self, agent: Agent, event: events.Event, state: State) -> None:
+        """Note what went unanswered, and when so much did that it is isolated."""
+        if isinstance(event, events.Observed):
+            seen = event.observation
+            place = (agent.name, seen.node, seen.channel.value)
+            self.lost[place] = 0 if seen.outcome.alive else self.lost[place] + 1
+        says = any(
+            one.code is VerdictCode.OBSERVER_ISOLATED for one in state.view.verdicts
+        )
+        if says and self._hears_no_majority(agent):
+            self.cut_off_s[agent.name] = self.world.now_s
+
+    def _hears_no_majority(self, agent: Agent) -> bool:
+        """Whether it has lost so many questions that most voters are silent to it."""
+        policy = agent.policy
+        heard = [
+            one
+            for one in policy.voters
+            if one == agent.name
+            or any(
+                self.lost[agent.name, one, way.value] < policy.missed_to_accuse
+                for way in policy.channels[one]
+            )
+        ]
+        return len(heard) < self.truth.majority
 
     @property
     def _age_s(self) -> float:
@@ -532,6 +567,8 @@ class Oracles(Watcher):
             for judge in court:
                 if not self.truth.silent(name, self._bound_s(judge)):
                     continue
+                if self.world.now_s - self.cut_off_s.get(judge, -BACK_S) < BACK_S:
+                    continue  # isolated, it accuses nobody, nor before it asks again
                 if not self._says(judge, name, VerdictCode.NODE_DOWN):
                     words = f"{judge} does not say that {name} is down"
                     self._missing("node-down", words, name, since_s)
@@ -718,6 +755,8 @@ class Oracles(Watcher):
 
     def booted(self, agent: Agent) -> None:
         """Crash and restart: text and back again gives what was written."""
+        for place in [one for one in self.lost if one[0] == agent.name]:
+            del self.lost[place]
         journal = agent.journal
         if journal.load() != (journal.ledger, journal.knowledge):
             words = f"the journal of {agent.name} reads otherwise than it was written"

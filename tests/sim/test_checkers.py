@@ -9,16 +9,19 @@ from contextlib import nullcontext
 
 import pytest
 
-from agent.core import pageprint
+from agent.core import death, pageprint, scene
 from agent.core.incident import Incident, Status
 from agent.core.lsn import Lsn
 from agent.core.verdict import Fact, Family, Severity, Verdict, VerdictCode
-from tests.sim.checkers import Oracles, ViolatedError
+from tests.sim.checkers import BACK_S, DOWN_IN_BAD_WEATHER_S, Oracles, ViolatedError
 from tests.sim.harness import Simulation
 from tests.sim.plants import Plant
 from tests.sim.truth import Truth
 
 REMEMBERS_S = 10
+SAYS_NOTHING = Plant("", "", ((death, "confirmed"),), lambda _: lambda *_: None)
+ALWAYS_ISOLATED = Plant("", "", ((scene, "majority"),), lambda _: lambda _: 99)
+NEVER_ISOLATED = Plant("", "", ((scene, "majority"),), lambda _: lambda _: 0)
 
 
 def stale(node: str, reached: int) -> Verdict:
@@ -182,3 +185,64 @@ def test_a_primary_that_comes_back_is_news_and_the_old_move_of_it_is_not():
     for again in (moved(3, "n1", 1, "n2", 2), moved(3, "n3", 3, "n2", 2)):
         with pytest.raises(ViolatedError, match="no_new_id"):
             oracles._one_id_for_a_move(agent, again)
+
+
+def a_death(*, lost_s: float, then_s: float) -> tuple[Simulation, Oracles]:
+    """n2 is silent; meanwhile no question gets through for a while, then all do."""
+    sim = Simulation()
+    truth = Truth(sim)
+    oracles = Oracles(sim, truth)
+    oracles.loud = False
+    sim.watchers.append(oracles)
+    sim.run(5)
+    sim.crash("n2")
+    sim.world.crash("n2")
+    for floor, seconds in ((1.0, lost_s), (0.0, then_s)):
+        sim.world.network.floor = floor
+        for _ in range(int(seconds * 2)):
+            truth.look()
+            sim.run(0.5)
+    truth.look()
+    oracles.never_silent_about_a_death(("n1", "n3"))
+    return sim, oracles
+
+
+def missed_deaths(*, lost_s: float, then_s: float) -> int:
+    """How many say nothing of a death who should."""
+    _, oracles = a_death(lost_s=lost_s, then_s=then_s)
+    return oracles.score.missed["node-down"]
+
+
+LOST_S = DOWN_IN_BAD_WEATHER_S + 2
+
+
+def test_who_has_lost_all_questions_has_to_tell_of_no_death_before_it_is_back():
+    sim, oracles = a_death(lost_s=LOST_S, then_s=0.0)
+    assert sim.codes("n3") == {"observer-isolated"}
+    assert oracles.score.due["node-down"] == 1
+    assert oracles.score.missed["node-down"] == 0
+
+
+def test_who_was_isolated_tells_of_a_death_soon_after():
+    sim, _ = a_death(lost_s=LOST_S, then_s=BACK_S + 1)
+    assert sim.codes("n1") == sim.codes("n3") == {"node-down"}
+
+
+def test_who_is_silent_about_a_death_long_after_its_isolation_is_blamed():
+    with SAYS_NOTHING.planted():
+        assert missed_deaths(lost_s=LOST_S, then_s=BACK_S + 2) == 1
+
+
+def test_who_was_never_isolated_has_no_more_time_than_before():
+    with SAYS_NOTHING.planted():
+        assert missed_deaths(lost_s=0.0, then_s=LOST_S) == 1
+
+
+def test_who_says_without_reason_that_it_is_isolated_is_blamed():
+    with ALWAYS_ISOLATED.planted():
+        assert missed_deaths(lost_s=0.0, then_s=LOST_S) == 1
+
+
+def test_who_loses_all_questions_and_does_not_say_that_it_is_isolated_is_blamed():
+    with NEVER_ISOLATED.planted():
+        assert missed_deaths(lost_s=LOST_S, then_s=0.0) == 1
