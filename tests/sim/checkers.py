@@ -651,6 +651,8 @@ class Oracles(Watcher):
             return  # nobody can know its history: see no_split_is_over_beside_a_loser
         for server in self.world.servers.values():
             if server.name in court and self._is_loser(server, primary, FORK_BOUND_S):
+                if _has_no_wal_of(server, primary):
+                    continue  # a print that nobody can read proves nothing
                 self._due("lineage", server.name, server.moved_s)
                 for judge in court:
                     self._names_a_loser(judge, server)
@@ -801,6 +803,28 @@ def _went_on_alike(server: Server, primary: Server, met: wal.Record) -> bool:
         return False
     left = [one.lsn for one in primary.lineage.switches if one.timeline == met.timeline]
     return not left or server.lsn <= left[0]
+
+
+def _has_no_wal_of(server: Server, primary: Server) -> bool:
+    """Whether the primary's disk has nothing to hold against what this server wrote.
+
+    Both began one timeline number at one place, apart, so that no number shows it but
+    where the primary has left that timeline and the server went further. Else a print
+    tells of it: of the beginning, or of a page. A primary that is a clone of somebody
+    further on has never had a byte of either.
+    """
+    met = wal.fork(server.tip, primary.tip)
+    ours, theirs = wal.beyond(server.tip, met), wal.beyond(primary.tip, met)
+    if met is None or not ours or not theirs:
+        return False
+    number = server.timeline
+    if {ours[-1].timeline, theirs[-1].timeline} != {number} or number == met.timeline:
+        return False
+    left = [one.lsn for one in primary.lineage.switches if one.timeline == number]
+    if left and server.lsn > left[0]:
+        return False
+    last_page = server.lsn // PAGE_BYTES * PAGE_BYTES - PAGE_BYTES
+    return max(met.lsn, last_page) < primary.prints_from
 
 
 def _run(node: str, started: Fact) -> tuple[str, str]:

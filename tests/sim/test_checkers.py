@@ -9,7 +9,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from agent.core import death, pageprint, scene
+from agent.core import death, pageprint, rules_split, scene
 from agent.core.incident import Incident, Status
 from agent.core.lsn import Lsn
 from agent.core.verdict import Fact, Family, Severity, Verdict, VerdictCode
@@ -20,6 +20,7 @@ from tests.sim.truth import Truth
 
 REMEMBERS_S = 10
 SAYS_NOTHING = Plant("", "", ((death, "confirmed"),), lambda _: lambda *_: None)
+NAMES_NOBODY = Plant("", "", ((rules_split, "past_fork"),), lambda _: lambda *_: None)
 ALWAYS_ISOLATED = Plant("", "", ((scene, "majority"),), lambda _: lambda _: 99)
 NEVER_ISOLATED = Plant("", "", ((scene, "majority"),), lambda _: lambda _: 0)
 
@@ -246,3 +247,62 @@ def test_who_says_without_reason_that_it_is_isolated_is_blamed():
 def test_who_loses_all_questions_and_does_not_say_that_it_is_isolated_is_blamed():
     with NEVER_ISOLATED.planted():
         assert missed_deaths(lost_s=LOST_S, then_s=0.0) == 1
+
+
+def twins(
+    *, cloned: bool, left: int = 2, before: int = 20, after: int = 0
+) -> Simulation:
+    """n3 was stopped beside its twin n2, and n4, once made from n2, is primary now.
+
+    n3 wrote `left` rows alone; n2 some before n4 was made from it, and some after.
+    """
+    sim = Simulation(4)
+    world = sim.world
+    sim.run(5)
+    world.stop("n1")
+    for name in ("n2", "n3"):
+        world.promote(name, timeline=2)
+    for row in range(left):
+        world.write("n3", f"left {row}")
+    world.stop("n3")
+    for row in range(before):
+        world.write("n2", f"right {row}")
+    sim.run(3)
+    for name in ("n4", "n1"):
+        world.replace(name, "n2", cloned=cloned)
+        world.launch(name)
+    for row in range(after):
+        world.write("n2", f"further {row}")
+    sim.run(3)
+    world.promote("n4")
+    world.replace("n2", "n4", cloned=cloned)
+    world.launch("n2")
+    world.servers["n1"].upstream = "n4"
+    return sim
+
+
+def names_twin(sim: Simulation) -> bool:
+    """Whether the verdicts of an agent name n3."""
+    verdicts = sim.agents["n4"].state.view.verdicts
+    return any("n3" in str(one.evidence.get("losers")) for one in verdicts)
+
+
+def test_of_a_loser_of_which_a_cloned_primary_has_no_wal_nobody_can_tell():
+    sim = twins(cloned=True)
+    assert missed_forks(sim) == 0
+    assert not names_twin(sim)
+
+
+@pytest.mark.parametrize(("cloned", "left"), [(False, 2), (True, 40)])
+def test_a_loser_that_a_print_or_a_number_shows_has_to_be_told_of(cloned, left):
+    sim = twins(cloned=cloned, left=left)
+    assert missed_forks(sim) == 0
+    assert names_twin(sim)
+    with NAMES_NOBODY.planted():
+        assert missed_forks(twins(cloned=cloned, left=left)) == 1
+
+
+def test_a_loser_that_has_whole_pages_in_common_with_a_clone_has_to_be_told_of():
+    with NAMES_NOBODY.planted():
+        sim = twins(cloned=True, left=100, before=5, after=200)
+        assert missed_forks(sim) == 1
