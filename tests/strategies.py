@@ -170,6 +170,8 @@ MATRIX = st.builds(
     st.none(),
 )
 SPANS = st.builds(WritableSpan, AGES, AGES)
+KEYS = st.sampled_from([f"{given.SYSTEM}/reach/n3/", f"{given.SYSTEM}/self/n1/", ""])
+"""Of incidents."""
 
 
 @st.composite
@@ -184,6 +186,7 @@ def reports(draw: st.DrawFn, honest: Report) -> Report:
         "server_age_s": AGES,
         "writable": st.lists(SPANS, max_size=3).map(tuple),
         "heard": st.lists(heard, max_size=3).map(tuple) | st.just(honest.heard),
+        "spent": st.dictionaries(KEYS, COUNTS, max_size=3),
         "node": NODES,
         "cluster": st.sampled_from(["test", "other"]),
         "format": COUNTS,

@@ -34,6 +34,7 @@ from agent.core.protection import PROVEN
 from agent.core.rules import BY_NUMBER
 from agent.core.scene import Scene, build
 from agent.core.settling import noted
+from agent.core.spent import raised
 from agent.core.stages import gravity
 from agent.core.standing import living_of
 from agent.core.state import Ledger, State
@@ -361,11 +362,12 @@ def _collected(
         if now is not None:
             kept.append(now)
     kept.extend(one.incident for one in begun if one.incident is not None)
-    occurrences = dict(ledger.occurrences)
-    for change in changes:
-        if change.reason is NoticeReason.RESOLVED:
-            one = change.incident
-            occurrences[one.key] = max(occurrences.get(one.key, 0), one.occurrence)
+    over = [
+        (change.incident.key, change.incident.occurrence)
+        for change in changes
+        if change.reason is NoticeReason.RESOLVED
+    ]
+    occurrences = raised(ledger.occurrences, over)
     incidents = _bounded(kept, policy)
     if incidents == ledger.incidents and occurrences == ledger.occurrences:
         return ledger, changes

@@ -1,10 +1,9 @@
 """What the agent sees: one probe's result at one instant.
 
-An observation is a success or a typed failure, never an exception. Three
-channels lead to a node: the agent beside it (HTTP), its PostgreSQL (SQL) and its
-manager (REST). Two more sources are not probes: what the agent reads from the
-disk of the server beside it, and what peers report of their own sights.
-Whatever is not known is None or a failure; it is never a default value.
+An observation is a success or a typed failure, never an exception. Three channels lead
+to a node: the agent beside it (HTTP), its PostgreSQL (SQL) and its manager (REST). Two
+more sources are not probes: what the agent reads from the disk of the server beside it,
+and what peers report of their own sights. What is not known is None, never a default.
 """
 
 from collections.abc import Mapping
@@ -365,14 +364,15 @@ class Report:
     """How the manager there fares; None without a login, or from an older agent."""
     wall_s: float | None = None
     """What the wall clock there showed; None where an older agent tells."""
+    spent: Mapping[str, int] = field(default_factory=dict)
+    """By incident key: up to which occurrence the trouble is over, the latest known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """The result of one probe of one channel of one node.
 
-    Exactly one of `postgres`, `manager` and `report` is set when `outcome` is
-    `answered`, the one that belongs to the channel; none otherwise.
+    Only if answered is one of `postgres`, `manager`, `report` set: the channel's own.
     """
 
     node: str

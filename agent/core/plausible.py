@@ -107,9 +107,8 @@ def impossible_report(report: Report) -> str:
         ("pins", report.pins),
         ("deaf", report.deaf),
     )
-    if len(report.settings) > LISTED_MAX:
-        return f"it has {len(report.settings)} settings, more than {LISTED_MAX}"
-    for name, entries in lists:
+    maps = (("settings", report.settings), ("spent numbers", report.spent))
+    for name, entries in (*lists, *maps):
         if len(entries) > LISTED_MAX:
             return f"it has {len(entries)} {name}, more than {LISTED_MAX}"
     server = report.server

@@ -2,13 +2,13 @@
 
 Every sight carries its age instead of a time, because no two clocks agree. The
 report is bounded: the latest reading of each channel, the standing and lately
-resolved incidents, and the latest notices.
+resolved incidents, the latest notices, and which numbers were spent last.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from agent.core import alerting, maintenance, pinning
+from agent.core import alerting, maintenance, pinning, spent
 from agent.core.capture import Capture, CaptureStatus, Phase
 from agent.core.detector import channels, key
 from agent.core.gate import Gate
@@ -93,6 +93,7 @@ def make_report(state: State, at: Moment, policy: Policy) -> Report:
         deaf=alerting.deaf(view, at),
         care=None if view.care is None else view.care.brief(at.wall_s),
         wall_s=at.wall_s,
+        spent=spent.passed_on(state.ledger.occurrences),
     )
 
 

@@ -14,7 +14,16 @@ timed by this one's clock; the ledger's monotonic values are counted from now.
 
 from collections.abc import Iterator
 
-from agent.core import highwater, learnt, looked, pageprint, positions, proof, selfdoubt
+from agent.core import (
+    highwater,
+    learnt,
+    looked,
+    pageprint,
+    positions,
+    proof,
+    selfdoubt,
+    spent,
+)
 from agent.core.agreement import failover_is_over, redated, standing_failover
 from agent.core.detector import channels, key, marks_after
 from agent.core.event import (
@@ -26,7 +35,7 @@ from agent.core.event import (
     Ticked,
 )
 from agent.core.frozen import replace
-from agent.core.incident import Incident, Status
+from agent.core.incident import Incident
 from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.core.observation import (
@@ -40,15 +49,11 @@ from agent.core.plausible import impossible_facts, misfit
 from agent.core.policy import Policy
 from agent.core.positions import Read
 from agent.core.scene import Scene, ServerSight, build
-from agent.core.state import Knowledge, Ledger, PrimarySeen, State, View
+from agent.core.state import Knowledge, PrimarySeen, State, View
 
-OCCURRENCES_MAX = 2_000
-"""Keys whose resolved occurrences are remembered, whatever peers tell."""
 SAME_MINUTE_S = 60.0
 """An idle primary is written down again after so long, and not every round."""
 LOOK_AT_DISK = "look into the storage that it lies on, and at the server's log"
-OCCURRENCE_MAX = 1_000_000_000
-"""A number beyond this is no count of incidents."""
 
 
 def fold(state: State, event: Event, policy: Policy) -> State:
@@ -198,7 +203,7 @@ def _reported(
         then = replace(at, monotonic_s=seen.received_s - report.server_age_s)
         view = positions.after_disk(view, seen.node, before, report.server, then)
         knowledge = learnt.from_disk(knowledge, seen.node, report.server)
-    ledger = _with_occurrences(state.ledger, report)
+    ledger = spent.learnt(state.ledger, report)
     return State(ledger, knowledge, view)
 
 
@@ -213,21 +218,6 @@ def _is_news(seen: Observation, report: Report, last: Observation | None) -> boo
     if report.boot_id == last.report.boot_id:
         return report.sequence >= last.report.sequence
     return seen.sent_s >= last.received_s
-
-
-def _with_occurrences(ledger: Ledger, report: Report) -> Ledger:
-    """Raise the occurrences to the highest that a peer knows to be over."""
-    briefs, known = report.incidents, ledger.occurrences
-    ended = [one for one in briefs if one.status == Status.RESOLVED]
-    over = [(one.spent, one.key) for one in briefs]
-    over += [(one.occurrence, one.key) for one in ended]
-    higher = {
-        name: n for n, name in sorted(over) if known.get(name, 0) < n <= OCCURRENCE_MAX
-    }
-    fresh = [one for one in higher if one not in ledger.occurrences]
-    if not higher or len(ledger.occurrences) + len(fresh) > OCCURRENCES_MAX:
-        return ledger
-    return replace(ledger, occurrences={**ledger.occurrences, **higher})
 
 
 def _read(

@@ -160,11 +160,13 @@ LIMITS = {
     "selfdoubt.JUMP_S": 1.0,
     "selfdoubt.ROUNDS": 3,
     "selfdoubt.STRETCH": 2,
+    "spent.OCCURRENCES_MAX": 2000,
+    "spent.OCCURRENCE_MAX": 1000000000,
+    "spent.KEY_MAX": 1000,
+    "spent.PASSED_ON": 50,
     "telling.TOLD_KEPT": 200,
     "telling.STAGES": 1000,
-    "view.OCCURRENCES_MAX": 2000,
     "view.SAME_MINUTE_S": 60.0,
-    "view.OCCURRENCE_MAX": 1000000000,
     "weather.LOST_MAX": 2,
     "weather.MEMORY_ROUNDS": 20,
 }
@@ -244,6 +246,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "receivers": 0,
         "deaf": (),
         "wall_s": None,
+        "spent": {},
     },
     "observation.Observation": {
         "postgres": None,

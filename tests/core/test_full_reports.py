@@ -118,6 +118,7 @@ def full_report(cluster: Cluster) -> Report:
         receivers=1,
         deaf=(Deaf("pager", "refused", 3.0),),
         care=CareBrief("7.0.5", True, "Degraded", "n3", 60.0, "a snapshot", "x"),
+        spent={**told.spent, "key": 1},
         sequence=told.sequence + 1,
     )
 

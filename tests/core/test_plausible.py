@@ -64,6 +64,13 @@ def test_settings_beyond_all_measure_are_told_too():
     assert wrong(settings=many) == ""
 
 
+def test_so_are_spent_numbers():
+    many = {f"k{number}": 1 for number in range(LISTED_MAX + 1)}
+    assert wrong(spent=many) == "it has 1001 spent numbers, more than 1000"
+    del many["k0"]
+    assert wrong(spent=many) == ""
+
+
 @pytest.mark.parametrize(("name", "entry"), [("sights", SEEN), ("heard", HEARD)])
 def test_of_one_thing_a_report_tells_once(name, entry):
     assert wrong(**{name: (entry,)}) == ""

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core import view
+from agent.core import spent, view
 from agent.core.care import ManagerSight
 from agent.core.event import GateSeen, Surveyed, Ticked
 from agent.core.gate import Gate
@@ -68,7 +68,7 @@ def test_why_a_report_is_not_believed_is_said():
 
 @pytest.mark.parametrize(
     ("occurrence", "known"),
-    [(view.OCCURRENCE_MAX, True), (view.OCCURRENCE_MAX + 1, False)],
+    [(spent.OCCURRENCE_MAX, True), (spent.OCCURRENCE_MAX + 1, False)],
 )
 def test_an_occurrence_is_believed_up_to_its_bound(occurrence, known):
     report = given.report("n2", incidents=(brief(occurrence),))
@@ -77,7 +77,7 @@ def test_an_occurrence_is_believed_up_to_its_bound(occurrence, known):
 
 
 def test_remembered_keys_are_added_until_there_is_no_room():
-    almost = {str(n): 1 for n in range(view.OCCURRENCES_MAX - 1)}
+    almost = {str(n): 1 for n in range(spent.OCCURRENCES_MAX - 1)}
     told = given.heard("n2", given.report("n2", incidents=(brief(1, key="new"),)), 1)
     after = fold(given.state(occurrences=almost), told).ledger.occurrences
     assert after == almost | {"new": 1}

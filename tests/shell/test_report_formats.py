@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from agent.codec import from_plain
+from agent.codec import from_json, from_plain, to_json
 from agent.core.event import Observed
 from agent.core.machine import step
 from agent.core.observation import Channel, Outcome, Report
 from agent.core.plausible import REPORT_FORMAT
 from agent.core.state import State
 from agent.daemon.clock import SystemClock
+from agent.errors import CodecError
 from agent.probe.prober import NetworkProber
 from agent.probe.target import ProbeSettings, Target
 from agent.transport import HttpClient
@@ -174,3 +175,12 @@ def test_a_report_tells_of_settings_and_receivers_and_may_leave_both_out():
     more = {"settings": {"probe.round_s": "ab"}, "receivers": 2, "deaf": [deaf]}
     told = from_plain({**full_report(), **more}, Report)
     assert (told.settings["probe.round_s"], told.deaf[0].name) == ("ab", "on-call")
+
+
+def test_a_report_tells_of_spent_numbers_and_may_leave_them_out():
+    assert dict(from_plain(full_report(), Report).spent) == {}
+    told = from_plain({**full_report(), "spent": {"1/reach/n3/": 2}}, Report)
+    assert from_json(to_json(told), Report).spent == {"1/reach/n3/": 2}
+    for damaged in ({"1/reach/n3/": "2"}, {"1/reach/n3/": True}, ["1/reach/n3/"], 2):
+        with pytest.raises(CodecError):
+            from_plain({**full_report(), "spent": damaged}, Report)
