@@ -516,24 +516,25 @@ class Oracles(Watcher):
         self.stale_permits_are_void()
 
     def _well_parts(self, name: str) -> Iterable[str]:
-        """What of a node has been without trouble for CALM_S."""
-        truth, world = self.truth, self.world
-        met = sum(
-            ("shut", name, one) not in truth.since
-            and ("shut", one, name) not in truth.since
-            and one not in world.dead
-            for one in truth.voters
-        )
+        """What of a node has been without trouble for CALM_S.
+
+        Who can ask a majority is not isolated, though nobody may ask it; whom somebody
+        can ask is seen, though it may ask nobody.
+        """
+        truth = self.truth
+        others = [one for one in truth.voters if one not in self.world.dead]
+        asks = sum(("shut", name, one) not in truth.since for one in others)
+        asked = sum(("shut", one, name) not in truth.since for one in others)
         agent = truth.lasted_s("agent", name) >= CALM_S
         server = truth.lasted_s("server", name) >= CALM_S
         server = server or truth.lasted_s("another server", name) > 0.0
         if agent:
             yield "agent"
-        if agent and met >= truth.majority:
+        if agent and asks >= truth.majority:
             yield "self"
         if server:
             yield "server"
-        if (agent or server) and met >= min(2, truth.majority):
+        if (agent or server) and asked >= min(2, truth.majority):
             yield "node"
 
     def _broken(self, oracle: str, words: str) -> None:

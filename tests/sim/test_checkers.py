@@ -6,6 +6,7 @@ the losers by what people have been told of and is not over.
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 
@@ -306,3 +307,48 @@ def test_a_loser_that_has_whole_pages_in_common_with_a_clone_has_to_be_told_of()
     with NAMES_NOBODY.planted():
         sim = twins(cloned=True, left=100, before=5, after=200)
         assert missed_forks(sim) == 1
+
+
+def alone_twice(way: tuple[str, str]) -> Oracles:
+    """Of two nodes n1 is isolated twice, by lost questions; one way is blocked."""
+    sim = Simulation(2)
+    truth = Truth(sim)
+    oracles = Oracles(sim, truth)
+    oracles.loud = False
+    sim.watchers = [oracles]
+    sim.run(5)
+    sim.world.network.blocked.add(way)
+    for loss in (0.0, 1.0, 0.0, 1.0, 0.0):
+        sim.world.network.loss = loss
+        for _ in range(10):
+            truth.look()
+            sim.run(1)
+            oracles.look()
+    return oracles
+
+
+def ids_of_isolation(oracles: Oracles, node: str) -> int:
+    """Under how many ids people were told that a node is isolated."""
+    return len(oracles.first["self", node])
+
+
+def test_who_can_ask_a_majority_is_well_though_it_cannot_be_asked():
+    """Nor was the node that it asked unreachable all the time."""
+    oracles = alone_twice(("n2", "n1"))
+    assert ids_of_isolation(oracles, "n1") == 2
+    assert len(oracles.first["reach", "n2"]) == 2
+    assert oracles.score.broken == []
+
+
+def test_who_can_ask_nobody_is_not_well_though_it_can_be_asked():
+    oracles = alone_twice(("n1", "n2"))
+    assert ids_of_isolation(oracles, "n1") == 1
+    assert oracles.score.broken == []
+    agent = oracles.sim.agents["n1"]
+    (isolated,) = (
+        one for one in agent.state.ledger.incidents if one.verdict.family is Family.SELF
+    )
+    again = replace(isolated, id="inc-again", status=Status.OPEN)
+    oracles.no_new_id_for_an_old_trouble(agent, again)
+    (words,) = oracles.score.broken
+    assert "observer-isolated of n1 as inc-again" in words
