@@ -135,13 +135,14 @@ class Cluster:
         """Whose address leads everybody else to which other server, by mistake."""
         self.refusing: set[str] = set()
         """Whose PostgreSQL is alive and says no."""
-        self.strangers: set[tuple[str, str]] = set()
         self.refusal = "53300"
+        """What it says then."""
         self.hanging: set[tuple[str, Channel]] = set()
         """Where every question is still open."""
+        self.strangers: set[tuple[str, str]] = set()
+        """Whose peer token is not accepted by whom: seer and node."""
         self.babel: dict[tuple[str, str], tuple[Outcome, str]] = {}
         """By who asks whom: how an answer ends that is no report."""
-        """Whose peer token is not accepted by whom: seer and node."""
         self.health: dict[str, SelfHealth] = {}
         """How an agent has fared, where that is not well."""
         self.now_s = 0.0
