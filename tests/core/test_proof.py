@@ -34,9 +34,13 @@ def standby(node, sent_s, **more):
     return writable(node, sent_s, in_recovery=True, **more)
 
 
+PROVEN = (writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
+"""Three readings that are a proof."""
+
+
 @pytest.mark.fact("lone-promotion")
 def test_three_readings_that_do_not_overlap_prove_it():
-    state = read(writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
+    state = read(*PROVEN)
     (found,) = state.view.proofs
     assert (found.first, found.second, found.method) == ("n1", "n2", "three readings")
     assert found.evidence["first_timeline"] == 1
@@ -179,14 +183,10 @@ def test_a_proof_is_kept_once_for_each_pair_of_runs():
     "after", [standby("n1", 2.0), writable("n1", 2.0, started="n1 run 2")]
 )
 def test_a_run_that_was_seen_to_end_lasts_no_longer(after):
-    proven = [writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2)]
-    lasting = read(*proven, writable("n1", 2.0), writable("n2", 2.1))
+    lasting = read(*PROVEN, writable("n1", 2.0), writable("n2", 2.1))
     assert [one.over for one in lasting.view.proofs] == [False]
-    ended = read(*proven, after)
+    ended = read(*PROVEN, after)
     assert [one.over for one in ended.view.proofs] == [True]
-
-
-PROVEN = (writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
 
 
 def test_an_address_that_led_elsewhere_for_a_while_has_ended_nobodys_run():
@@ -216,7 +216,7 @@ def test_an_answer_that_is_known_to_be_of_another_node_ends_nobodys_run():
 
 
 def test_an_answer_that_a_peer_had_ends_a_run_if_it_is_younger_than_the_proof():
-    proven = read(writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
+    proven = read(*PROVEN)
     seen = standby("n1", 1.0).postgres
 
     def told(age_s):
@@ -245,23 +245,18 @@ def asked_by(seen, before):
     return after, [one.node for one in proof.questions(before, after, event, POLICY)]
 
 
-def test_a_question_that_was_lost_is_asked_again_until_there_is_a_proof():
-    state, asked = asked_by(writable("n2", 1.0), read(writable("n1", 1.0)))
-    assert asked == ["n1"]
-    state, asked = asked_by(writable("n2", 1.5), state)
-    assert asked == ["n1"]
-    state, asked = asked_by(writable("n1", 1.6), state)
-    assert not asked
-    assert state.view.proofs
-
-
-def test_who_was_seen_with_another_at_one_instant_is_asked_in_turn():
-    state, asked = asked_by(writable("n2", 1.0), read(writable("n1", 1.0)))
-    assert asked == ["n1"]
-    state, asked = asked_by(writable("n1", 1.1), state)
-    assert asked == ["n2"]
-    state, asked = asked_by(writable("n2", 1.2), state)
-    assert not asked
+@pytest.mark.parametrize(
+    ("second", "asked"),
+    [(writable("n2", 1.5), "n1"), (writable("n1", 1.1), "n2")],
+    ids=["what was asked is lost", "both were seen at one instant"],
+)
+def test_each_is_asked_after_the_other_answers_until_there_is_a_proof(second, asked):
+    state, first = asked_by(writable("n2", 1.0), read(writable("n1", 1.0)))
+    assert first == ["n1"]
+    state, then = asked_by(second, state)
+    assert then == [asked]
+    state, last = asked_by(writable(asked, second.sent_s + 0.1), state)
+    assert not last
     assert state.view.proofs
 
 
@@ -287,7 +282,7 @@ def test_what_asking_again_cannot_prove_is_not_asked_again(second):
 
 def test_who_is_in_a_proof_that_stands_is_not_asked_for_another():
     """Else five writable nodes, of more pairs than are kept, are asked for ever."""
-    two = read(writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
+    two = read(*PROVEN)
     three = read(writable("n3", 1.3), state=two)
     assert asked_by(writable("n3", 1.5), three)[1] == []
 
@@ -360,7 +355,7 @@ def test_an_interval_never_goes_on_in_another_run(behind):
 
 
 def test_old_intervals_and_proofs_are_dropped():
-    state = read(writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
+    state = read(*PROVEN)
     kept = proof.trimmed(state.view, given.at(1000))
     assert kept.writable
     assert kept.proofs
@@ -396,7 +391,7 @@ def test_the_latest_proofs_are_kept():
 
 
 def test_intervals_and_proofs_are_kept_to_the_second():
-    state = read(writable("n1", 1.0), writable("n2", 1.1), writable("n1", 1.2))
+    state = read(*PROVEN)
     ends = {one.node: one.last_s for one in state.view.writable}
     proven_s = state.view.proofs[0].proven_s
     kept = proof.trimmed(state.view, given.at(ends["n2"] + proof.SPAN_KEPT_S))
