@@ -37,13 +37,14 @@ from agent.core.lsn import Lsn
 from agent.core.memo import remembered
 from agent.core.observation import ServerFacts
 from agent.core.policy import Policy
+from agent.core.prints import undone_from
 from agent.core.standing import local_facts, local_writable
 from agent.core.state import State
 
 PAGE_BYTES = 8192
 """The WAL page size of every packaged PostgreSQL."""
 KEPT_MAX = 8
-"""Pages that a standby keeps; a page of memory each, as far apart as 8 to the n."""
+"""Pages that a standby keeps, at distances that grow like the powers of 8."""
 READ_MAX = 16
 """Pages that are read in one round, at most: 128 KiB."""
 _WIDER = 3
@@ -214,16 +215,14 @@ def _kept(state: State, facts: ServerFacts, policy: Policy) -> list[PagePrint]:
 def _is_same_directory(state: State, facts: ServerFacts, policy: Policy) -> bool:
     """Whether nothing was put in the place of the files that were read before.
 
-    A rewind, a restored backup and a first start after one leave another label; what
-    was set back has an older checkpoint.
+    Any other label counts, not only one that undid something: pages begin anew at
+    little cost.
     """
     before, now = state.knowledge.printed.get(policy.me), facts.marks
-    if before is None or now is None:
+    if before is None or now is None or before.system_id != facts.lineage.system_id:
         return False
-    old = before.marks
-    if before.system_id != facts.lineage.system_id or old.folder != now.folder:
-        return False
-    return old.labels == now.labels and old.checkpoint_lsn <= now.checkpoint_lsn
+    same = before.marks.labels == now.labels
+    return same and undone_from(before.marks, now) is None
 
 
 def _written(

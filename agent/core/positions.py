@@ -10,8 +10,8 @@ soon as there is WAL of it: what it says well after that instant is what the pos
 is of.
 
 What a data directory held is gone when it was cloned, rewound or set back since. Its
-disk shows that (see `prints.Marks`), and then tells where the server is for a start:
-what was read of it before then says nothing any more.
+disk shows that (see `prints`), and then tells where the server is for a start: what was
+read of it before then says nothing any more.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,7 +22,7 @@ from agent.core.lineage import Lineage
 from agent.core.lsn import Lsn
 from agent.core.moment import Moment
 from agent.core.observation import PostgresSight, ServerFacts
-from agent.core.prints import Marks, Printed
+from agent.core.prints import Printed, undone_from
 from agent.core.state import Position, Received, View
 
 TELLS_TIMELINE = 100_000
@@ -77,22 +77,13 @@ def after_disk(
     """
     if before is None or facts.marks is None:
         return view
-    if not _is_another(before.marks, facts.marks):
+    if undone_from(before.marks, facts.marks) is None:
         return view
     # Just before the disk was read: any answer since then says more.
     then_s = nextafter(read.monotonic_s, 0.0)
     place = replace(on_disk(facts, None, None, read), read_s=then_s)
     received = {name: one for name, one in view.received.items() if name != node}
     return replace(view, positions={**view.positions, node: place}, received=received)
-
-
-def _is_another(before: Marks, now: Marks) -> bool:
-    """Whether what was in a directory was replaced, or some of it undone."""
-    undone = any(
-        one.undone_from is not None and one not in before.labels for one in now.labels
-    )
-    went_back = now.checkpoint_lsn < before.checkpoint_lsn
-    return undone or went_back or before.folder != now.folder
 
 
 def unread(view: View, node: str, lineage: Lineage | None) -> Position | None:

@@ -67,16 +67,14 @@ class Printed:
     prints: tuple[Fingerprint, ...]
 
 
-def surviving(
-    printed: Printed, system_id: str, now: Marks, *, watched: bool
-) -> tuple[Fingerprint, ...]:
-    """Return those of the prints that still tell of the directory with these marks.
+def undone_from(before: Marks, now: Marks) -> Lsn | None:
+    """Return where in a directory what is no more began; None where nothing is gone.
 
-    `watched`: by readings that left out nothing, about a second apart.
+    That is all of it in another directory, what a backup label undid that was not there
+    before, and what is recovered anew after the checkpoint went back.
     """
-    before = printed.marks
-    if (printed.system_id, before.folder) != (system_id, now.folder):
-        return ()
+    if before.folder != now.folder:
+        return START
     undone = [
         one.undone_from
         for one in now.labels
@@ -84,7 +82,20 @@ def surviving(
     ]
     if now.checkpoint_lsn < before.checkpoint_lsn:
         undone.append(now.redo_lsn)
-    begins = min(undone, default=None)
+    return min(undone, default=None)
+
+
+def surviving(
+    printed: Printed, system_id: str, now: Marks, *, watched: bool
+) -> tuple[Fingerprint, ...]:
+    """Return those of the prints that still tell of the directory with these marks.
+
+    `watched`: by readings that left out nothing, about a second apart.
+    """
+    if printed.system_id != system_id:
+        return ()
+    before = printed.marks
+    begins = undone_from(before, now)
     return tuple(
         one
         for one in printed.prints
