@@ -119,14 +119,7 @@ def fork(ours: Lineage, theirs: Lineage) -> Fork | None:
 
     None when no page is known of both, or all such pages are alike.
     """
-    other = {page.lsn: page for page in theirs.pages}
-    both = [
-        (page, other[page.lsn])
-        for page in ours.pages
-        if page.timeline == ours.timeline
-        and page.lsn in other
-        and other[page.lsn].timeline == page.timeline
-    ]
+    both = _both(ours, theirs)
     unlike = [one.lsn for one, that in both if one.digest != that.digest]
     if not unlike:
         return None
@@ -160,13 +153,20 @@ def _without_pages(lineage: Lineage) -> Lineage:
 
 def parted_page(ours: Lineage, theirs: Lineage) -> str | None:
     """Return where the first page begins that is known to differ; None without one."""
-    other = {(page.timeline, page.lsn): page.digest for page in theirs.pages}
-    unlike = [
-        page.lsn
-        for page in ours.pages
-        if other.get((page.timeline, page.lsn), page.digest) != page.digest
-    ]
+    both = _both(ours, theirs)
+    unlike = [one.lsn for one, that in both if one.digest != that.digest]
     return str(min(unlike)) if unlike else None
+
+
+def _both(ours: Lineage, theirs: Lineage) -> list[tuple[PagePrint, PagePrint]]:
+    """Return the pages of our timeline of which both tell a print."""
+    other = {(page.timeline, page.lsn): page for page in theirs.pages}
+    return [
+        (page, that)
+        for page in ours.pages
+        if page.timeline == ours.timeline
+        and (that := other.get((page.timeline, page.lsn))) is not None
+    ]
 
 
 def _own_end(state: State, timeline: int, policy: Policy) -> Lsn | None:
