@@ -13,7 +13,7 @@ word is taken as it is, and what is kept waits for one that tells them.
 from agent.core.frozen import replace
 from agent.core.lineage import Fingerprint, Lineage
 from agent.core.observation import ServerFacts
-from agent.core.prints import Printed, surviving
+from agent.core.prints import Marks, Printed, surviving
 from agent.core.state import Knowledge
 
 
@@ -21,7 +21,7 @@ def from_disk(knowledge: Knowledge, node: str, facts: ServerFacts) -> Knowledge:
     """Return the knowledge after this reading of the node's disk."""
     lineage, known = facts.lineage, knowledge.printed.get(node)
     if facts.marks is not None:
-        prints = _together(known, facts)
+        prints = _together(known, lineage, facts.marks)
         if prints != lineage.fingerprints:
             lineage = replace(lineage, fingerprints=prints)
         printed = Printed(lineage.system_id, facts.marks, prints)
@@ -33,21 +33,16 @@ def from_disk(knowledge: Knowledge, node: str, facts: ServerFacts) -> Knowledge:
     return replace(knowledge, lineages={**knowledge.lineages, node: lineage})
 
 
-def _together(known: Printed | None, facts: ServerFacts) -> tuple[Fingerprint, ...]:
+def _together(
+    known: Printed | None, lineage: Lineage, marks: Marks
+) -> tuple[Fingerprint, ...]:
     """Return the prints of this reading, and those before it that still hold."""
-    lineage, marks = facts.lineage, facts.marks
-    if known is None or marks is None or _tells_all(known, facts):
+    if known is None or known.prints == lineage.fingerprints:  # so it is mostly
         return lineage.fingerprints
     first = surviving(known, lineage.system_id, marks, watched=False)
-    found = {(one.timeline, one.lsn): one for one in lineage.fingerprints}
-    found |= {(one.timeline, one.lsn): one for one in first}
+    found = {(one.timeline, one.lsn): one for one in (*lineage.fingerprints, *first)}
     births = _births(lineage)
     return tuple(found[birth] for birth in births if birth in found)
-
-
-def _tells_all(known: Printed, facts: ServerFacts) -> bool:
-    """Whether nothing is known that the reading does not tell: so it is mostly."""
-    return known.prints == facts.lineage.fingerprints
 
 
 def _births(lineage: Lineage) -> tuple[tuple[int, int], ...]:
