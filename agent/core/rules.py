@@ -16,6 +16,7 @@ from itertools import combinations
 
 from agent.core import (
     rules_agents,
+    rules_alert,
     rules_keeping,
     rules_manager,
     rules_mute,
@@ -45,7 +46,7 @@ TABLE: tuple[Rule, ...] = (
     *rules_replication.ROWS,
     *rules_agents.ROWS,
     *rules_mute.ROWS,
-    *rules_agents.ALERT_ROWS,
+    *rules_alert.ROWS,
     *rules_manager.ROWS,
     *rules_keeping.ROWS,
     *LAST,
