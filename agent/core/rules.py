@@ -19,13 +19,13 @@ from agent.core import (
     rules_alert,
     rules_keeping,
     rules_manager,
-    rules_mute,
     rules_other,
     rules_primary,
     rules_protection,
     rules_reach,
     rules_ready,
     rules_replication,
+    rules_shut,
     rules_split,
 )
 from agent.core.moment import Moment
@@ -45,7 +45,7 @@ TABLE: tuple[Rule, ...] = (
     *rules_other.ROWS,
     *rules_replication.ROWS,
     *rules_agents.ROWS,
-    *rules_mute.ROWS,
+    *rules_shut.ROWS,
     *rules_alert.ROWS,
     *rules_manager.ROWS,
     *rules_keeping.ROWS,

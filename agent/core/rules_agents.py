@@ -2,13 +2,14 @@
 
 Theory of operation. What is wrong here harms no data by itself: it takes eyes away.
 Agents that refuse each other's token see each other's servers still, so all looks well,
-but none hears what the other one sees, and no majority can confirm anything. Such
+but none hears what the other one sees, and no majority can confirm anything. An answer
+that nobody understands is a sign of life too, and of no more use than silence. Such
 troubles come from a change that somebody is rolling out over the nodes, or has
 forgotten on one, so they have a hold time of their own; `status` shows them at once.
 Their family is their own: none of them may hide another trouble of its node.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from agent.core.detector import key
 from agent.core.observation import Channel, Outcome
@@ -22,20 +23,54 @@ DRIFT_TOLD = 5
 """So many settings are named; more of them means another file altogether."""
 STRANGER = "the peer token is not accepted there"
 """What the reason says when an agent answers that it does not know the token."""
+OfAnswer = Callable[[str, str, Outcome, str], str]
+"""Who asked, who answered, how that ended and why so; what is wrong, if anything."""
 
 
 def tokens_refused(scene: Scene, pair: str) -> Finding | None:
     """Find two agents of which one does not accept the other's peer token."""
+    return _told_of(scene, pair, _refused)
+
+
+def no_use(scene: Scene, pair: str) -> Finding | None:
+    """Find two agents of which one answers the other nothing that this can use."""
+    return _told_of(scene, pair, _unusable)
+
+
+def _told_of(scene: Scene, pair: str, of_answer: OfAnswer) -> Finding | None:
+    """Tell what is wrong with the last answer of each of two agents to the other."""
     first, second = pair.split("|")
     told = [
-        f"{node} refuses the peer token that {seer} shows"
+        words
         for seer, node in ((first, second), (second, first))
-        if _refused(scene, seer, node)
+        if (found := _answer(scene, seer, node)) is not None
+        and (words := of_answer(seer, node, *found))
     ]
     return Finding({"reason": "; ".join(told)}) if told else None
 
 
-def useless(scene: Scene) -> Collection[str]:
+def _refused(seer: str, node: str, outcome: Outcome, reason: str) -> str:
+    """Tell of a token that is not accepted."""
+    told = f"{node} refuses the peer token that {seer} shows"
+    return told if _is_stranger(outcome, reason) else ""
+
+
+def _unusable(seer: str, node: str, outcome: Outcome, reason: str) -> str:
+    """Tell of an answer that is no report; a token has a row of its own."""
+    if outcome is Outcome.ANSWERED or not outcome.alive:
+        return ""
+    if _is_stranger(outcome, reason):
+        return ""
+    why = reason or outcome.value
+    return f"{node} answers {seer} no report that can be used ({why})"
+
+
+def _is_stranger(outcome: Outcome, reason: str) -> bool:
+    """Whether an agent has answered that it does not accept the token."""
+    return outcome is Outcome.REFUSED and STRANGER in reason
+
+
+def _useless(scene: Scene) -> Collection[str]:
     """Return the pairs of which one agent's last answer was no use to the other."""
     pairs = [
         (peer, one.node)
@@ -49,7 +84,7 @@ def useless(scene: Scene) -> Collection[str]:
     return {f"{min(pair)}|{max(pair)}" for pair in pairs}
 
 
-def agent_answer(scene: Scene, seer: str, node: str) -> tuple[Outcome, str] | None:
+def _answer(scene: Scene, seer: str, node: str) -> tuple[Outcome, str] | None:
     """Return how an agent's last question to another one ended, and why so.
 
     None where that is not known lately.
@@ -59,27 +94,10 @@ def agent_answer(scene: Scene, seer: str, node: str) -> tuple[Outcome, str] | No
         fresh = seen is not None and _is_fresh(scene, seen.received_s)
         return None if seen is None or not fresh else (seen.outcome, seen.reason)
     report = scene.reports.get(seer)
-    sights = () if report is None else report.sights
-    return next(
-        (
-            (one.outcome, one.reason)
-            for one in sights
-            if (one.node, one.channel) == (node, Channel.AGENT)
-            and one.age_s <= scene.policy.fresh_s
-        ),
-        None,
-    )
-
-
-def is_stranger(outcome: Outcome, reason: str) -> bool:
-    """Whether an agent has answered that it does not accept the token."""
-    return outcome is Outcome.REFUSED and STRANGER in reason
-
-
-def _refused(scene: Scene, seer: str, node: str) -> bool:
-    """Whether the last question of one agent to another one was refused so."""
-    found = agent_answer(scene, seer, node)
-    return found is not None and is_stranger(*found)
+    one = None if report is None else testimony(report).at.get((node, Channel.AGENT))
+    if one is None or one.age_s > scene.policy.fresh_s:
+        return None
+    return one.outcome, one.reason
 
 
 def config_drift(scene: Scene, _: str) -> Finding | None:
@@ -145,7 +163,7 @@ ROWS = (
         Scope.PAIRS,
         "An agent does not accept the token that another one shows.",
         tokens_refused,
-        about=useless,
+        about=_useless,
         hold=Hold.SETTINGS,
     ),
     Rule(
@@ -156,6 +174,17 @@ ROWS = (
         Scope.CLUSTER,
         "Settings that must be the same on all nodes differ between agents.",
         config_drift,
+        hold=Hold.SETTINGS,
+    ),
+    Rule(
+        855,
+        VerdictCode.CONFIG_ERROR,
+        Family.SETTINGS,
+        Severity.WARNING,
+        Scope.PAIRS,
+        "An agent answers another one nothing that this can use.",
+        no_use,
+        about=_useless,
         hold=Hold.SETTINGS,
     ),
 )
