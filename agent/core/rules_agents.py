@@ -71,7 +71,7 @@ def _is_stranger(outcome: Outcome, reason: str) -> bool:
 
 
 def _useless(scene: Scene) -> Collection[str]:
-    """Return the pairs of which one agent's last answer was no use to the other."""
+    """Return the pairs of which one agent has got no report of the other lately."""
     pairs = [
         (peer, one.node)
         for peer, report in scene.reports.items()
@@ -79,7 +79,7 @@ def _useless(scene: Scene) -> Collection[str]:
     ]
     for node in scene.policy.order:
         seen = scene.state.view.latest.get(key(node, Channel.AGENT))
-        if seen is not None and seen.outcome.alive and seen.report is None:
+        if seen is not None and seen.report is None:
             pairs.append((scene.me, node))
     return {f"{min(pair)}|{max(pair)}" for pair in pairs}
 

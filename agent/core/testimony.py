@@ -31,7 +31,7 @@ class Testimony:
     readings: tuple[Sight, ...]
     """The lines that brought an answer of a PostgreSQL."""
     useless: tuple[Sight, ...]
-    """The lines that tell of an agent which answered, and gave no report."""
+    """The lines that tell of an agent which gave no report, alive or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,7 @@ def testimony(report: Report) -> Testimony:
         useless=tuple(
             one
             for one in report.sights
-            if one.channel is Channel.AGENT
-            and one.outcome.alive
-            and one.outcome is not Outcome.ANSWERED
+            if one.channel is Channel.AGENT and one.outcome is not Outcome.ANSWERED
         ),
     )
 

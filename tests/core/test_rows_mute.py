@@ -2,11 +2,13 @@
 
 import pytest
 
-from agent.core import explain
+from agent.core import explain, rules
 from agent.core.incident import Status
 from agent.core.nextstep import next_step
-from agent.core.observation import Outcome
+from agent.core.observation import Channel, Outcome, Sight
+from agent.core.policy import NodeSpec, Policy
 from agent.core.verdict import Severity
+from tests.core import given
 from tests.core.cluster import Cluster
 
 
@@ -54,6 +56,22 @@ def test_row_855_names_both_directions():
     cluster.run(3)
     assert "n3 answers n2 no" in said(cluster, "n1")
     assert "n2 answers n3 no" in said(cluster, "n1")
+
+
+def test_row_855_tells_of_two_witnesses_that_no_other_channel_joins():
+    nodes = tuple(
+        NodeSpec(name, has_postgres=name == "n1", has_manager=False)
+        for name in ("n1", "w1", "w2")
+    )
+    heard = {}
+    for name, other in (("w1", "w2"), ("w2", "w1")):
+        odd = Sight(other, Channel.AGENT, Outcome.GARBLED, "odd", 0.5, 0, None, None)
+        heard[name] = given.heard(name, given.report(name, sights=(odd,)), 9.9)
+    latest = {f"{name}/agent": seen for name, seen in heard.items()}
+    latest["n1/postgres"] = given.postgres("n1", given.sight(), 9.5)
+    state = given.state(latest=latest, reports=heard)
+    (found,) = rules.judge(state, given.at(10.0), Policy("test", "n1", nodes))
+    assert (found.rule, found.subject) == (855, "w1|w2")
 
 
 def test_row_855_waits_for_an_upgrade_and_ends_with_it():
