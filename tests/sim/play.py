@@ -51,7 +51,14 @@ class Outcome:
 
     @property
     def failed(self) -> bool:
+        """Whether it was ended by an oracle."""
         return bool(self.oracle)
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """All that was wrong, also what is only counted in bad weather."""
+        ended = (self.words,) if self.failed else ()
+        return (*self.score.broken, *self.score.words, *ended)
 
 
 class Teller(Watcher):

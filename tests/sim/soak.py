@@ -176,8 +176,7 @@ def soak(rounds: int, first: int, jobs: int) -> list[Outcome]:
         for outcome in pool.imap_unordered(cell, seeds):
             done.append(outcome)
             so_far, now_s = sum(one.rounds for one in done), time.monotonic()
-            found = [*outcome.score.broken, *outcome.score.words]
-            for words in [*found, *([outcome.words] if outcome.failed else [])]:
+            for words in outcome.found:
                 print(f"seed {outcome.seed}: {words}", flush=True)
             if now_s - told_s >= SHOWN_EVERY_S:
                 told_s = now_s
