@@ -151,8 +151,13 @@ def _without_pages(lineage: Lineage) -> Lineage:
     return replace(lineage, pages=())
 
 
-def parted_page(ours: Lineage, theirs: Lineage) -> str | None:
-    """Return where the first page begins that is known to differ; None without one."""
+def parted_page(ours: Lineage, theirs: Lineage, fork: Fork) -> str | None:
+    """Return where the first page begins that is known to differ; None without one.
+
+    None also where they parted at a switch: what follows it differs anyhow.
+    """
+    if fork.timeline != ours.timeline:
+        return None
     both = _both(ours, theirs)
     unlike = [one.lsn for one, that in both if one.digest != that.digest]
     return str(min(unlike)) if unlike else None

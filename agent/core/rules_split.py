@@ -180,7 +180,7 @@ def _branch(scene: Scene, node: str, primary: Lineage) -> Branch | None:
         and relate(own, primary).kinship is Kinship.TWIN
     )
     past = position.lsn - fork.lsn
-    page = parted_page(own, primary) if twin and own is not None else None
+    page = parted_page(own, primary, fork) if twin and own is not None else None
     return Branch(node, position.timeline, past, fork, twin, page)
 
 

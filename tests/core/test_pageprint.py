@@ -12,7 +12,7 @@ import pytest
 from agent.core import pageprint
 from agent.core.event import ServerRead
 from agent.core.kinship import relate
-from agent.core.lineage import Fork, Kinship, PagePrint
+from agent.core.lineage import Fingerprint, Fork, Kinship, PagePrint, Relation
 from agent.core.lsn import Lsn
 from agent.core.machine import step
 from agent.core.observation import ServerFacts
@@ -227,11 +227,11 @@ def test_a_standby_keeps_a_few_and_the_further_apart_the_older_they_are():
 def test_one_page_that_differs_makes_twins_that_parted_after_the_last_equal_one():
     ours = line(page(3), page(5), page(8, "ours"), page(9, "ours"))
     theirs = line(page(3), page(5), page(8, "theirs"), page(9, "theirs"), page(20))
-    found = relate(ours, theirs)
-    assert found.kinship is Kinship.TWIN
-    assert found.fork == Fork(1, Lsn(6 * PAGE_BYTES))
+    found, parted = relate(ours, theirs), Fork(1, Lsn(6 * PAGE_BYTES))
+    assert found == Relation(Kinship.TWIN, parted)
     assert relate(theirs, ours) == found
-    assert pageprint.parted_page(ours, theirs) == str(Lsn(8 * PAGE_BYTES))
+    page_lsn = pageprint.parted_page(ours, theirs, parted)
+    assert page_lsn == str(Lsn(8 * PAGE_BYTES))
 
 
 def test_what_is_equal_after_a_page_that_differs_is_not_taken_for_the_fork():
@@ -244,6 +244,22 @@ def test_what_is_equal_after_a_page_that_differs_is_not_taken_for_the_fork():
 
 
 BEGUN = given.lineage(2, (1, 5 * PAGE_BYTES)).switches
+
+
+def test_no_page_is_named_where_two_were_promoted_to_one_number():
+    """It is no sign of an old image: all that follows the switch differs."""
+    ours, theirs = (
+        replace(
+            line(page(8, whose, 2)),
+            timeline=2,
+            switches=BEGUN,
+            fingerprints=(Fingerprint(2, BEGUN[0].lsn, whose),),
+        )
+        for whose in ("ours", "theirs")
+    )
+    parted = Fork(1, BEGUN[0].lsn)
+    assert relate(ours, theirs) == Relation(Kinship.TWIN, parted)
+    assert pageprint.parted_page(ours, theirs, parted) is None
 
 
 @pytest.mark.parametrize(
