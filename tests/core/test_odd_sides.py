@@ -5,7 +5,7 @@ import pytest
 from agent.core.lineage import Fingerprint
 from agent.core.lsn import Lsn
 from tests.core import given
-from tests.core.cluster import Cluster
+from tests.core.cluster import Agent, Cluster
 
 SPLIT = {"split-brain", "split-brain-suspected", "lineage-diverged", "lineage-twin"}
 
@@ -86,25 +86,30 @@ def test_a_primary_that_is_being_stopped_has_not_fallen():
         assert "stale-primary" not in cluster.codes(name)
 
 
-def test_a_stranger_in_the_primarys_place_makes_no_strangers_of_the_others():
+def stranger_in_the_primarys_place() -> Cluster:
     cluster = Cluster()
     cluster.run(2)
     stranger = cluster.servers["n1"]
     stranger.system_id = "42"
     stranger.restart(standby=False)
+    return cluster
+
+
+def foreign(agent: Agent) -> list[str]:
+    verdicts = agent.state.view.verdicts
+    return [one.subject for one in verdicts if one.code == "foreign-system"]
+
+
+def test_a_stranger_in_the_primarys_place_makes_no_strangers_of_the_others():
+    cluster = stranger_in_the_primarys_place()
     cluster.run(6)
     for agent in cluster.agents.values():
-        found = [v for v in agent.state.view.verdicts if v.code == "foreign-system"]
-        assert [v.subject for v in found] == ["n1"]
+        assert foreign(agent) == ["n1"]
 
 
 def test_a_stranger_in_the_primarys_place_is_one_while_nobody_else_answers():
     """The cluster goes on under its own name, which stands in every incident's key."""
-    cluster = Cluster()
-    cluster.run(2)
-    stranger = cluster.servers["n1"]
-    stranger.system_id = "42"
-    stranger.restart(standby=False)
+    cluster = stranger_in_the_primarys_place()
     for name in ("n2", "n3"):
         cluster.servers[name].up = False
     cluster.run(6)
@@ -112,8 +117,7 @@ def test_a_stranger_in_the_primarys_place_is_one_while_nobody_else_answers():
         primary = agent.state.knowledge.primary
         assert primary is not None
         assert primary.system_id == given.SYSTEM
-        found = [v for v in agent.state.view.verdicts if v.code == "foreign-system"]
-        assert [v.subject for v in found] == ["n1"]
+        assert foreign(agent) == ["n1"]
 
 
 @pytest.mark.parametrize("leader", ["n1", "n2"])
@@ -130,7 +134,7 @@ def test_a_cluster_that_was_set_up_anew_is_followed(leader: str):
         primary = agent.state.knowledge.primary
         assert primary is not None
         assert primary.system_id == "42"
-        assert "foreign-system" not in {v.code for v in agent.state.view.verdicts}
+        assert foreign(agent) == []
 
 
 def test_a_part_of_a_cluster_that_was_set_up_anew_elsewhere_is_still_foreign():
@@ -145,5 +149,4 @@ def test_a_part_of_a_cluster_that_was_set_up_anew_elsewhere_is_still_foreign():
         server.restart(standby=name != "n2")
     cluster.run(6)
     for agent in cluster.agents.values():
-        found = [v for v in agent.state.view.verdicts if v.code == "foreign-system"]
-        assert {v.subject for v in found} == {"n2", "n3"}
+        assert set(foreign(agent)) == {"n2", "n3"}
