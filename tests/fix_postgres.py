@@ -193,6 +193,16 @@ class Server:
         )
         self.write_file("standby.signal", "")
 
+    def clone_from(self, source: "Server") -> None:
+        """Stop it, delete what it has, and take a base backup of `source` instead."""
+        self.stop()
+        shutil.rmtree(self.data_dir)
+        self.programs.run(
+            ["pg_basebackup", "-D", self.data_dir, "-d", source.dsn, "-c", "fast",
+             "--no-sync"],
+            as_owner_of=self.socket_dir,
+        )  # fmt: skip
+
     def promote(self) -> None:
         """Promote it and return when it is out of recovery."""
         assert self.value("SELECT pg_promote(true, 30)")

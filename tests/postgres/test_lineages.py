@@ -119,13 +119,7 @@ def rewound(server: Server, source: Server) -> None:
 
 def cloned(server: Server, source: Server, upstream: Server) -> None:
     """Delete a server, clone it anew, and start it as a standby of `upstream`."""
-    server.stop()
-    shutil.rmtree(server.data_dir)
-    source.programs.run(
-        ["pg_basebackup", "-D", server.data_dir, "-d", source.dsn, "-c", "fast",
-         "--no-sync"],
-        as_owner_of=server.socket_dir,
-    )  # fmt: skip
+    server.clone_from(source)
     server.configure()
     start_as_standby(server, upstream)
 

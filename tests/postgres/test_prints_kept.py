@@ -1,7 +1,5 @@
 """What was printed of a switch is kept by an agent that was not there for a while."""
 
-import shutil
-
 import pytest
 
 from agent.core.kinship import relate
@@ -45,8 +43,8 @@ def without_beginning(server: Server) -> None:
 @pytest.fixture
 def twins(stage16: Stage) -> tuple[Server, Server]:
     """Two that were promoted at one LSN, and archive; the primary is stopped."""
-    primary = stage16.primary("n1", archive_mode="on", archive_command="/bin/true")
     archives = {"archive_mode": "on", "archive_command": "/bin/true"}
+    primary = stage16.primary("n1", **archives)
     made = [stage16.standby(primary, name, **archives) for name in ("n2", "n3")]
     primary.write(5)
     for standby in made:
@@ -93,11 +91,5 @@ def test_a_twin_that_rejoined_by_an_archive_and_was_started_unseen_is_one_still(
 def test_a_twin_that_was_cloned_unseen_is_none_any_more(twins: tuple[Server, Server]):
     winner, loser = twins
     printed = known(loser)
-    loser.stop()
-    shutil.rmtree(loser.data_dir)
-    winner.programs.run(
-        ["pg_basebackup", "-D", loser.data_dir, "-d", winner.dsn, "-c", "fast",
-         "--no-sync"],
-        as_owner_of=loser.socket_dir,
-    )  # fmt: skip
+    loser.clone_from(winner)
     assert relate(lineage(loser, printed), lineage(winner)).kinship is Kinship.SAME
