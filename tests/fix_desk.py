@@ -337,11 +337,7 @@ def isolated() -> Simulation:
     sim.run(3)
     sim.world.cut_off("n1")
     sim.run(5)
-    sim.world.promote("n2")
-    sim.world.servers["n3"].upstream = "n2"
-    for row in range(40):
-        sim.world.write("n1", f"left {row}")
-        sim.world.write("n2", f"right {row}")
+    sim.world.elect("n2", "n3", rows=40, beside="n1")
     sim.run(3)
     return sim
 

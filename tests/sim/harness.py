@@ -255,6 +255,17 @@ class Simulation:
             server.paused = True
         self.at(until_s, partial(self._wake, name))
 
+    def set_back_unseen(self, name: str, seconds: float) -> None:
+        """Set a primary back while no agent looks; it writes past where it was."""
+        for number in range(100):
+            self.world.write(name, f"row {number}")
+        self.run(5)
+        for agent in self.agents:
+            self.freeze(agent, seconds)
+        assert self.world.set_back(name, 60)
+        for number in range(90):
+            self.world.write(name, f"row {number} of another day")
+
     def frozen(self, name: str) -> bool:
         return self.now_s < self.agents[name].frozen_until_s
 

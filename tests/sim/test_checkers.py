@@ -85,11 +85,7 @@ def a_loser() -> tuple[Simulation, Oracles]:
     sim = Simulation()
     sim.run(5)
     sim.world.cut_off("n1")
-    sim.world.promote("n2")
-    sim.world.servers["n3"].upstream = "n2"
-    for row in range(3):
-        sim.world.write("n1", f"left {row}")
-        sim.world.write("n2", f"right {row}")
+    sim.world.elect("n2", "n3", rows=3, beside="n1")
     sim.run(5)
     sim.world.heal()
     sim.run(5)
@@ -129,18 +125,6 @@ def test_in_calm_weather_a_loser_is_named_by_a_verdict_at_every_instant():
         oracles._names_a_loser("n3", sim.world.servers["n1"])
 
 
-def wrote_on(sim: Simulation) -> None:
-    """n1 is set back while no agent looks, and writes past where it was."""
-    for number in range(100):
-        sim.world.write("n1", f"row {number}")
-    sim.run(5)
-    for name in sim.agents:
-        sim.freeze(name, 5)
-    assert sim.world.set_back("n1", 60)
-    for number in range(90):
-        sim.world.write("n1", f"row {number} of another day")
-
-
 def missed_forks(sim: Simulation) -> int:
     """How often somebody does not tell of a loser who has to."""
     truth = Truth(sim)
@@ -159,7 +143,7 @@ def test_who_wrote_on_under_one_number_has_to_be_told_and_is_by_pages_alone():
         sim.run(5)
         plant = Plant("", "", ((pageprint, "fork"),), lambda _: lambda *_: None)
         with plant.planted() if blind else nullcontext():
-            wrote_on(sim)
+            sim.set_back_unseen("n1", 5)
             assert missed_forks(sim) == missed
 
 

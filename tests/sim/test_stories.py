@@ -86,14 +86,7 @@ def test_a_machine_that_was_set_back_is_one_page_until_somebody_takes_it():
 
 def test_a_machine_that_was_set_back_and_wrote_on_unseen_is_a_twin_of_its_standbys():
     sim = started()
-    for number in range(100):
-        sim.world.write("n1", f"row {number}")
-    sim.run(5)
-    for name in sim.agents:
-        sim.freeze(name, 20)
-    assert sim.world.set_back("n1", 60)
-    for number in range(90):
-        sim.world.write("n1", f"row {number} of another day")
+    sim.set_back_unseen("n1", 20)
     sim.run(19)
     for name in ("n1", "n2", "n3"):
         sim.until(partial(has, sim, name, "lineage-twin"), 8)

@@ -33,11 +33,7 @@ def take(sim: Simulation, name: str) -> None:
 
 def proven(sim: Simulation) -> None:
     """The other side elects n2, both take writes, and the network is back."""
-    sim.world.promote("n2")
-    sim.world.servers["n3"].upstream = "n2"
-    for row in range(3):
-        sim.world.write("n1", f"left {row}")
-        sim.world.write("n2", f"right {row}")
+    sim.world.elect("n2", "n3", rows=3, beside="n1")
     sim.run(3)
     sim.world.heal()
     sim.run(6)

@@ -168,6 +168,14 @@ class World:
         self.launch(name)
         return True
 
+    def elect(self, name: str, follower: str, *, rows: int, beside: str) -> None:
+        """Promote a server beside a primary that goes on, and let both take writes."""
+        self.promote(name)
+        self.servers[follower].upstream = name
+        for row in range(rows):
+            self.write(beside, f"left {row}")
+            self.write(name, f"right {row}")
+
     def promote(self, name: str, mark: str = "", timeline: int | None = None) -> None:
         """Promote a standby: the next number, from its own position."""
         server = self.servers[name]
