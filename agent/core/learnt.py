@@ -11,7 +11,7 @@ word is taken as it is, and what is kept waits for one that tells them.
 """
 
 from agent.core.frozen import replace
-from agent.core.lineage import Fingerprint, Lineage
+from agent.core.lineage import Fingerprint, Lineage, births
 from agent.core.observation import ServerFacts
 from agent.core.prints import Marks, Printed, surviving
 from agent.core.state import Knowledge
@@ -41,14 +41,5 @@ def _together(
         return lineage.fingerprints
     first = surviving(known, lineage.system_id, marks, watched=False)
     found = {(one.timeline, one.lsn): one for one in (*lineage.fingerprints, *first)}
-    births = _births(lineage)
-    return tuple(found[birth] for birth in births if birth in found)
-
-
-def _births(lineage: Lineage) -> tuple[tuple[int, int], ...]:
-    """Return the timelines of a lineage with where each began, oldest first."""
-    left = lineage.switches
-    born = (*(one.timeline for one in left[1:]), lineage.timeline)
-    return tuple(
-        (timeline, switch.lsn) for switch, timeline in zip(left, born, strict=False)
-    )
+    born = births(lineage.switches, lineage.timeline)
+    return tuple(found[birth] for birth in born if birth in found)

@@ -66,6 +66,15 @@ class Lineage:
     could be read, which proves nothing."""
 
 
+def births(switches: tuple[Switch, ...], timeline: int) -> tuple[tuple[int, Lsn], ...]:
+    """Return the timelines that lead to this one with where each began, oldest first.
+
+    The first one of all has no beginning.
+    """
+    began = (*(one.timeline for one in switches[1:]), timeline)
+    return tuple((born, one.lsn) for one, born in zip(switches, began, strict=False))
+
+
 class Kinship(StrEnum):
     """How two lineages relate."""
 

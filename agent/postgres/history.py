@@ -12,7 +12,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from agent.core.lineage import Lineage, Switch
+from agent.core.lineage import Lineage, Switch, births
 from agent.core.lsn import Lsn
 from agent.errors import PostgresError
 from agent.postgres.records import fingerprint, segment_bytes_of
@@ -126,14 +126,11 @@ def read_lineage(data_dir: Path, timeline: int, system_id: str) -> Lineage:
     """
     wal_dir = wal_folder(data_dir)
     switches = read_switches(wal_dir, timeline)
-    births = tuple(
-        (born, switch.lsn)
-        for switch, born in zip(switches, children(switches, timeline), strict=True)
-    )
-    size = segment_bytes_of(wal_dir) if births else None
+    begun = births(switches, timeline)
+    size = segment_bytes_of(wal_dir) if begun else None
     found = (
-        fingerprint(wal_dir, born, lsn, segment_bytes=size, heirs=births[index + 1 :])
-        for index, (born, lsn) in enumerate(births)
+        fingerprint(wal_dir, born, lsn, segment_bytes=size, heirs=begun[index + 1 :])
+        for index, (born, lsn) in enumerate(begun)
     )
     return Lineage(
         system_id=system_id,
@@ -141,10 +138,3 @@ def read_lineage(data_dir: Path, timeline: int, system_id: str) -> Lineage:
         switches=switches,
         fingerprints=tuple(one for one in found if one is not None),
     )
-
-
-def children(switches: tuple[Switch, ...], timeline: int) -> tuple[int, ...]:
-    """Return, for each switch, the timeline that began there."""
-    if not switches:
-        return ()
-    return (*(switch.timeline for switch in switches[1:]), timeline)

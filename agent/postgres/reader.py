@@ -26,7 +26,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.core.lineage import Fingerprint, Lineage, PagePrint, Switch
+from agent.core.lineage import Fingerprint, Lineage, PagePrint, Switch, births
 from agent.core.lsn import Lsn
 from agent.core.observation import ReadFailure, ServerFacts
 from agent.core.prints import Marks, Printed, surviving
@@ -237,26 +237,21 @@ class DiskReader:
 
     def _lineage(self, control: ControlData, timeline: int) -> tuple[Lineage, Marks]:
         switches = self._switches(timeline)
-        births = tuple(
-            (born, switch.lsn)
-            for switch, born in zip(
-                switches, history.children(switches, timeline), strict=True
-            )
-        )
+        begun = births(switches, timeline)
         marks = traces.marks(
-            self._data_dir, self._wal_dir, control, (born for born, _ in births)
+            self._data_dir, self._wal_dir, control, (born for born, _ in begun)
         )
-        prints = self._prints(control, births, marks)
+        prints = self._prints(control, begun, marks)
         lineage = Lineage(
             system_id=control.system_id,
             timeline=timeline,
             switches=switches,
-            fingerprints=tuple(prints[birth] for birth in births if birth in prints),
+            fingerprints=tuple(prints[birth] for birth in begun if birth in prints),
         )
         return lineage, marks
 
     def _prints(
-        self, control: ControlData, births: tuple[tuple[int, Lsn], ...], marks: Marks
+        self, control: ControlData, begun: tuple[tuple[int, Lsn], ...], marks: Marks
     ) -> dict[tuple[int, Lsn], Fingerprint]:
         """Return what was printed of these beginnings before, or else can be now."""
         kept: tuple[Fingerprint, ...] = ()
@@ -265,13 +260,13 @@ class DiskReader:
                 self._printed, control.system_id, marks, watched=self._kept.watched
             )
         prints = {(one.timeline, one.lsn): one for one in kept}
-        for index, birth in enumerate(births):
+        for index, birth in enumerate(begun):
             if birth not in prints:
                 taken = wal.fingerprint(
                     self._wal_dir,
                     *birth,
                     segment_bytes=control.wal_segment_bytes,
-                    heirs=births[index + 1 :],
+                    heirs=begun[index + 1 :],
                 )
                 if taken is not None:
                     prints[birth] = taken

@@ -21,7 +21,7 @@ from typing import LiteralString
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from agent.core.lineage import Lineage, Switch
+from agent.core.lineage import Lineage, Switch, births
 from agent.core.lsn import Lsn, wal_file_name
 from agent.errors import PostgresError
 from agent.postgres import connect, history
@@ -189,12 +189,8 @@ def holders(lineage: Lineage, lsn: Lsn, segment_bytes: int) -> tuple[str, ...]:
     """
     number = lsn.segment(segment_bytes)
     born = (
-        (child, switch.lsn.segment(segment_bytes))
-        for switch, child in zip(
-            lineage.switches,
-            history.children(lineage.switches, lineage.timeline),
-            strict=True,
-        )
+        (child, start.segment(segment_bytes))
+        for child, start in births(lineage.switches, lineage.timeline)
     )
     first = lineage.switches[0].timeline if lineage.switches else lineage.timeline
     timelines = [first, *(child for child, begun in born if begun <= number)]

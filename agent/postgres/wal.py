@@ -20,10 +20,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from agent.core.lineage import Lineage, Switch
+from agent.core.lineage import Lineage, Switch, births
 from agent.core.lsn import Lsn, wal_file_name
 from agent.errors import PostgresError
-from agent.postgres.history import children, read_switches
+from agent.postgres.history import read_switches
 from agent.postgres.owner import make_folder, owner_of, reaches
 from agent.postgres.programs import Finished, Programs
 from agent.postgres.records import (
@@ -200,16 +200,7 @@ class Chain:
             (file.timeline, file.number): file
             for file in reversed(list_segments(wal_dir, segment_bytes))
         }  # reversed: a whole segment hides its `.partial` namesake
-        self._births = tuple(
-            reversed(
-                [
-                    (born, switch.lsn)
-                    for switch, born in zip(
-                        switches, children(switches, timeline), strict=True
-                    )
-                ]
-            )
-        )
+        self._births = births(switches, timeline)[::-1]
 
     @property
     def segment_bytes(self) -> int:
