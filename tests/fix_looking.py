@@ -120,6 +120,8 @@ class Lookout:
         self.servers = servers
         self.clock = PutForward()
         self.lookers: dict[str, Looker] = {}
+        self.addresses: dict[str, str] = {}
+        """By server: where the other agents ask for it, if not at its own address."""
         self._http = HttpClient()
 
     async def begin(self, **instead: Server) -> None:
@@ -148,7 +150,6 @@ class Lookout:
             )
             for name, server in servers.items()
         )  # fmt: skip
-        targets = {n: Target(n, postgres_dsn=s.dsn) for n, s in servers.items()}
         stopped = [name for name in servers if name not in self.lookers]
         for name in stopped:
             server, state = servers[name], left.get(name, State())
@@ -158,7 +159,10 @@ class Lookout:
                 self.clock,
                 DiskReader(server.data_dir, server.programs.bin_dir, printed),
                 NetworkProber(
-                    targets, ProbeSettings("test", name), self.clock, self._http
+                    self._targets(servers, name),
+                    ProbeSettings("test", name),
+                    self.clock,
+                    self._http,
                 ),
                 state,
             )
@@ -166,6 +170,11 @@ class Lookout:
         for name in stopped:
             self.lookers[name].start()
         await self.look(2)
+
+    def _targets(self, servers: dict[str, Server], me: str) -> dict[str, Target]:
+        others = {n: dsn for n, dsn in self.addresses.items() if n != me}
+        dsns = {name: one.dsn for name, one in servers.items()} | others
+        return {name: Target(name, postgres_dsn=dsn) for name, dsn in dsns.items()}
 
     async def look(self, rounds: int) -> None:
         """Let so many rounds pass, as fast as they go."""

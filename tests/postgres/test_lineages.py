@@ -300,6 +300,38 @@ async def test_what_is_no_split_is_never_called_one(stage: Stage):
         await it.expect("a standby from an old image")
 
 
+class MovingAddress:
+    """A path by which clients reach now this server and now that one, as by a VIP."""
+
+    PORT = 6432
+
+    def __init__(self, folder: Path, server: Server) -> None:
+        self._socket = folder / f".s.PGSQL.{self.PORT}"
+        self.dsn = f"host={folder} port={self.PORT} user=postgres dbname=postgres"
+        self.lead_to(server)
+
+    def lead_to(self, server: Server) -> None:
+        self._socket.unlink(missing_ok=True)
+        self._socket.symlink_to(server.socket_dir / f".s.PGSQL.{server.port}")
+
+
+async def test_an_address_that_moves_to_the_new_primary_is_no_split(
+    stage: Stage, tmp_path: Path
+):
+    async with story(stage) as it:
+        n1, n2, n3, agents = it.n1, it.n2, it.n3, it.agents
+        address = MovingAddress(tmp_path, n1)
+        agents.addresses = {"n1": address.dsn}
+        await agents.begin()
+        await agents.while_(n1.stop, n2.promote, lambda: write(n2))
+        await agents.while_(lambda: address.lead_to(n2), lambda: redirect(n3, n2))
+        await it.expect("an address that moved to the new primary")
+
+        await agents.while_(lambda: start_as_standby(n1, n2))
+        await agents.while_(lambda: address.lead_to(n1))
+        await it.expect("an address that is back at its own server")
+
+
 @pytest.mark.fact("P11")
 async def test_one_timeline_number_that_begins_at_two_places_is_told(stage: Stage):
     async with story(stage) as it:
