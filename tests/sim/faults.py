@@ -456,19 +456,19 @@ class Faults:
 
     def _drift(self):
         agent = self._agent()
-        if not self._set_up(agent, {"probe.round_s": "otherwise"}):
+        if not self.sim.runs(agent.name):
             return None
+        self._set_up(agent, {"probe.round_s": "otherwise"})
         return agent.name, partial(self._set_up, agent, SETTINGS)
 
-    def _set_up(self, agent: Agent, settings: dict[str, str]) -> bool:
-        """Give an agent another configuration, which takes a restart."""
+    def _set_up(self, agent: Agent, settings: dict[str, str]) -> None:
+        """Give an agent another configuration, which takes a restart if it runs."""
         runs = self.sim.runs(agent.name)
         if runs:
             self.sim.crash(agent.name)
         agent.policy = replace(agent.policy, settings=settings)
         if runs:
             self.sim.boot(agent.name)
-        return runs
 
     def _mislead(self):
         server = self._server()
