@@ -22,6 +22,7 @@ from tests.sim.checkers import Oracles, Score, ViolatedError
 from tests.sim.faults import Faults
 from tests.sim.ha import Software, drawn
 from tests.sim.harness import BEGIN_S, Agent, Simulation, Watcher
+from tests.sim.outages import Outages
 from tests.sim.pledges import Pledges
 from tests.sim.truth import Truth
 
@@ -126,6 +127,7 @@ class Play:
         self.faults = Faults(self.sim, self.software, dice)
         self.truth = Truth(self.sim)
         self.oracles = Oracles(self.sim, self.truth)
+        self.outages = Outages(self.oracles)
         self.software.say = self.faults.say = self.say
         self.software.before_resync = self.oracles.no_acknowledged_write_is_lost
         pledges = Pledges(self.sim, self.faults.people)
@@ -276,6 +278,8 @@ class Play:
         if round(sim.now_s * 2) % 2 == 0:
             self.software.step()
             self.oracles.look()
+            if self.oracles.loud:
+                self.outages.look()
 
 
 def play(
