@@ -52,8 +52,9 @@ def start(
 ) -> int:
     """Announce a switchover; the failover that it covers is then info.
 
-    All agents come to know of it. A split brain, a former primary that is only unseen,
-    a failover to another node, and whatever else happens page as ever.
+    All agents come to know of it. The former primary may restart meanwhile, for half a
+    minute. A split brain, a former primary that is only unseen, a failover to another
+    node, five seconds without any primary, and whatever else happens page as ever.
     """
     from agent.cli.incidents import user_name
 

@@ -1,12 +1,14 @@
 """Which troubles are lesser consequences of one that is on record already.
 
 Theory of operation. People are told of a cause once, and not of each thing that follows
-from it. Two things follow so regularly that they are known beforehand:
+from it. Three things follow so regularly that they are known beforehand:
 
 - In a proven split every side but one is stopped for its resync. While the split stands
   and another node may accept writes, the silence of a side's PostgreSQL is no trouble
   of its own. When nobody else does it is one, and so is a silence that people were told
   of before the split was known.
+- The primary that an announced switchover is about is stopped on the way. For as long
+  as a restart may take, the silence of its PostgreSQL is what was announced.
 - Whoever was dead, or cut off, is seen again by one agent a moment before the others
   have asked. Until that trouble is over, a link to it is not called broken.
 
@@ -18,7 +20,9 @@ from math import inf
 
 from agent.core.detector import Look, channels, key
 from agent.core.incident import Incident
+from agent.core.maintenance import running
 from agent.core.observation import Channel
+from agent.core.plan import Maintenance
 from agent.core.protection import PROVEN
 from agent.core.scene import Scene
 from agent.core.standing import living
@@ -64,6 +68,33 @@ def sides(incident: Incident) -> frozenset[str]:
     if verdict.code is VerdictCode.SPLIT_BRAIN:
         return frozenset(incident.sides)
     return frozenset(incident.sides) - {str(verdict.evidence.get("winner"))}
+
+
+def stopped_as_announced(scene: Scene, node: str) -> bool:
+    """Whether this silence is the restart of the primary that hands over as announced.
+
+    Its link to the others is not lost, or more than its PostgreSQL would be silent. A
+    silence that people were told of goes on; one that outlasts a restart is told.
+    """
+    state, at = scene.state, scene.at
+    plans = [one for one in running(state, at) if one.node != node]
+    if not any(node == _handing_over(scene, one) for one in plans):
+        return False
+    since_s = first_miss_s(scene, scene.me, (node, Channel.POSTGRES))
+    long_s = at.monotonic_s - since_s
+    return long_s < scene.policy.lag_hold_s and not _told_down(scene, node)
+
+
+def _handing_over(scene: Scene, plan: Maintenance) -> str | None:
+    """Return whom the announced move was from, or will be if it has not begun."""
+    moves = [
+        str(one.verdict.evidence.get("from"))
+        for one in scene.state.ledger.incidents
+        if one.verdict.evidence.get("planned_by") is not None
+        and one.since_wall_s >= plan.begun_wall_s
+    ]
+    last = scene.state.knowledge.primary
+    return moves[-1] if moves else None if last is None else last.node
 
 
 def link_follows(scene: Scene, pair: tuple[str, str], channel: Channel) -> bool:

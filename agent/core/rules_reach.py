@@ -10,7 +10,12 @@ from collections.abc import Collection
 
 from agent.core import death
 from agent.core.detector import Look, replication_lives
-from agent.core.inhibition import first_miss_s, link_follows, stopped_in_split
+from agent.core.inhibition import (
+    first_miss_s,
+    link_follows,
+    stopped_as_announced,
+    stopped_in_split,
+)
 from agent.core.observation import Channel
 from agent.core.quorum import Tally, Vote
 from agent.core.rule import Finding, Hold, Rule, Scope
@@ -93,10 +98,11 @@ def postgres_down(scene: Scene, node: str) -> Finding | None:
 
 
 def postgres_stopped(scene: Scene, node: str) -> Finding | None:
-    """Find PostgreSQL silent, unless that follows from a split that is on record."""
-    if stopped_in_split(scene, node):
+    """Find PostgreSQL silent, unless that follows from what is on record already."""
+    found = postgres_down(scene, node)
+    if found is None or stopped_in_split(scene, node):
         return None
-    return postgres_down(scene, node)
+    return None if stopped_as_announced(scene, node) else found
 
 
 def agent_down(scene: Scene, node: str) -> Finding | None:

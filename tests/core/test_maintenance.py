@@ -11,9 +11,10 @@ from agent.core.explain import sentence
 from agent.core.incident import Status
 from agent.core.maintenance import KEPT_MAX, RUNNING_MAX, SPAN_S_MAX
 from agent.core.nextstep import next_step
+from agent.core.notice import NoticeReason
 from agent.core.observation import MaintenanceBrief
 from agent.core.plan import Maintenance
-from agent.core.verdict import Severity
+from agent.core.verdict import Severity, VerdictCode
 from tests.core import given
 from tests.core.cluster import Cluster
 from tests.core.given import at
@@ -41,7 +42,7 @@ def announce(cluster, name="n1", node=None, span_s=600.0, mark="mnt-1"):
     cluster.agents[name].step(event)
 
 
-def switch_over(cluster, to="n2"):
+def switch_over(cluster, to="n2", stopped_s=1):
     """Stop n1, promote another, and bring n1 back as its standby."""
     servers = cluster.servers
     servers["n1"].up = False
@@ -50,7 +51,7 @@ def switch_over(cluster, to="n2"):
     for name in servers:
         if name != to:
             servers[name].follows = to
-    cluster.run(1)
+    cluster.run(stopped_s)
     servers["n1"].rewind_to(servers[to])
     servers["n1"].restart(standby=True)
     cluster.run(1)
@@ -248,9 +249,86 @@ def test_all_agents_derive_one_incident_and_tell_it_once():
         action.notice.id
         for agent in cluster.agents.values()
         for action in agent.actions
-        if isinstance(action, Tell) and action.notice.incident_id in found
+        if isinstance(action, Tell)
+        and action.notice.incident_id in found
+        and action.notice.reason is NoticeReason.FIRST
     ]
-    assert first
+    assert len(set(first)) == 1
+
+
+def down(cluster):
+    """Whose PostgreSQL is on record as down, as anybody says."""
+    return {
+        one.verdict.subject
+        for name in cluster.agents
+        for one in cluster.incidents(name, "reach")
+        if one.verdict.code is VerdictCode.POSTGRES_DOWN
+    }
+
+
+@pytest.mark.parametrize("node", [None, "n2"])
+def test_the_restart_that_it_takes_is_no_trouble_of_its_own(node):
+    cluster = announced(node=node)
+    switch_over(cluster, stopped_s=8)
+    assert down(cluster) == set()
+    assert cluster.incident("n3", "primary").verdict.rule == 407
+    cluster.run(8)
+    assert all(cluster.codes(name) == {"healthy"} for name in cluster.agents)
+    assert down(cluster) == set()
+
+
+def test_a_primary_that_does_not_come_back_from_it_pages():
+    cluster = announced()
+    switch_over(cluster)
+    cluster.servers["n1"].up = False
+    cluster.run(25)
+    assert down(cluster) == set()
+    cluster.run(10)
+    assert down(cluster) == {"n1"}
+    assert "postgres-down" in cluster.codes("n2")
+
+
+@pytest.mark.parametrize(
+    ("node", "stops"),
+    [
+        (None, "n3"),  # a standby, before the move
+        ("n1", "n1"),  # the primary, which is to stay that
+    ],
+)
+def test_the_stop_of_another_server_than_hands_over_pages(node, stops):
+    cluster = announced(node=node)
+    cluster.servers[stops].up = False
+    cluster.run(4)
+    assert down(cluster) == {stops}
+
+
+def test_the_stop_of_the_new_primary_pages_when_the_move_was_made():
+    cluster = announced()
+    switch_over(cluster)
+    cluster.run(12)
+    cluster.servers["n2"].up = False
+    cluster.run(4)
+    assert down(cluster) == {"n2"}
+
+
+def test_a_silence_from_before_the_announcement_goes_on():
+    cluster = Cluster()
+    cluster.run(3)
+    cluster.servers["n1"].up = False
+    cluster.run(3)
+    assert down(cluster) == {"n1"}
+    announce(cluster)
+    cluster.run(3)
+    assert cluster.verdict("n2", "postgres-down").subject == "n1"
+
+
+def test_a_restart_after_the_announcement_was_ended_pages():
+    cluster = announced()
+    cluster.agents["n1"].step(MaintenanceEnded(cluster.at("n1", 0.9), "mnt-1", "bob"))
+    cluster.run(2)
+    cluster.servers["n1"].up = False
+    cluster.run(4)
+    assert down(cluster) == {"n1"}
 
 
 @pytest.mark.parametrize("early_s", [None, 1.0])

@@ -7,6 +7,7 @@ family. In bad weather nobody is judged: there only the rates of `tests.sim.soak
 """
 
 from agent.core.incident import Incident
+from agent.core.maintenance import running
 from agent.core.policy import Policy
 from agent.core.verdict import Family
 from tests.sim.checkers import BACK_S, COURT_S, DOWN_BOUND_S, Oracles, ViolatedError
@@ -40,7 +41,8 @@ class Outages:
     def never_silent_about_a_stopped_server(self, court: list[Agent]) -> None:
         """A PostgreSQL that answers nobody beside an agent that does is on record.
 
-        Or it is a side of a split that is.
+        Or it is a side of a split that is. Where a switchover is announced, one may
+        be stopped for longer.
         """
         for name in self.world.servers:
             mute_s = self.truth.lasted_s("mute server", name)
@@ -48,6 +50,8 @@ class Outages:
             if min(mute_s, agent_s) < self.server_s:
                 continue
             for judge in self._who_could_see(name, court, self.server_s):
+                if running(judge.state, self.sim.moment(judge.name)):
+                    continue
                 if not _has(judge, name, Family.REACH) and not _splits(judge, name):
                     self._missing(judge, f"PostgreSQL of {name} is down")
 
