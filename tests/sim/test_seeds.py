@@ -12,6 +12,7 @@ from tests.sim.soak import Rough
 
 MORE = (1, 2, 3)
 HOURS = 0.05
+pytestmark = pytest.mark.timeout(900)  # half an hour of a world, on a slow machine
 
 
 @pytest.mark.parametrize("known", known(), ids=lambda one: f"seed {one.seed}")
