@@ -25,10 +25,11 @@ pytestmark = pytest.mark.postgres
 DEADLINE_S = 0.8
 LATE_S = 0.6
 """What a loaded machine may add to a deadline."""
+BY_DEFAULT = ProbeSettings("test", "me").fresh_every
 
 
 @contextlib.asynccontextmanager
-async def prober(fresh_every=10, deadline_s=DEADLINE_S, **dsns):
+async def prober(fresh_every=BY_DEFAULT, deadline_s=DEADLINE_S, **dsns):
     http = HttpClient()
     made = NetworkProber(
         {name: Target(name, postgres_dsn=dsn) for name, dsn in dsns.items()},
