@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+QUESTIONS = (b"Q", b"P")
+"""How a message begins with which a PostgreSQL client asks: simple query, or parse."""
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -114,6 +116,8 @@ class Relay:
         self._there = (host, port)
         self.flowing = asyncio.Event()
         self.flowing.set()
+        self.cuts_questions = False
+        """Whether a connection is cut when something is asked over it."""
         self.listener = Listener()
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -138,14 +142,17 @@ class Relay:
         self._writers |= {writer, there_writer}
         try:
             await asyncio.gather(
-                self._pump(reader, there_writer), self._pump(there_reader, writer)
+                self._pump(reader, there_writer, asks=True),
+                self._pump(there_reader, writer),
             )
         finally:
             self._writers -= {writer, there_writer}
             there_writer.close()
 
-    async def _pump(self, reader, writer) -> None:
+    async def _pump(self, reader, writer, asks=False) -> None:
         while chunk := await reader.read(65536):
+            if asks and self.cuts_questions and chunk[:1] in QUESTIONS:
+                break
             await self.flowing.wait()
             writer.write(chunk)
             await writer.drain()

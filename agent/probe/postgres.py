@@ -146,6 +146,9 @@ class PostgresProbe:
     async def _question(self, kept: Connection, spend: "_Budget") -> Result | None:
         """Ask over this connection; None when it turned out to be dead."""
         self._asked += 1
+        if kept.closed:  # libpq gives the version of a dead connection as 0
+            self._let_go()
+            return None
         version = kept.info.server_version
         if version < OLDEST_VERSION:
             return failure(

@@ -248,6 +248,25 @@ async def test_a_cut_connection_is_made_again_in_the_same_round(stage16, network
     assert relay.listener.connections == 2
 
 
+async def test_a_connection_cut_at_its_first_question_is_no_old_server(
+    stage16, network
+):
+    """libpq says of a dead connection that its server's version is 0."""
+    primary = stage16.server("n1", tcp=True).start()
+    relay = await network.relay("127.0.0.1", primary.port)
+    dsn = f"host=127.0.0.1 port={relay.port} dbname=postgres user=postgres"
+    async with prober(n1=dsn, fresh_every=1) as probes:
+        assert (await seen(probes)).outcome is Outcome.ANSWERED
+        relay.cuts_questions = True
+        one = await seen(probes)
+        assert (one.outcome, one.reason) == (
+            Outcome.UNREACHABLE,
+            "the connection was cut",
+        )
+        relay.cuts_questions = False
+        assert (await seen(probes)).outcome is Outcome.ANSWERED
+
+
 async def test_a_restarted_server_is_seen_at_once(stage16):
     primary = stage16.primary()
     async with prober(n1=as_probe(primary)) as probes:
