@@ -35,6 +35,12 @@ from tests.core.test_kinship import line
             line(4, (1, 9), (2, 30)),
             Relation(Kinship.TWIN, Fork(2, Lsn(20))),
         ),
+        # They parted at the very beginning.
+        (
+            line(2, (1, 0)),
+            line(3, (1, 0)),
+            Relation(Kinship.FORKED, Fork(1, Lsn(0))),
+        ),
         # One goes on where the other still is.
         (
             line(2, (1, 9)),

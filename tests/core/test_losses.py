@@ -271,7 +271,14 @@ def test_a_peers_headline_is_cut_to_its_bound():
     state = given.state(incidents=(SPLIT,), reports=told_by_peer(long))
     state, _ = after(state, ticked(101), me="n3")
     (kept,) = state.ledger.incidents[0].losses
-    assert len(kept.sentence) == SENTENCE_MAX
+    assert kept.sentence == "x" * (SENTENCE_MAX - 3) + "..."
+
+
+def test_a_headline_that_just_fits_is_kept_whole():
+    long = replace(READ, sentence="x" * SENTENCE_MAX)
+    state = given.state(incidents=(SPLIT,), reports=told_by_peer(long))
+    state, _ = after(state, ticked(101), me="n3")
+    assert [one.sentence for one in state.ledger.incidents[0].losses] == [long.sentence]
 
 
 def test_an_incident_holds_a_bounded_number_of_headlines():

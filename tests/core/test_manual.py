@@ -57,3 +57,5 @@ def test_no_general_step_leaves_a_brace_or_an_empty_name(code):
 def test_where_no_evidence_names_anybody_a_word_in_capitals_stands():
     step = general_step(VerdictCode.SPLIT_BRAIN)
     assert "`splitguard resync NODE` on it where no HA software runs" in step
+    shared = general_step(VerdictCode.ARCHIVE_CONFLICT)
+    assert "what that side archived past FORK LSN, history files first" in shared

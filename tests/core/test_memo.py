@@ -80,3 +80,15 @@ def test_a_kept_property_is_worked_out_once_for_its_object():
     one, other = Box(), Box()
     assert [one.size, one.size, other.size] == [1, 1, 1]
     assert (one.asked, other.asked) == (1, 1)
+
+
+def test_sixty_four_answers_of_each_question_are_kept():
+    size, asked = counted()
+    objects = [(number,) for number in range(65)]
+    for one in objects:
+        size(one)
+    assert len(asked) == 65
+    size(objects[1])
+    assert len(asked) == 65
+    size(objects[0])
+    assert len(asked) == 66

@@ -155,6 +155,15 @@ def test_it_ends_with_the_split_also_where_that_had_another_id():
     assert pinning.decision(ended) == pinning.Decision()
 
 
+def test_a_split_that_ended_as_it_was_decided_is_not_the_one_it_was_decided_in():
+    state = given.state(pins=(pin(incident="inc-of-the-other-side"),))
+    over = replace(
+        given.incident(), status=Status.RESOLVED, resolved_wall_s=at(0).wall_s
+    )
+    ended = replace(state, ledger=replace(state.ledger, incidents=(over,)))
+    assert pinning.decision(ended).pin
+
+
 def test_who_never_knew_of_the_split_hears_that_it_is_over():
     known = given.state(pins=(pin(incident="inc-1"),))
     told = brief(who="ann", reason="it has the orders", incident="inc-1")

@@ -233,6 +233,11 @@ def test_the_engine_is_told_again_when_it_does_not_say_closed():
     assert advance(state, 3 + protection.RETRY_S)[1] == ()
 
 
+def test_what_is_being_closed_is_in_hand():
+    state, _ = advance(running())
+    assert state.view.in_hand == {"n1-1"}
+
+
 def demanded(state, name="n1-x", seconds=1.0, **more):
     """What one step makes of a request."""
     asked = CaptureAsked(given.at(seconds), name, "asked", **more)

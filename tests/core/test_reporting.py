@@ -370,6 +370,17 @@ def test_a_failed_capture_shows_in_the_line_with_its_reason():
     assert line == "capture n1-1 failed; no room: 5 MB missing"
 
 
+def test_why_rows_are_not_kept_shows_until_there_is_a_full_copy():
+    bare = given.capture(
+        grade=Grade.NONE, reached_lsn=None, rows_reason="no publication"
+    )
+    line = made(server=given.facts(), captures=(bare,)).protection
+    assert line == "capture n1-1 following; WAL kept to 0/2000; rows: no publication"
+    copied = given.capture(rows_reason="no publication")
+    line = made(server=given.facts(), captures=(copied,)).protection
+    assert "rows" not in line
+
+
 def test_a_node_without_postgres_and_one_with_captures_off_say_so():
     bare = replace(POLICY, nodes=(NodeSpec("n1", False, True),))
     off = replace(POLICY, capture_enabled=False)

@@ -63,3 +63,10 @@ def test_once_it_is_known_the_prediction_and_what_it_followed_from_are_told_no_m
         "kept": "n2",
     }
     assert replace(told, evidence=predicted.verdict.evidence) == predicted.verdict
+
+
+@pytest.mark.parametrize("name", ["", 7])
+def test_what_is_no_name_says_nothing_of_who_was_kept(name):
+    compared = Loss("n1-1", "n1", "3 rows", 1, 3, Lsn(0x2000), winner="n2")
+    incident = split(VerdictCode.LINEAGE_DIVERGED, winner=name)
+    assert kept_in(replace(incident, losses=(compared,)), ()) == "n2"

@@ -80,6 +80,12 @@ def test_one_question_that_is_lost_makes_no_elder_silent(misses, told):
     assert len(tell(replace(state, view=view), (FIRST,), 100, "n2")[1]) == told
 
 
+def test_where_one_miss_accuses_an_elder_that_was_never_missed_is_heard():
+    policy = replace(given.policy("n2"), missed_to_accuse=1)
+    _, actions = telling.advance(seeing("n1"), (FIRST,), given.at(100), policy)
+    assert actions == ()
+
+
 def test_a_node_without_an_agent_is_nobodys_elder():
     nodes = tuple(
         replace(one, has_agent=one.name != "n1") for one in given.policy().nodes
@@ -171,6 +177,14 @@ def test_only_this_agent_knows_of_its_own_isolation_and_tells_it():
     state = seeing("n1", "n2", incident=incident)
     _, told = tell(state, (Change(incident, NoticeReason.FIRST),), 100, "n3")
     assert len(told) == 1
+
+
+def test_what_everybody_can_see_of_this_node_is_told_by_the_eldest():
+    down = given.verdict(VerdictCode.POSTGRES_DOWN, Family.REACH, "n3")
+    incident = given.incident(down)
+    state = seeing("n1", "n2", incident=incident)
+    _, told = tell(state, (Change(incident, NoticeReason.FIRST),), 100, "n3")
+    assert told == ()
 
 
 def test_a_wall_clock_that_went_back_delays_nobody():

@@ -3,6 +3,8 @@
 The rounds are those of the small cluster: each agent looks once a second, in turn.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from agent.core import weather
@@ -64,6 +66,13 @@ def test_bad_weather_is_forgotten():
     assert bad(cluster, "n1")
     cluster.run(3)
     assert not bad(cluster, "n1")
+
+
+@pytest.mark.parametrize(("ago_s", "is_bad"), [(10.0, True), (10.1, False)])
+def test_it_is_forgotten_after_as_many_rounds_however_long_one_is(ago_s, is_bad):
+    policy = replace(given.policy(), round_s=0.5)
+    state = given.state(lost=(100.0 - ago_s,) * 3)
+    assert weather.is_bad(state.view, given.at(100.0), policy) is is_bad
 
 
 def test_ones_own_server_is_on_no_network():
