@@ -99,6 +99,12 @@ def test_what_comes_back_in_time_was_never_gone():
     assert life.at(14) == [("resolved", "node-down")]
 
 
+def test_who_loses_is_a_side_where_no_tips_are_named_and_nobody_else():
+    life = Life()
+    life.at(10, said(501, "cluster", "1", winner=None, losers="n2"))
+    assert life.only.sides == ("n2",)
+
+
 def test_a_split_remembers_all_who_were_its_sides():
     life = Life()
     life.at(1, said(509, "cluster", "1", tips="n1", winner=None))

@@ -145,8 +145,8 @@ def heard(*briefs, second=20.0, state=None):
 
 def test_a_peers_announcement_is_kept_on_this_agents_clock():
     (made,) = heard(brief()).ledger.maintenance
-    assert made.begun_wall_s == pytest.approx(at(10).wall_s)
-    assert made.end_wall_s == pytest.approx(at(620).wall_s)
+    assert made.begun_wall_s == pytest.approx(at(10).wall_s, abs=0.01)
+    assert made.end_wall_s == pytest.approx(at(620).wall_s, abs=0.01)
 
 
 def test_hearing_it_again_changes_nothing():
@@ -159,7 +159,7 @@ def test_what_ended_anywhere_has_ended():
     state = heard(brief())
     state = heard(brief(ended_age_s=2.0, ended_by="bob"), second=30.0, state=state)
     (over,) = state.ledger.maintenance
-    assert (over.ended_by, over.ended_wall_s) == ("bob", pytest.approx(at(28).wall_s))
+    assert (over.ended_by, over.ended_wall_s) == ("bob", pytest.approx(at(28).wall_s, abs=0.01))
     still = heard(brief(remaining_s=580.0), second=40.0, state=state)
     assert still.ledger is state.ledger
 
