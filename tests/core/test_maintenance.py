@@ -159,7 +159,10 @@ def test_what_ended_anywhere_has_ended():
     state = heard(brief())
     state = heard(brief(ended_age_s=2.0, ended_by="bob"), second=30.0, state=state)
     (over,) = state.ledger.maintenance
-    assert (over.ended_by, over.ended_wall_s) == ("bob", pytest.approx(at(28).wall_s, abs=0.01))
+    assert (over.ended_by, over.ended_wall_s) == (
+        "bob",
+        pytest.approx(at(28).wall_s, abs=0.01),
+    )
     still = heard(brief(remaining_s=580.0), second=40.0, state=state)
     assert still.ledger is state.ledger
 

@@ -22,7 +22,6 @@ from agent.core.plausible import (
     LISTED_MAX,
     WALL_S_MAX,
     XID_MAX,
-    impossible_facts,
     impossible_report,
     impossible_sight,
 )

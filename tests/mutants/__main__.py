@@ -2,7 +2,8 @@
 
 Theory of operation. Agent and tests are copied into a folder of their own, every mutant
 of agent/core is listed, and a sample drawn by the seed is tried one by one with the
-tests of tests/core that run the mutated line, the fastest first. What survives is shown
+tests of tests/core that run the mutated line, the fastest first; what they let through
+is shown to the type checker, which a commit has to pass as well. What survives is shown
 as a diff. A survivor that changes no behaviour is explained in explained.toml beside
 this file; an explanation that fits no mutant any more, or whose mutant a test has
 killed, is an error. The simulator takes no part: it is a check of its own, and a core
@@ -24,7 +25,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.mutants import children
+from tests.mutants import children, types
 from tests.mutants.mutate import Mutant, mutants_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,7 +82,9 @@ class Trial:
         count = min(asked.count or len(every), len(every))
         self.sample = random.Random(seed).sample(every, count)
         self.reasons = explained(EXPLAINED, asked.only)
+        self.settings = asked.root / "pyproject.toml"
         self.alive: set[int] = set()
+        self.refused: set[int] = set()
         self.untested: set[int] = set()
         print(f"seed {seed}: {count} of {len(every)} mutants of agent/core", flush=True)
         print("measuring which test runs which line, about a minute", flush=True)
@@ -107,7 +110,9 @@ class Trial:
                 alive.add(number)
             if done % 20 == 0 or done == len(runs):
                 print(f"{done} of {len(runs)} tried, {len(alive)} alive", flush=True)
-        self.alive = alive
+        left = {number: self.sample[number] for number in sorted(alive)}
+        self.refused = types.refused(left, self.texts, self.settings)
+        self.alive = alive - self.refused
         return self._tell(time.monotonic() - began_s)
 
     def _tell(self, took_s: float) -> int:
@@ -130,8 +135,9 @@ class Trial:
             print(f"\nexplained.toml: {line}")
         count, left = len(self.sample), len(survivors)
         print(
-            f"\n{count - left} of {count} killed ({(count - left) / count:.1%}), {left}"
-            f" survived, {len(unexplained)} of them unexplained; {took_s:.0f} s"
+            f"\n{count - left} of {count} killed ({(count - left) / count:.1%}),"
+            f" {len(self.refused)} of them by the type checker alone; {left} survived,"
+            f" {len(unexplained)} of them unexplained; {took_s:.0f} s"
         )
         return int(bool(wrong or unexplained) or left > count * SURVIVORS_MAX)
 

@@ -106,14 +106,22 @@ def below(number: int) -> bool:
 
 def never() -> None:
     raise KeyError
+
+
+def named(number: int) -> str:
+    return str(number)
 """
 TESTS = """
-from agent.core.limit import below
+from agent.core.limit import below, named
 
 
 def test_below():
     assert below(2) is True
     assert below(4) is False
+
+
+def test_named():
+    named(1)
 """
 REASON = """
 [[mutant]]
@@ -132,6 +140,7 @@ def test_a_run_kills_shows_and_explains(tmp_path):
         ("agent/core/limit.py", FAULTY),
         ("tests/core/test_limit.py", TESTS),
         ("tests/mutants/explained.toml", REASON),
+        ("pyproject.toml", "[tool.mypy]\nstrict = true\n"),
     ):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +150,10 @@ def test_a_run_kills_shows_and_explains(tmp_path):
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=100,
     )  # fmt: skip
     assert ran.stderr == ""
-    assert "2 of 5 killed (40.0%), 3 survived, 2 of them unexplained" in ran.stdout
+    assert (
+        "3 of 6 killed (50.0%), 1 of them by the type checker alone; 3 survived,"
+        " 2 of them unexplained"
+    ) in ran.stdout
     shown = [line for line in ran.stdout.splitlines() if line.startswith("+")]
     assert {line for line in shown if not line.startswith("+++")} == {
         "+LIMIT = 4",
