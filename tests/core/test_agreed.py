@@ -6,15 +6,20 @@ out has the default given here. A change here is a change for all of them: it be
 into the changelog. Names and rows may be added.
 """
 
+import ast
 import importlib
+from collections.abc import Iterator
 from dataclasses import MISSING
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agent.core.policy import Policy
+from agent import core
+from agent.core.policy import Minimum, Policy
 from agent.core.rule import Rule
 from agent.core.rules import BY_NUMBER
+from agent.core.state import Knowledge, Ledger, View
 
 ROWS = {
     101: "observer-isolated self critical self critical",
@@ -69,20 +74,21 @@ ROWS = {
 """By number: verdict, family, severity, scope, hold, and what else is so."""
 
 NAMES = {
-    "capture.Level": "tail, pin, full",
+    "capture.Level": "tail, pin, full, rows",
     "capture.Grade": "none, captured, complete, opened",
     "capture.Phase": "ordered, following, copying, verifying, closed, failed",
     "detector.Look": "seen, suspect, unseen, unknown",
     "gate.Wired": "wired, bypassable, not wired",
     "incident.Status": "pending, open, acknowledged, resolved",
     "lineage.Kinship": "same, descends, ancestor, forked, twin, foreign",
-    "notice.NoticeReason": "first, worse, changed, reminder, resolved, test",
+    "notice.NoticeReason": "first, worse, changed, reminder, resolved, loss, test",
     "observation.Channel": "agent, postgres, manager",
     "observation.Outcome": (
         "answered, refused, garbled, foreign, incompatible, unreachable, timed-out"
     ),
     "permit.PermitState": "pending, granted, void, released",
     "policy.WinnerRule": "highest-timeline, newest-commit",
+    "policy.Minimum": "full, rows",
     "quorum.Vote": "won, pending, lost",
     "resync.Method": "follow, rewind, clone, finish",
     "resync.Wish": "auto, rewind, clone",
@@ -111,11 +117,23 @@ NAMES = {
 
 LIMITS = {
     "agreement.CLOCKS_AGREE_S": 30.0,
+    "agreement.EARLIER_MAX_S": 604800.0,
+    "care.KEPT_MAX": 12,
+    "care.TEXT_MAX": 200,
+    "care.TRIED_MAX": 50,
+    "care.TROUBLE_MAX": 600,
     "chronicle.JUMP_S": 1.0,
     "chronicle.LAG_S": 3.0,
-    "chronicle.TOGETHER_S": 1.5,
     "chronicle.LOOK_BACK": 16,
     "chronicle.REASON_MAX": 100,
+    "chronicle.TOGETHER_S": 1.5,
+    "counsel.LATE_REPLAY": 809,
+    "counsel.MANAGER_KEPT": 881,
+    "counsel.NO_USE": 855,
+    "counsel.PIN_LEFT": 607,
+    "counsel.PRIMARY_SHUT": 857,
+    "counsel.STRANGERS": 851,
+    "counsel.TWO_ACTIVE": 873,
     "death.CHANNELS_THAT_COUNT": 4,
     "death.MISSED_BY_ALL": 5,
     "death.MISSED_IN_BAD_WEATHER": 7,
@@ -123,34 +141,44 @@ LIMITS = {
     "detector.REPLICATION_ROUNDS": 2,
     "highwater.MARKS_MAX": 16,
     "highwater.SAME_MINUTE_S": 60.0,
-    "maintenance.SPAN_S_MAX": 86400.0,
+    "lastseen.SAME_WAIT_S": 5.0,
+    "loss.SENTENCE_MAX": 400,
+    "losses.LOSSES_MAX": 8,
+    "losses.PERMIT_FIRST_S": 60.0,
     "maintenance.KEPT_MAX": 50,
     "maintenance.RUNNING_MAX": 20,
-    "maintenance.TOLD_MAX": 30,
+    "maintenance.SPAN_S_MAX": 86400.0,
     "maintenance.TEXT_MAX": 500,
+    "maintenance.TOLD_MAX": 30,
+    "managercare.RETRY_S": 60.0,
+    "managercare.TRIES_MAX": 6,
+    "memo.KEPT": 64,
     "pageprint.KEPT_MAX": 8,
     "pageprint.PAGE_BYTES": 8192,
     "pageprint.READ_MAX": 16,
-    "permit_source.READY_S": 600.0,
+    "pageprint._WIDER": 3,
     "permit_source.BELIEVES_PG_CONTROL": 160000,
-    "permits.PERMITS_KEPT": 50,
+    "permit_source.READY_S": 600.0,
     "permits.PENDING_LIMIT_S": 86400.0,
+    "permits.PERMITS_KEPT": 50,
     "pinning.PINS_MAX": 8,
     "pinning.REVISION_MAX": 1000000000,
-    "plausible.REPORT_FORMAT": 2,
     "plausible.AGE_S_MAX": 1000000000.0,
-    "plausible.WALL_S_MAX": 253402300799.0,
-    "plausible.TIMELINE_MAX": 4294967295,
-    "plausible.XID_MAX": 18446744073709551616,
     "plausible.LISTED_MAX": 1000,
+    "plausible.REPORT_FORMAT": 2,
     "plausible.SWITCHES_MAX": 10000,
+    "plausible.TIMELINE_MAX": 4294967295,
+    "plausible.WALL_S_MAX": 253402300799.0,
+    "plausible.XID_MAX": 18446744073709551616,
+    "positions.TELLS_TIMELINE": 100000,
+    "prints.START": 0,
+    "proof.PROOFS_KEPT": 8,
+    "proof.PROOF_KEPT_S": 3600.0,
     "proof.READINGS_PER_NODE": 4,
     "proof.SPANS_PER_NODE": 3,
     "proof.SPAN_KEPT_S": 1800.0,
-    "proof.PROOFS_KEPT": 8,
-    "proof.PROOF_KEPT_S": 3600.0,
-    "protection.RETRY_S": 10.0,
     "protection.CAPTURES_KEPT": 20,
+    "protection.RETRY_S": 10.0,
     "readiness._STEP": 1000.0,
     "reporting.BRIEFS": 50,
     "resync.SEES_TIMELINES": 16,
@@ -163,12 +191,13 @@ LIMITS = {
     "selfdoubt.JUMP_S": 1.0,
     "selfdoubt.ROUNDS": 3,
     "selfdoubt.STRETCH": 2,
+    "settling.TOGETHER_S": 600.0,
+    "spent.KEY_MAX": 1000,
     "spent.OCCURRENCES_MAX": 2000,
     "spent.OCCURRENCE_MAX": 1000000000,
-    "spent.KEY_MAX": 1000,
     "spent.PASSED_ON": 50,
-    "telling.TOLD_KEPT": 200,
     "telling.STAGES": 1000,
+    "telling.TOLD_KEPT": 200,
     "view.SAME_MINUTE_S": 60.0,
     "weather.LOST_MAX": 2,
     "weather.MEMORY_ROUNDS": 20,
@@ -179,9 +208,13 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "capture.CaptureStatus": {
         "final_lsn": None,
         "missing_bytes": 0,
+        "rows_from": None,
+        "rows_lsn": None,
+        "rows_reason": "",
     },
     "capture.Capture": {
         "asked": False,
+        "loss": None,
     },
     "chronicle.Memory": {
         "last": {},
@@ -207,6 +240,8 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "incident.Incident": {
         "sides": (),
         "taken": None,
+        "stage_wall_s": None,
+        "losses": (),
     },
     "incidents._Next": {
         "changes": (),
@@ -214,6 +249,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
     },
     "lineage.Lineage": {
         "fingerprints": (),
+        "pages": (),
     },
     "observation.PostgresSight": {
         "control_timeline": None,
@@ -225,6 +261,8 @@ DEFAULTS: dict[str, dict[str, object]] = {
     "observation.ServerFacts": {
         "end_unknown": "",
         "single_user": False,
+        "pages": (),
+        "marks": None,
     },
     "observation.IncidentBrief": {
         "taken": None,
@@ -237,6 +275,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "timeline": None,
         "size_bytes": None,
         "ordered_wall_s": None,
+        "loss": None,
     },
     "observation.PinBrief": {
         "over": False,
@@ -250,6 +289,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "deaf": (),
         "wall_s": None,
         "spent": {},
+        "care": None,
     },
     "observation.Observation": {
         "postgres": None,
@@ -311,6 +351,10 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "order": {},
         "voters": (),
         "channels": {},
+        "guard_minimum": Minimum.FULL,
+        "places": {},
+        "asked_first": (),
+        "servers": 0,
     },
     "prediction.Prediction": {
         "pin": None,
@@ -327,6 +371,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "pins": (),
         "method": "",
         "offsite": "",
+        "no_rows": "",
     },
     "replay.Outcome": {
         "verdicts": (),
@@ -362,6 +407,7 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "hold": "critical",
         "accuses": True,
         "sticky": False,
+        "about": None,
     },
     "selfdoubt.SelfDoubt": {
         "suspended": False,
@@ -384,6 +430,8 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "highest": (),
         "confirmed_lsn": None,
         "confirmed_xid": None,
+        "printed": {},
+        "last_seen": None,
     },
     "state.SplitProof": {
         "ended": {},
@@ -416,10 +464,73 @@ DEFAULTS: dict[str, dict[str, object]] = {
         "isolated_s": None,
         "in_hand": frozenset(),
         "verdicts": (),
+        "lost": (),
+        "pages": (),
+        "care": None,
+        "offset_s": None,
+        "untaken": {},
     },
     "verdict.Verdict": {
         "discriminator": "",
         "sticky": False,
+    },
+    "capture.CaptureOrder": {
+        "fork": None,
+    },
+    "care.ManagerSight": {
+        "silent": False,
+    },
+    "care.ManagerCare": {
+        "version": "",
+        "active": None,
+        "cluster": "",
+        "members": (),
+        "refused_login": "",
+        "failed": "",
+        "failed_wall_s": None,
+        "last_good_wall_s": None,
+        "scheduled": False,
+        "alert_after_s": 0.0,
+        "running": "",
+        "kept": (),
+        "tried": (),
+        "since_wall_s": None,
+    },
+    "incidents.Change": {
+        "revision": None,
+        "gives_way": False,
+    },
+    "incidents._Clock": {
+        "judged": None,
+    },
+    "loss.Loss": {
+        "winner": "",
+        "made_wall_s": 0.0,
+    },
+    "observation.Slot": {
+        "database": None,
+        "plugin": None,
+        "confirmed_lsn": None,
+    },
+    "observation.WritableSpan": {
+        "system_id": "",
+    },
+    "rules_split.Branch": {
+        "page": None,
+    },
+    "state.LastSeen": {
+        "waiting": 0,
+        "since_wall_s": None,
+        "seen_wall_s": None,
+        "sent": (),
+    },
+    "state.WritableSince": {
+        "system_id": "",
+    },
+    "state.State": {
+        "ledger": Ledger(),
+        "knowledge": Knowledge(),
+        "view": View(),
     },
 }
 
@@ -427,6 +538,22 @@ DEFAULTS: dict[str, dict[str, object]] = {
 def named(dotted: str) -> Any:
     module, name = dotted.split(".")
     return getattr(importlib.import_module(f"agent.core.{module}"), name)
+
+
+def parts(*kinds: type) -> Iterator[tuple[str, Any]]:
+    """What of these kinds the modules of the core define themselves."""
+    for path in sorted(Path(core.__path__[0]).glob("[a-z]*.py")):
+        defined = {
+            target.id
+            for node in ast.parse(path.read_text()).body
+            for target in getattr(node, "targets", [getattr(node, "target", None)])
+            if isinstance(target, ast.Name)
+        }
+        module = importlib.import_module(f"agent.core.{path.stem}")
+        for name, made in vars(module).items():
+            own = getattr(made, "__module__", None) == module.__name__
+            if isinstance(made, kinds) and (own or name in defined):
+                yield f"{path.stem}.{name}", made
 
 
 def told(row: Rule) -> str:
@@ -456,6 +583,26 @@ def test_names_in_journals_and_answers_stay(dotted):
 
 def test_limits_are_what_they_are_said_to_be():
     assert {name: named(name) for name in LIMITS} == LIMITS
+
+
+def test_nothing_that_is_agreed_is_left_out():
+    """A name, a bound or a default that is added belongs into the tables above."""
+    assert {name for name, made in parts(type) if hasattr(made, "__members__")} <= {
+        *NAMES
+    }
+    numbers = {
+        name for name, _ in parts(int, float) if name.rpartition(".")[2].isupper()
+    }
+    assert numbers <= {*LIMITS}
+    fields = {
+        f"{name}.{field.name}"
+        for name, made in parts(type)
+        for field in getattr(made, "__dataclass_fields__", {}).values()
+        if MISSING is not field.default or MISSING is not field.default_factory
+    }
+    assert fields == {
+        f"{name}.{field}" for name in DEFAULTS for field in DEFAULTS[name]
+    }
 
 
 @pytest.mark.parametrize("dotted", DEFAULTS)
