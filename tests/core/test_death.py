@@ -83,23 +83,26 @@ NODES = (
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs", "age_s", "dead"),
+    ("ours", "theirs", "round_s", "dead"),
     [
-        (4, 4, 0.5, True),
-        (4, 3, 0.5, False),
-        (3, 4, 0.5, False),
-        (2, 2, 0.5, False),
-        (9, 3, 0.5, False),
-        (9, 4, 0.5, False),
-        (9, 5, 0.5, True),
-        (5, 9, 0.5, True),
+        (4, 4, 1.0, True),
+        (4, 3, 1.0, False),
+        (3, 4, 1.0, False),
+        (2, 2, 1.0, False),
+        (9, 3, 1.0, False),
+        (9, 4, 1.0, False),
+        (9, 5, 1.0, True),
+        (5, 9, 1.0, True),
+        (4, 6, 0.5, True),
+        (4, 8, 0.5, False),
     ],
 )
 def test_a_witness_which_has_one_channel_takes_some_rounds_more(
-    ours, theirs, age_s, dead
+    ours, theirs, round_s, dead
 ):
     """What began more than three rounds before the other is left out, for a while."""
-    policy = Policy("test", "n1", NODES)
+    age_s = 0.5
+    policy = Policy("test", "n1", NODES, round_s=round_s)
     lost = Observation("w1", Channel.AGENT, Outcome.TIMED_OUT, "", 9.0, 9.8)
     told = Sight(
         "w1", Channel.AGENT, Outcome.TIMED_OUT, "", age_s, theirs, None, None

@@ -4,12 +4,17 @@ from dataclasses import replace
 
 import pytest
 
+from agent.core import highwater
 from agent.core.incident import Status
 from agent.core.lineage import Fingerprint, Switch
 from agent.core.lsn import Lsn
 from agent.core.observation import Channel
+from agent.core.scene import build
+from agent.core.state import Knowledge, State
 from agent.core.verdict import Severity, VerdictCode
+from tests.core import given
 from tests.core.cluster import Cluster
+from tests.core.test_view import fold, seen_by_all
 
 STALE = VerdictCode.STALE_PRIMARY
 
@@ -353,3 +358,13 @@ def test_an_agent_that_sees_no_majority_says_nothing():
     cluster.deaf |= {("n3", "n1", Channel.AGENT)}
     cluster.run(1)
     assert STALE not in cluster.codes("n3")
+
+
+def test_a_mark_that_stays_the_same_is_dated_anew_once_a_minute():
+    policy, knowledge, dated = given.policy(), Knowledge(), []
+    for now in (10.0, 69.9, 70.0):
+        state = fold(State(), *seen_by_all(now - 1, n1=given.sight()))
+        scene = build(state, given.at(now), policy)
+        knowledge = highwater.after(scene, knowledge, policy)
+        dated.append([one.wall_s - given.at(0).wall_s for one in knowledge.highest])
+    assert dated == [[10.0], [10.0], [70.0]]

@@ -49,6 +49,13 @@ def test_a_reading_from_before_the_question_answers_nothing():
     assert "not been read" in permit.reason
 
 
+def test_a_reading_from_the_very_instant_of_the_question_answers_it():
+    permit = answered(ask(server=stopped(), server_read_s=10.0, captures=(covered(),)))
+    assert permit.state is PermitState.GRANTED
+    running = answered(ask(server=given.facts(), server_read_s=10.0))
+    assert "still writable" in running.reason
+
+
 @pytest.mark.parametrize(
     ("server", "reason"),
     [

@@ -47,6 +47,14 @@ def test_three_readings_that_do_not_overlap_prove_it():
     assert found.evidence["second_timeline"] == 2
 
 
+@pytest.mark.parametrize(("received_s", "proven"), [(4.0, 1), (4.5, 0)])
+def test_the_first_reading_counts_for_as_long_as_one_is_fresh(received_s, proven):
+    last = replace(writable("n1", 3.5), received_s=received_s)
+    state = read(writable("n1", 1.0), writable("n2", 2.0), last)
+    assert POLICY.fresh_s == 3.0
+    assert len(state.view.proofs) == proven
+
+
 @pytest.mark.parametrize(
     ("story", "readings"),
     [
