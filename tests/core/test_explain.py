@@ -40,6 +40,7 @@ def test_the_way_back_names_the_one_that_it_is_about():
     assert "`splitguard resync n1` on n1" in next_step(said(505, **losing))
     both = {**losing, "losers": "n1,n3"}
     assert "`splitguard resync NODE` on each" in next_step(said(505, **both))
+    assert "`splitguard resync n1` on n1" in next_step(said(601, "n1"))
     undecided = {"winner": None, "losers": "n1,n2"}
     assert "`splitguard resync NODE` on it" in next_step(said(501, **undecided))
 

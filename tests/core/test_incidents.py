@@ -269,6 +269,12 @@ def test_a_second_move_of_the_primary_is_told():
         ("changed", "failover")
     ]
     assert life.at(3, said(401, **{"from": "n2", "to": "n3"}, old_seen=True)) == []
+    assert life.at(4, said(401, **{"from": "n2", "to": "n1"})) == [
+        ("changed", "failover")
+    ]
+    assert life.at(5, said(401, **{"from": "n3", "to": "n1"})) == [
+        ("changed", "failover")
+    ]
 
 
 # --- people ----------------------------------------------------------------------
@@ -350,6 +356,15 @@ def test_what_was_taken_at_a_peer_before_it_got_graver_here_is_not_taken_here():
     life.at(3, SPLIT)
     life.at(4, SPLIT)
     assert life.only.status is Status.OPEN, "n2 has not seen the proof yet"
+
+
+@pytest.mark.parametrize(("worst", "taken"), [("odd", False), ("info", True)])
+def test_a_severity_of_another_version_is_lower_than_all_that_are_known(worst, taken):
+    life = Life()
+    life.at(1, said(407))
+    life.peers = {"n2": (taken_brief(life, "failover", 2, worst),)}
+    life.at(3, said(407))
+    assert (life.only.status is Status.ACKNOWLEDGED) is taken
 
 
 def test_what_was_taken_at_a_peer_that_saw_it_earlier_is_taken_when_it_is_seen_here():

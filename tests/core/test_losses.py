@@ -15,6 +15,7 @@ from agent.core.machine import step
 from agent.core.notice import NoticeReason, notice_id
 from agent.core.observation import CaptureBrief, SelfHealth
 from agent.core.permit import Permit, PermitState
+from agent.core.plan import Pin
 from agent.core.verdict import VerdictCode
 from tests.core import given
 
@@ -64,6 +65,13 @@ def test_it_is_compared_with_the_primary_that_answers():
     assert one.winner == "n2"
     (late,) = wanted(parted(latest=primary(now=90), alive=primary(now=90)))
     assert late.winner is None
+
+
+def test_no_report_is_wanted_while_the_lineage_of_who_is_kept_is_not_known():
+    known = parted()
+    knowledge = replace(known.knowledge, lineages={})
+    assert wanted(known) != ()
+    assert wanted(replace(known, knowledge=knowledge)) == ()
 
 
 @pytest.mark.parametrize(
@@ -135,6 +143,13 @@ def test_a_snapshot_parts_from_the_line_of_whoever_was_promoted():
 def test_a_primary_of_the_other_line_goes_before_its_standbys():
     theirs = given.lineage(2, (1, 0x1000))
     found = part({"n3": theirs, "n2": theirs}, latest=primary(), alive=primary())
+    assert found is not None
+    assert (found.node, found.answers) == ("n2", True)
+    # So it does where the side of the snapshot itself is to be kept.
+    mine = Pin("n1", "ann", "x", 1, 0.0)
+    both = {**primary(), "n1/postgres": given.postgres("n1", given.sight(), 100)}
+    lineages = {"n3": theirs, "n2": theirs, "n1": given.lineage(1)}
+    found = part(lineages, latest=both, alive=both, pins=(mine,))
     assert found is not None
     assert (found.node, found.answers) == ("n2", True)
 

@@ -18,6 +18,8 @@ from agent.core.observation import Channel, Outcome, ReadFailure
 from agent.core.policy import NodeSpec, Policy, WinnerRule
 from agent.core.readiness import LeftPin, Obstacle, Readiness
 from agent.core.rule import Hold
+from agent.core.rules_protection import capture_stalled
+from agent.core.scene import build
 from agent.core.state import State
 from agent.core.verdict import Family, Severity, Verdict, VerdictCode
 from tests.core import given
@@ -859,3 +861,27 @@ def test_the_fork_is_measured_on_the_loser_and_not_by_lsn_order():
     assert found.evidence["losers"] == "n1"
     assert found.evidence["fork_lsn"] == str(Lsn(0x1000))
     assert Switch(1, Lsn(0x1000)) in cluster.servers["n2"].switches
+
+
+def test_row_603_each_of_two_losers_is_unprotected():
+    cluster = split(capture_enabled=False)
+    cluster.servers["n3"].promote(timeline=3)
+    cluster.run(4)
+    assert cluster.verdict("n1", "split-brain").evidence["losers"] == "n1,n3"
+    assert rule(cluster, "n1", "unprotected") == 603
+    assert rule(cluster, "n3", "unprotected") == 603
+    assert "unprotected" not in cluster.codes("n2")
+
+
+@pytest.mark.parametrize(("still_s", "told"), [(3.5, False), (4.0, True)])
+def test_row_605_a_capture_stands_still_from_its_bound_on(still_s, told):
+    cluster = split(capture_stall_s=4.0)
+    cluster.run(2)
+    captured(cluster, grade=Grade.CAPTURED)
+    agent, moment = cluster.agents["n1"], cluster.at("n1", 0.9)
+    now = replace(moment, monotonic_s=float(int(moment.monotonic_s) + 1))
+    (held,) = agent.state.ledger.captures
+    held = replace(held, progressed_s=now.monotonic_s - still_s)
+    ledger = replace(agent.state.ledger, captures=(held,))
+    scene = build(replace(agent.state, ledger=ledger), now, agent.policy)
+    assert (capture_stalled(scene, "cluster") is not None) is told

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core import scene
+from agent.core import rules_other, scene
 from agent.core.detector import Look
 from agent.core.lsn import Lsn
 from agent.core.observation import Channel, Outcome, Sight
-from agent.core.state import PrimarySeen, State
+from agent.core.rules_split import split_brain_past
+from agent.core.state import PrimarySeen, SplitProof, State
 from tests.core import given
 from tests.core.test_view import fold, miss, seen_by_all
 
@@ -173,3 +174,24 @@ def test_an_answer_is_made_once_for_each_name():
     for name in ("a", "a", "b"):
         found.once(name, lambda name=name: made.append(name))
     assert made == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("sights", "primaries"),
+    [
+        ({"n1": given.sight(), "n2": given.sight(timeline=2)}, 2),
+        ({"n1": given.sight(in_recovery=True)}, 0),
+        ({"n1": given.sight()}, None),
+    ],
+)
+def test_who_takes_writes_is_unknown_unless_it_is_one(sights, primaries):
+    state = fold(State(), *seen_by_all(10, **sights))
+    found = rules_other.unknown(at(state, 10.5), "cluster")
+    assert (found and found.evidence["primaries"]) == primaries
+
+
+@pytest.mark.parametrize(("age_s", "told"), [(30.0, True), (30.5, False)])
+def test_a_split_that_has_ended_is_told_for_half_a_minute(age_s, told):
+    proof = SplitProof("n1", "n2", "overlapping intervals", 10.0, {"ended": True})
+    found = split_brain_past(at(given.state(proofs=(proof,)), 10.0 + age_s), "cluster")
+    assert (found is not None) is told

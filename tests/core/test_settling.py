@@ -7,9 +7,12 @@ import pytest
 from agent.core.incident import Incident
 from agent.core.loss import Loss
 from agent.core.lsn import Lsn
-from agent.core.settling import kept_in, settled
+from agent.core.scene import build
+from agent.core.settling import KEPT, kept_in, noted, settled
+from agent.core.state import State
 from agent.core.verdict import VerdictCode
 from tests.core import given
+from tests.core.test_view import fold, seen_by_all
 
 
 def split(code: VerdictCode = VerdictCode.SPLIT_BRAIN, **evidence) -> Incident:
@@ -70,3 +73,12 @@ def test_what_is_no_name_says_nothing_of_who_was_kept(name):
     compared = Loss("n1-1", "n1", "3 rows", 1, 3, Lsn(0x2000), winner="n2")
     incident = split(VerdictCode.LINEAGE_DIVERGED, winner=name)
     assert kept_in(replace(incident, losses=(compared,)), ()) == "n2"
+
+
+def test_only_a_split_without_a_known_end_is_noted_with_who_is_left():
+    state = fold(State(), *seen_by_all(10, n1=given.sight()))
+    scene = build(state, given.at(10.5), given.policy())
+    assert noted(split(), scene).verdict.evidence == {KEPT: "n1"}
+    known, diverged = split(kept="n2"), split(VerdictCode.LINEAGE_DIVERGED)
+    assert noted(known, scene) is known
+    assert noted(diverged, scene) is diverged
