@@ -315,3 +315,7 @@ def test_an_incident_holds_a_bounded_number_of_headlines():
 
 def order(number) -> CaptureOrder:
     return replace(given.capture().order, capture_id=f"n1-{number}")
+
+
+def test_the_news_of_a_report_has_one_number_everywhere():
+    assert (READ.revision, COMPARED.revision) == (305932131, 3886375503)

@@ -182,3 +182,14 @@ def test_of_two_readings_of_one_instant_the_one_that_names_the_timeline_counts()
     state = fold(state, given.postgres("n1", named, 4))
     assert state.view.received == {}
     assert state.view.positions["n1"].timeline == 2
+
+
+def test_a_directory_that_was_replaced_says_nothing_of_other_servers():
+    lost = {
+        node: given.postgres(node, standby(0x6000, named=1), 1) for node in ("n1", "n2")
+    }
+    state = fold(State(), *lost.values())
+    assert set(state.view.received) == {"n1", "n2"}
+    state = read_disk(state, 2, marks=marks())
+    state = read_disk(state, 4, marks=marks(folder="folder 2"))
+    assert set(state.view.received) == {"n2"}

@@ -195,3 +195,11 @@ def test_a_split_that_has_ended_is_told_for_half_a_minute(age_s, told):
     proof = SplitProof("n1", "n2", "overlapping intervals", 10.0, {"ended": True})
     found = split_brain_past(at(given.state(proofs=(proof,)), 10.0 + age_s), "cluster")
     assert (found is not None) is told
+
+
+def test_who_reads_one_of_two_disks_does_not_take_them_for_one_server():
+    state = fold(given.state(server=given.facts()), *seen_by_all(10, n1=given.sight()))
+    found = at(state, 10.5)
+    assert found.facts("n1") is not None
+    assert found.facts("n2") is None
+    assert rules_other.one_server_twice(found, "n1|n2") is None

@@ -325,6 +325,15 @@ def test_a_promotion_begins_to_confirm_anew():
     assert state.knowledge.confirmed_xid is None
 
 
+def test_what_waited_to_be_confirmed_is_forgotten_with_a_promotion():
+    standby = given.postgres("n1", given.sight(in_recovery=True), 2)
+    state = fold(State(), primary(1, 0x150, 10, 0x100), standby)
+    assert state.view.unconfirmed == (Lsn(0x150), 10)
+    state = fold(state, primary(3, 0x300, 20, 0x200))
+    assert state.knowledge.confirmed_xid is None
+    assert state.view.unconfirmed == (Lsn(0x300), 20)
+
+
 # --- rounds ----------------------------------------------------------------------
 
 
@@ -367,6 +376,19 @@ def seen_by_all(seconds, **sights):
         if node != "n1":
             known.append(given.heard(node, given.report(node), seconds))
     return known
+
+
+@pytest.mark.parametrize("node", ["n1", "n2"])
+def test_a_cluster_that_was_set_up_anew_is_followed_wherever_its_primary_is(node):
+    state = tick(fold(State(), *seen_by_all(1, n1=given.sight())), 1.5)
+    other = {
+        name: given.sight(system_id="9", in_recovery=name != node)
+        for name in ("n1", "n2", "n3")
+    }
+    state = tick(fold(state, *seen_by_all(10, **other)), 10.5)
+    found = state.knowledge.primary
+    assert found is not None
+    assert (found.node, found.system_id) == (node, "9")
 
 
 def test_the_only_primary_is_remembered():
