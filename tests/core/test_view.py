@@ -295,6 +295,7 @@ def test_a_transaction_is_confirmed_once_its_flush_is():
     assert state.knowledge.confirmed_xid is None
     state = fold(state, primary(3, 0x300, 12, 0x150))
     assert state.knowledge.confirmed_xid == 10
+    assert state.view.unconfirmed == (Lsn(0x300), 12)
     assert state.knowledge.confirmed_lsn == Lsn(0x150)
 
 
@@ -376,6 +377,15 @@ def seen_by_all(seconds, **sights):
         if node != "n1":
             known.append(given.heard(node, given.report(node), seconds))
     return known
+
+
+def test_what_a_new_primary_does_not_say_is_not_taken_from_the_old_one():
+    gone = PrimarySeen("gone", 5, Lsn(0x9000), given.SYSTEM, given.at(0).wall_s)
+    silent = given.sight(timeline=None)
+    state = fold(given.state(primary=gone), *seen_by_all(1, n1=silent))
+    found = tick(state, 1.5).knowledge.primary
+    assert found is not None
+    assert (found.node, found.timeline) == ("n1", 1)
 
 
 @pytest.mark.parametrize("node", ["n1", "n2"])
