@@ -564,6 +564,19 @@ def test_a_spent_occurrence_gives_way_to_a_peers_new_one():
     assert life.ledger.incidents[-1].occurrence == 2
 
 
+def test_what_goes_on_under_a_peers_id_has_to_be_gone_for_as_long_as_any_other():
+    life = Life()
+    life.at(1, DOWN)
+    life.ledger = replace(life.ledger, occurrences={life.only.key: 1})
+    life.at(2)
+    life.peers = {"n2": (brief(1, Status.RESOLVED), brief(2))}
+    assert life.at(3, DOWN) == GOES_ON
+    life.peers = {}
+    assert life.at(4) == []
+    assert life.at(8.5) == []
+    assert life.at(9) == [("resolved", "node-down")]
+
+
 @over(st.sets(st.integers(1, 9), min_size=1), st.integers(0, 9))
 def test_all_who_know_the_same_prefer_the_same_occurrence(occurrences, spent):
     chosen = agreement.preferred(occurrences, spent)
